@@ -1,0 +1,50 @@
+//! What an address space asks of its host.
+
+use crate::{GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+
+/// The sizes in which frames are taken from the host; each is aligned to its own size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrameSize {
+    /// 4 KiB: a page, or a page table.
+    Size4K,
+    /// 16 KiB: the root of a RISC-V nested page table (privileged specification, "Two-Stage Address Translation").
+    Size16K,
+    /// 2 MiB.
+    Size2M,
+    /// 1 GiB.
+    Size1G,
+}
+
+impl FrameSize {
+    /// The size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Size4K => 4 << 10,
+            Self::Size16K => 16 << 10,
+            Self::Size2M => 2 << 20,
+            Self::Size1G => 1 << 30,
+        }
+    }
+}
+
+/// The host's memory services.
+///
+/// Implementations must be sound to call from any pCPU at any time outside an interrupt handler.
+pub trait AxMmHal: 'static {
+    /// Takes a frame of `size`, aligned to `size`. Its content is not defined. `None`: the host has none.
+    fn alloc_frame(size: FrameSize) -> Option<HostPhysAddr>;
+
+    /// Gives back a frame that [`alloc_frame`](Self::alloc_frame) gave with the same `size`.
+    fn dealloc_frame(frame: HostPhysAddr, size: FrameSize);
+
+    /// Where the hypervisor reaches a physical address.
+    fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr;
+
+    /// The physical address behind one of the hypervisor's linearly mapped addresses.
+    fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr;
+
+    /// Forgets, on every pCPU, all cached translations of the guest-physical range `start .. start + len`, of every VM.
+    /// On return no pCPU can reach memory through a translation that was removed before the call.
+    fn flush_nested(start: GuestPhysAddr, len: u64);
+}

@@ -1,0 +1,31 @@
+//! Guest-physical address spaces.
+//!
+//! [`AddrSpace`] is what a VM sees as its physical memory: regions of RAM and passed-through
+//! devices, behind a nested page table whose encoding the hardware chooses. [`GuestMemory`] is the one
+//! bounds-checked door to the bytes in it. Addresses of the four kinds are types of their own
+//! ([`GuestPhysAddr`] …), and frames come from the host through [`AxMmHal`].
+
+#![no_std]
+
+extern crate alloc;
+
+mod addr;
+mod hal;
+
+pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, HostVirtAddr};
+pub use hal::{AxMmHal, FrameSize};
+
+bitflags::bitflags! {
+    /// What may be done to a piece of guest-physical memory, or what was tried.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct MappingFlags: u32 {
+        /// Loads.
+        const READ = 1 << 0;
+        /// Stores.
+        const WRITE = 1 << 1;
+        /// Instruction fetches.
+        const EXECUTE = 1 << 2;
+        /// Device memory: uncached and strongly ordered.
+        const DEVICE = 1 << 3;
+    }
+}

@@ -1,0 +1,113 @@
+//! The seam that an architecture's vCPU crate implements.
+
+use axaddrspace::{GuestPhysAddr, HostPhysAddr};
+use axerrno::AxResult;
+
+use crate::{AxVCpuExitReason, Mailbox};
+
+/// The level of an interrupt line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineLevel {
+    /// Not asserted.
+    Low,
+    /// Asserted.
+    High,
+}
+
+/// Why a hypercall did not do what it was asked. Each architecture has its own code for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HypercallError {
+    /// It failed for a reason that has no name here.
+    Failed,
+    /// There is no such call.
+    NotSupported,
+    /// An argument is not valid.
+    InvalidParam,
+    /// It is not allowed.
+    Denied,
+    /// An address is not valid.
+    InvalidAddress,
+    /// It is available already (a started CPU).
+    AlreadyAvailable,
+}
+
+/// One architecture's vCPU.
+///
+/// The caller ([`AxVCpu`](crate::AxVCpu)) guarantees the order: `set_nested_root`, `set_entry` and `setup` come first; `run` only between `bind` and
+/// `unbind`, on the pCPU that bound it.
+pub trait AxArchVCpu: Sized {
+    /// What [`new`](Self::new) needs besides the ids.
+    type CreateConfig;
+    /// What [`setup`](Self::setup) needs.
+    type SetupConfig;
+
+    /// A vCPU that has no state yet.
+    fn new(vm_id: usize, vcpu_id: usize, config: Self::CreateConfig) -> AxResult<Self>;
+
+    /// Where the guest starts.
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult;
+
+    /// The root of the VM's nested page table.
+    fn set_nested_root(&mut self, root: HostPhysAddr) -> AxResult;
+
+    /// Puts every register to its value at reset. May be called again, to reset the vCPU.
+    fn setup(&mut self, config: Self::SetupConfig) -> AxResult;
+
+    /// Prepares a vCPU that another vCPU starts: at `entry`, with `arg` where the architecture passes it, all else as at reset.
+    fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) -> AxResult;
+
+    /// Runs the guest until something happens that is not the CPU's own affair.
+    ///
+    /// Host interrupts are off from before the mailbox is marked [`entering`](Mailbox::entering) and emptied until the guest runs, so that a
+    /// letter posted after that is followed by a kick that takes the guest out again; and on when this returns.
+    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason>;
+
+    /// The vCPU belongs to this pCPU from now on. State is loaded when it first runs, if it is not there still.
+    fn bind(&mut self) -> AxResult;
+
+    /// The vCPU no longer belongs to this pCPU.
+    fn unbind(&mut self) -> AxResult;
+
+    /// Raises interrupt `vector` once.
+    fn inject_interrupt(&mut self, vector: usize) -> AxResult;
+
+    /// Sets the line of interrupt `vector`.
+    fn set_interrupt_line(&mut self, vector: usize, level: LineLevel) -> AxResult;
+
+    /// Answers a hypercall.
+    fn set_return_value(&mut self, answer: Result<u64, HypercallError>);
+
+    /// Completes the read that [`run`](Self::run) returned last, with the device's value.
+    fn finish_read(&mut self, value: u64) -> AxResult;
+
+    /// Gives the guest the fault that its hardware would raise for the access that [`run`](Self::run) returned last, which nothing answers.
+    /// The program counter is as it was before the access.
+    fn fault_access(&mut self) -> AxResult;
+
+    /// Whether an interrupt that the guest would take, or that would end its wait, is pending in the vCPU itself.
+    fn has_pending_interrupt(&self) -> bool;
+
+    /// When the vCPU's own timer next raises an interrupt, in ticks of [`AxVCpuHal::now`](crate::AxVCpuHal::now); `None`: never.
+    fn timer_deadline(&self) -> Option<u64>;
+
+    /// The guest's program counter, for the record.
+    fn pc(&self) -> u64;
+
+    /// Writes the vCPU's registers, for the record of a VM that is stopped.
+    fn dump(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result;
+}
+
+/// One pCPU's virtualization state.
+pub trait AxArchPerCpu: Sized {
+    /// The state of pCPU `cpu_id`, not enabled.
+    fn new(cpu_id: usize) -> AxResult<Self>;
+
+    /// Whether guests can run on this pCPU.
+    fn is_enabled(&self) -> bool;
+
+    /// Lets guests run on this pCPU, which is the current one.
+    fn hardware_enable(&mut self) -> AxResult;
+
+    /// Ends what [`hardware_enable`](Self::hardware_enable) began, on the same pCPU.
+    fn hardware_disable(&mut self) -> AxResult;
+}

@@ -1,0 +1,25 @@
+//! What a vCPU asks of its host.
+
+use axaddrspace::AxMmHal;
+
+/// The host services of a vCPU. Time is in ticks of the counter that the guest reads (RISC-V: `time`; x86: TSC).
+pub trait AxVCpuHal: 'static {
+    /// Memory services.
+    type MmHal: AxMmHal;
+
+    /// The number of the host interrupt that took the guest out, where the hardware leaves it to be fetched.
+    fn irq_fetch() -> usize;
+
+    /// Serves host interrupt `vector` on this pCPU now.
+    fn irq_handler(vector: usize);
+
+    /// The pCPU that this runs on: 0, 1, …
+    fn this_pcpu() -> usize;
+
+    /// The host's counter now.
+    fn now() -> u64;
+
+    /// Arms the timer of the vCPU that is loaded on this pCPU: once [`now`](Self::now) reaches `deadline` a host interrupt takes
+    /// the guest out. [`u64::MAX`] disarms it.
+    fn set_guest_timer(deadline: u64);
+}

@@ -1,0 +1,129 @@
+//! How the rest of the system reaches a vCPU that may be running on another pCPU.
+//!
+//! Anyone posts; only the vCPU's own pCPU takes. The protocol that loses nothing: the sender posts, then looks whether the vCPU
+//! is in its guest, and kicks its pCPU if so; the vCPU, with interrupts off, says that it is entering, then takes what was posted,
+//! then enters. Either the vCPU sees the letter or the sender sees the vCPU; both are sequentially consistent.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::LineLevel;
+
+/// What was taken out of a [`Mailbox`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// Bit `n`: interrupt `n` was raised once.
+    pub edges: u64,
+    /// Bit `n`: the line of interrupt `n` is high now.
+    pub levels: u64,
+    /// Instruction caches must be forgotten before the guest goes on.
+    pub fence_instructions: bool,
+    /// All the guest's own translations must be forgotten before the guest goes on.
+    pub fence_translations: bool,
+}
+
+const FENCE_INSTRUCTIONS: u64 = 1 << 0;
+const FENCE_TRANSLATIONS: u64 = 1 << 1;
+
+/// Letters to one vCPU.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    edges: AtomicU64,
+    levels: AtomicU64,
+    fences: AtomicU64,
+    in_guest: AtomicBool,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            edges: AtomicU64::new(0),
+            levels: AtomicU64::new(0),
+            fences: AtomicU64::new(0),
+            in_guest: AtomicBool::new(false),
+        }
+    }
+
+    /// Raises interrupt `vector` (below 64) once.
+    pub fn raise(&self, vector: usize) {
+        self.edges.fetch_or(bit(vector), Ordering::SeqCst);
+    }
+
+    /// Sets the line of interrupt `vector` (below 64).
+    pub fn set_line(&self, vector: usize, level: LineLevel) {
+        match level {
+            LineLevel::High => self.levels.fetch_or(bit(vector), Ordering::SeqCst),
+            LineLevel::Low => self.levels.fetch_and(!bit(vector), Ordering::SeqCst),
+        };
+    }
+
+    /// Asks the vCPU to forget what its instruction caches hold before it runs on.
+    pub fn request_instruction_fence(&self) {
+        self.fences.fetch_or(FENCE_INSTRUCTIONS, Ordering::SeqCst);
+    }
+
+    /// Asks the vCPU to forget all its own translations before it runs on.
+    pub fn request_translation_fence(&self) {
+        self.fences.fetch_or(FENCE_TRANSLATIONS, Ordering::SeqCst);
+    }
+
+    /// Whether a fence waits that the vCPU has not taken. Once it has, no guest instruction runs before the fence does.
+    #[must_use]
+    pub fn has_fence(&self) -> bool {
+        self.fences.load(Ordering::SeqCst) != 0
+    }
+
+    /// Whether the vCPU is in its guest, so that a letter needs a kick to be read.
+    #[must_use]
+    pub fn is_in_guest(&self) -> bool {
+        self.in_guest.load(Ordering::SeqCst)
+    }
+
+    /// The vCPU is about to enter its guest. Interrupts must be off.
+    pub fn entering(&self) {
+        self.in_guest.store(true, Ordering::SeqCst);
+    }
+
+    /// The vCPU left its guest.
+    pub fn left(&self) {
+        self.in_guest.store(false, Ordering::SeqCst);
+    }
+
+    /// Takes all letters out. Lines stay as they are.
+    pub fn take(&self) -> Mail {
+        // Read before swapping: an empty box, the common case, costs no atomic read-modify-write.
+        let edges = match self.edges.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => self.edges.swap(0, Ordering::SeqCst),
+        };
+        let fences = match self.fences.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => self.fences.swap(0, Ordering::SeqCst),
+        };
+        Mail {
+            edges,
+            levels: self.levels.load(Ordering::SeqCst),
+            fence_instructions: fences & FENCE_INSTRUCTIONS != 0,
+            fence_translations: fences & FENCE_TRANSLATIONS != 0,
+        }
+    }
+
+    /// Whether an interrupt waits here that would end a vCPU's wait.
+    #[must_use]
+    pub fn has_interrupt(&self) -> bool {
+        self.edges.load(Ordering::SeqCst) | self.levels.load(Ordering::SeqCst) != 0
+    }
+
+    /// Throws everything away, lines too: the vCPU is being reset.
+    pub fn clear(&self) {
+        self.edges.store(0, Ordering::SeqCst);
+        self.levels.store(0, Ordering::SeqCst);
+        self.fences.store(0, Ordering::SeqCst);
+    }
+}
+
+/// The bit of `vector`; none past the word, so that a wrong number raises nothing.
+fn bit(vector: usize) -> u64 {
+    1u64.checked_shl(vector as u32).unwrap_or(0)
+}
