@@ -1,0 +1,93 @@
+//! What is wrong with a config, and where its values were written.
+
+use alloc::{
+    borrow::ToOwned,
+    collections::BTreeMap,
+    string::{String, ToString},
+};
+use core::fmt;
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The config's file name.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The key, with its tables: `base.cpu_num`; empty where the text is no TOML at all.
+    pub key: String,
+    /// The rule, and what was found instead.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    /// `file:line: key: message`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            key,
+            message,
+        } = self;
+        match key.as_str() {
+            "" => write!(f, "{file}:{line}: {message}"),
+            key => write!(f, "{file}:{line}: {key}: {message}"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// Where the values of one config were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    file: String,
+    lines: BTreeMap<String, u32>,
+}
+
+impl Source {
+    /// A file whose lines are not known yet.
+    pub(crate) fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            lines: BTreeMap::new(),
+        }
+    }
+
+    /// Notes that `key` stands in `line`.
+    pub(crate) fn note(&mut self, key: &str, line: u32) {
+        self.lines.insert(key.to_owned(), line);
+    }
+
+    /// The file's name, as it was given to [`VmConfig::parse`](crate::VmConfig::parse).
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The line, counted from 1, of `key`; of the table or list around it where the file does not say `key`.
+    #[must_use]
+    pub fn line(&self, key: &str) -> u32 {
+        let mut key = key;
+        loop {
+            if let Some(&line) = self.lines.get(key) {
+                return line;
+            }
+            match key.rfind(['.', '[']) {
+                Some(end) => key = key.get(..end).unwrap_or(""),
+                None => return 1,
+            }
+        }
+    }
+
+    /// The error that `key` breaks a rule.
+    #[must_use]
+    pub fn error(&self, key: &str, message: impl fmt::Display) -> ConfigError {
+        ConfigError {
+            file: self.file.clone(),
+            line: self.line(key),
+            key: key.to_owned(),
+            message: message.to_string(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What depends on the guest's instruction set: where things are in a VM unless its config says otherwise.
+
+use core::{fmt, ops::RangeInclusive};
+
+use axaddrspace::GuestPhysAddr;
+
+/// A range of guest-physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its first address.
+    pub base: GuestPhysAddr,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Window {
+    /// `size` bytes at `base`.
+    #[must_use]
+    pub const fn new(base: u64, size: u64) -> Self {
+        Self {
+            base: GuestPhysAddr::new(base),
+            size,
+        }
+    }
+
+    /// The address just past it; `None` where that does not fit 64 bits.
+    #[must_use]
+    pub const fn end(self) -> Option<GuestPhysAddr> {
+        self.base.checked_add(self.size)
+    }
+
+    /// Whether `addr` is inside.
+    #[must_use]
+    pub fn contains(self, addr: GuestPhysAddr) -> bool {
+        addr.checked_sub(self.base)
+            .is_some_and(|offset| offset < self.size)
+    }
+
+    /// Whether any address is in both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        !self.is_empty()
+            && !other.is_empty()
+            && (self.contains(other.base) || other.contains(self.base))
+    }
+
+    /// Whether there is no address inside.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.size == 0
+    }
+}
+
+impl fmt::Display for Window {
+    /// First and last address: `0x80000000..=0x8fffffff`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self
+            .size
+            .checked_sub(1)
+            .and_then(|last| self.base.checked_add(last))
+        {
+            Some(last) => write!(f, "{}..={last}", self.base),
+            None => write!(f, "{} and {:#x} bytes on", self.base, self.size),
+        }
+    }
+}
+
+/// The guest's instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// 64-bit RISC-V.
+    Riscv64,
+}
+
+/// Where things are in a VM unless its config says otherwise.
+#[derive(Debug)]
+pub struct GuestMap {
+    /// The first address of RAM.
+    pub ram_base: GuestPhysAddr,
+    /// How far above [`ram_base`](Self::ram_base) a flat binary goes.
+    pub flat_kernel_offset: u64,
+    /// The interrupt controller, which every VM has.
+    pub interrupt_controller: Window,
+    /// The interrupts that a device may have.
+    pub irqs: RangeInclusive<u32>,
+    /// The first UART.
+    pub uart: Window,
+    /// The first UART's interrupt.
+    pub uart_irq: u32,
+    /// The fewest bits of guest-physical address that the hypervisor offers on any machine.
+    pub min_phys_bits: u32,
+}
+
+/// RISC-V: the places of QEMU's `virt` machine, which guests are used to.
+static RISCV64: GuestMap = GuestMap {
+    ram_base: GuestPhysAddr::new(0x8000_0000),
+    // Linux asks for 2 MiB (its text offset); the bytes below are the firmware's on real machines.
+    flat_kernel_offset: 0x20_0000,
+    interrupt_controller: Window::new(0x0c00_0000, 0x60_0000),
+    irqs: 1..=95,
+    uart: Window::new(0x1000_0000, 0x100),
+    uart_irq: 10,
+    // Sv39x4.
+    min_phys_bits: 41,
+};
+
+impl Isa {
+    /// Every instruction set there is.
+    pub const ALL: [Self; 1] = [Self::Riscv64];
+
+    /// The name, as file names and command lines spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Riscv64 => "riscv64",
+        }
+    }
+
+    /// Where things are in a VM of this instruction set.
+    #[must_use]
+    pub fn guest_map(self) -> &'static GuestMap {
+        match self {
+            Self::Riscv64 => &RISCV64,
+        }
+    }
+}
