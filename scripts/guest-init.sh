@@ -1,0 +1,40 @@
+#!/bin/busybox sh
+# /init of the Linux guests: brings up the least a shell needs, says so in one
+# line that tests wait for, and powers the machine off when the shell ends.
+#
+# Kernel command line:
+#   axhv.exec="COMMAND"   run COMMAND instead of a shell, print its exit status
+#   axhv.run=poweroff     run nothing: boot, say so, power off
+
+export PATH=/bin HOME=/root TERM="${TERM:-vt100}"
+
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+/bin/busybox --install -s /bin
+
+# The console belongs to init's own messages from here on.
+echo 4 >/proc/sys/kernel/printk
+
+echo "AxHV guest: Linux $(uname -r), $(nproc) CPUs online"
+
+read -r cmdline </proc/cmdline
+case " $cmdline " in
+*' axhv.exec="'*)
+    command=${cmdline#*axhv.exec=\"}
+    sh -c "${command%%\"*}"
+    echo "AxHV guest: exit status $?"
+    ;;
+*' axhv.exec='*)
+    command=${cmdline#*axhv.exec=}
+    sh -c "${command%% *}"
+    echo "AxHV guest: exit status $?"
+    ;;
+*' axhv.run=poweroff '*) ;;
+*)
+    # A session and a controlling terminal of its own give the shell job control.
+    cd /root && setsid cttyhack sh
+    ;;
+esac
+
+poweroff -f
