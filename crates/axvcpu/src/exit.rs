@@ -63,9 +63,9 @@ impl VCpuSet {
     pub fn contains(self, id: usize) -> bool {
         match self {
             Self::All => true,
-            Self::Mask { base, mask } => {
-                id.checked_sub(base).is_some_and(|bit| bit < 64 && mask >> bit & 1 == 1)
-            }
+            Self::Mask { base, mask } => id
+                .checked_sub(base)
+                .is_some_and(|bit| bit < 64 && mask >> bit & 1 == 1),
         }
     }
 }
@@ -135,8 +135,16 @@ pub struct RawExit {
 
 impl fmt::Display for RawExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, info1, info2, pc } = self;
-        write!(f, "reason {reason:#x}, info {info1:#x} {info2:#x}, pc {pc:#x}")
+        let Self {
+            reason,
+            info1,
+            info2,
+            pc,
+        } = self;
+        write!(
+            f,
+            "reason {reason:#x}, info {info1:#x} {info2:#x}, pc {pc:#x}"
+        )
     }
 }
 

@@ -4,13 +4,17 @@
 //! [`Mailbox`] is how the other pCPUs reach it; [`AxVCpuHal`] is what it asks of its host.
 
 #![no_std]
+#![forbid(unsafe_code)]
 
-extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod arch;
 mod exit;
 mod hal;
 mod mailbox;
+mod state;
+mod vcpu;
 
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel};
 pub use exit::{
@@ -18,3 +22,5 @@ pub use exit::{
 };
 pub use hal::AxVCpuHal;
 pub use mailbox::{Mail, Mailbox};
+pub use state::{VCpuError, VCpuState};
+pub use vcpu::AxVCpu;

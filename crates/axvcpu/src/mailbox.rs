@@ -125,5 +125,8 @@ impl Mailbox {
 
 /// The bit of `vector`; none past the word, so that a wrong number raises nothing.
 fn bit(vector: usize) -> u64 {
-    1u64.checked_shl(vector as u32).unwrap_or(0)
+    u32::try_from(vector)
+        .ok()
+        .and_then(|vector| 1u64.checked_shl(vector))
+        .unwrap_or(0)
 }
