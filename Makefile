@@ -1,0 +1,72 @@
+# The front door of AxHV: `make help` lists what it opens.
+
+# What the user may set.
+A ?= apps/hv
+ARCH ?= riscv64
+SMP ?= 4
+MEM ?= 1G
+LOG ?= warn
+ACCEL ?= tcg
+VM_CONFIGS ?= configs/vms/linux-$(ARCH).toml configs/vms/heartbeat-$(ARCH).toml
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup image guests bundle run test check clean
+
+OUT := target/$(ARCH)
+HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain riscv64imac-unknown-none-elf && $$CARGO
+
+ifneq ($(A),apps/hv)
+$(error A=$(A): the only application is apps/hv)
+endif
+ifneq ($(ARCH),riscv64)
+$(error ARCH=$(ARCH) is not supported yet; use ARCH=riscv64)
+endif
+ifneq ($(ACCEL),tcg)
+$(error ACCEL=$(ACCEL): riscv64 guests run under QEMU's TCG only; use ACCEL=tcg)
+endif
+
+help:
+	@echo 'make run      boot the hypervisor with VM_CONFIGS in QEMU (sets everything up first)'
+	@echo 'make test     every test: units on this machine, whole systems in QEMU (sets everything up first)'
+	@echo 'make check    formatting, lints and documentation, warnings denied'
+	@echo 'make setup    install what is missing'
+	@echo 'make image    build the hypervisor'
+	@echo 'make guests   fetch and build the guests'
+	@echo 'make bundle   pack VM_CONFIGS and their images'
+	@echo 'make clean    remove everything built or fetched'
+	@echo
+	@echo 'variables     A=$(A) ARCH=$(ARCH) SMP=$(SMP) MEM=$(MEM) LOG=$(LOG) ACCEL=$(ACCEL)'
+	@echo '              VM_CONFIGS="$(VM_CONFIGS)"'
+	@echo 'in a run      Ctrl-T moves the console to the next VM; Ctrl-A X ends QEMU'
+
+setup:
+	@scripts/setup.sh $(ARCH)
+
+image: setup
+	@scripts/image.sh $(ARCH) $(LOG)
+
+guests: setup
+	@scripts/guests.sh linux $(ARCH)
+	@scripts/guests.sh bare $(ARCH)
+
+bundle: guests
+	@$(HOST_CARGO) run --quiet -p hvctl -- pack --isa $(ARCH) --images target -o $(OUT)/bundle.cpio $(VM_CONFIGS)
+
+run: image bundle
+	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-A X ends QEMU'
+	@SMP=$(SMP) MEM=$(MEM) scripts/qemu.sh $(ARCH) $(OUT)/hv.bin $(OUT)/bundle.cpio
+
+test: image guests
+	@echo 'test: units on this machine'
+	@$(HOST_CARGO) test --quiet
+	@echo 'test: whole systems in QEMU'
+	@$(HOST_CARGO) test --quiet -p system-tests
+
+check: setup
+	@scripts/check.sh $(ARCH)
+
+clean:
+	@rm -rf target
+	@echo 'clean: removed target/'

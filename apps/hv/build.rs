@@ -1,0 +1,17 @@
+//! Links the image by the linker script that ArceOS's axhal writes for the platform.
+
+use std::{env, path::PathBuf};
+
+fn main() {
+    let platform = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
+        Ok("riscv64") if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") => "riscv64",
+        // On the developer's own system there is nothing to link by.
+        _ => return,
+    };
+    // axhal's build script writes three levels above its own OUT_DIR, which is where ours has it too: <target>/<triple>/<profile>.
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let script = out.join("../../..").join(format!("linker_{platform}.lds"));
+    for argument in ["-no-pie", "-znostart-stop-gc", &format!("-T{}", script.display())] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Installs what building, running and testing AxHV needs, and nothing that is there already.
+# usage: scripts/setup.sh ARCH
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/toolchain.sh
+. scripts/toolchain.sh
+
+arch=${1:?usage: scripts/setup.sh ARCH}
+case $arch in
+    riscv64) target=riscv64imac-unknown-none-elf qemu=qemu-system-riscv64 qemu_package=qemu-system-riscv ;;
+    *) echo "setup: ARCH=$arch is not supported; use ARCH=riscv64" >&2; exit 2 ;;
+esac
+# The oldest QEMU that the tests were seen to pass on.
+qemu_major=10
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else die "must be root to run: $*"; fi
+}
+
+have_apt() { command -v apt-get >/dev/null; }
+
+apt_updated=
+apt_install() { # [-t suite] package...
+    if [ -z "$apt_updated" ]; then
+        say "refreshing the package lists"
+        as_root apt-get update -qq
+        apt_updated=1
+    fi
+    say "installing: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Debian 12 has a QEMU that is too old in its main suite and a new one in its backports; the mirror is the machine's own.
+add_backports() {
+    # shellcheck disable=SC1091
+    local codename mirror list=/etc/apt/sources.list.d/axhv-backports.list
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $codename" | sort -u | head -n 1)
+    [ -n "$mirror" ] || die "apt names no mirror for $codename; install QEMU $qemu_major or newer by hand"
+    say "adding $codename-backports of your mirror as $list"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $codename-backports main" |
+        as_root tee "$list" >/dev/null
+    apt_updated=
+    apt_install -t "$codename-backports" "$qemu_package" opensbi
+}
+
+qemu_is_new_enough() {
+    local major
+    major=$("$qemu" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9]*\)\..*/\1/p')
+    [ -n "$major" ] && [ "$major" -ge "$qemu_major" ]
+}
+
+setup_qemu() {
+    qemu_is_new_enough && return
+    have_apt || die "install $qemu, version $qemu_major or newer, with OpenSBI"
+    apt_install "$qemu_package" opensbi 2>/dev/null || apt_install qemu-system-misc opensbi
+    qemu_is_new_enough || add_backports
+    qemu_is_new_enough || die "found no $qemu of version $qemu_major or newer; install one and run this again"
+}
+
+setup_tools() {
+    local missing=()
+    command -v ld.lld >/dev/null || missing+=(lld)
+    command -v llvm-objcopy >/dev/null || missing+=(llvm)
+    command -v cpio >/dev/null || missing+=(cpio)
+    command -v gzip >/dev/null || missing+=(gzip)
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    [ ${#missing[@]} = 0 ] && return
+    have_apt || die "install: ${missing[*]}"
+    apt_install "${missing[@]}"
+}
+
+setup_rust() {
+    axhv_toolchain "$target" && toolchain_has_lints && return
+    if have_apt && { [ -n "$apt_updated" ] || as_root apt-get update -qq; } &&
+        [ -n "$(apt-cache --names-only search '^rust-web-src$')" ]; then
+        apt_updated=1
+        apt_install rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
+    elif command -v rustup >/dev/null; then
+        say "adding the target $target to your Rust toolchain"
+        rustup target add "$target"
+        rustup component add clippy rustfmt
+    fi
+    axhv_toolchain "$target" || die "found no Rust that can build for $target; install rustup, then run: rustup target add $target"
+}
+
+toolchain_has_lints() {
+    command -v cargo-clippy >/dev/null && command -v rustfmt >/dev/null
+}
+
+setup_tools
+setup_qemu
+setup_rust
+say "ready: $("$RUSTC" --version | cut -d'(' -f1), $("$qemu" --version | head -n 1)"
