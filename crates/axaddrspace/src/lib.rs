@@ -9,11 +9,28 @@
 
 extern crate alloc;
 
+#[cfg(test)]
+extern crate std;
+
 mod addr;
+mod error;
+mod frame;
+mod guest_mem;
 mod hal;
+mod nested;
+mod region;
+mod space;
+mod vmid;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, HostVirtAddr};
+pub use error::{AddrSpaceError, GuestMemoryError};
+pub use frame::{Frame, MemoryUsage};
+pub use guest_mem::GuestMemory;
 pub use hal::{AxMmHal, FrameSize};
+pub use nested::NestedMode;
+pub use region::Fill;
+pub use space::{AddrSpace, FaultOutcome, Translation};
+pub use vmid::{VmidAllocator, VmidAssignment, VmidTag};
 
 bitflags::bitflags! {
     /// What may be done to a piece of guest-physical memory, or what was tried.
