@@ -1,0 +1,108 @@
+//! What a VM finds in its memory when it starts.
+//!
+//! The loaders know images and RAM, not VMs: [`kernel`] puts the kernel there, [`blob`] the rest, [`fdt`] writes the device tree, and
+//! [`linux_riscv`] is the order in which a RISC-V VM gets them. Files come from an [`ImageSource`], which may be asked again for a reboot.
+
+mod blob;
+mod elf;
+mod fdt;
+mod gzip;
+mod kernel;
+mod linux_riscv;
+mod ram;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use core::fmt;
+
+use axaddrspace::GuestPhysAddr;
+use axerrno::AxError;
+
+pub use elf::ElfError;
+pub use gzip::GzipError;
+use ram::Bytes;
+pub use ram::{GuestRange, PlaceError, Thing};
+
+/// Where images come from, by the paths that the configs name.
+pub trait ImageSource: Send + Sync {
+    /// The bytes of the file at `path`; `None` if there is none.
+    fn open(&self, path: &str) -> Option<&[u8]>;
+}
+
+/// Why an image cannot be loaded.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ImageError {
+    /// The bundle has no such file.
+    Missing,
+    /// The file has no bytes.
+    Empty,
+    /// It is larger than the RAM there is for it.
+    TooLarge {
+        /// Bytes it takes in memory.
+        size: u64,
+        /// Bytes of RAM from where it starts.
+        room: u64,
+        /// Where it starts.
+        start: GuestPhysAddr,
+    },
+    /// It is not what the config says; this is what it should be.
+    NotOfFormat(&'static str),
+    /// The Linux header asks for something that cannot be.
+    Header(&'static str),
+    /// It has no place in RAM.
+    Place(PlaceError),
+    /// It is a damaged gzip file.
+    Gzip(GzipError),
+    /// It is a damaged or foreign ELF file.
+    Elf(ElfError),
+    /// It is not a device tree.
+    DeviceTree(&'static str),
+    /// RAM could not be written.
+    Ram(AxError),
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "the bundle has no such file"),
+            Self::Empty => write!(f, "the file is empty"),
+            Self::TooLarge { size, room, start } => write!(
+                f,
+                "image of {} does not fit in RAM of {} from {start:#x} on (memory_regions)",
+                Bytes(*size),
+                Bytes(*room)
+            ),
+            Self::NotOfFormat(what) => write!(f, "the file is not {what} (kernel_format)"),
+            Self::Header(what) => write!(f, "bad Linux image header: {what}"),
+            Self::Place(why) => write!(f, "{why}"),
+            Self::Gzip(why) => write!(f, "{why}"),
+            Self::Elf(why) => write!(f, "{why}"),
+            Self::DeviceTree(what) => write!(f, "not a device tree: {what}"),
+            Self::Ram(why) => write!(f, "cannot write the VM's RAM: {why}"),
+        }
+    }
+}
+
+impl From<PlaceError> for ImageError {
+    fn from(why: PlaceError) -> Self {
+        Self::Place(why)
+    }
+}
+
+impl From<GzipError> for ImageError {
+    fn from(why: GzipError) -> Self {
+        Self::Gzip(why)
+    }
+}
+
+impl From<ElfError> for ImageError {
+    fn from(why: ElfError) -> Self {
+        Self::Elf(why)
+    }
+}
+
+impl From<AxError> for ImageError {
+    fn from(why: AxError) -> Self {
+        Self::Ram(why)
+    }
+}

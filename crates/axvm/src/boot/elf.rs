@@ -1,0 +1,185 @@
+//! ELF kernels: each loadable segment goes to its physical address.
+//!
+//! The program headers stand at the front of the file, so the segments' places are known before their bytes arrive, and a packed file
+//! is loaded while it is unpacked.
+
+use alloc::vec::Vec;
+use core::{fmt, ops::Range};
+
+use axaddrspace::GuestPhysAddr;
+use axvmconfig::Isa;
+use elf::{
+    abi,
+    endian::AnyEndian,
+    file::{Class, FileHeader, parse_ident},
+    parse::ParsingTable,
+    segment::{ProgramHeader, SegmentTable},
+};
+
+use super::ram::{PlaceError, RamMap, Thing};
+
+/// More loadable segments than any kernel has; a file with more is damaged.
+const MAX_SEGMENTS: usize = 64;
+/// Bytes of `e_ident`, and of the whole file header, of a 64-bit file.
+const IDENT_LEN: usize = 16;
+const HEADER_LEN: usize = 64;
+
+/// Why an ELF file is not a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElfError {
+    /// It breaks the format's rules.
+    Malformed,
+    /// It is not a 64-bit little-endian file.
+    WrongClass,
+    /// It is for another kind of CPU.
+    WrongMachine {
+        /// What it says (`e_machine`).
+        found: u16,
+    },
+    /// It has no loadable segment, or too many.
+    Segments(usize),
+    /// This loadable segment claims more bytes of file than of memory, or bytes that the file has not.
+    BadSegment(usize),
+    /// This loadable segment has no place in RAM.
+    Place(usize, PlaceError),
+    /// The entry point is in no segment.
+    EntryOutside(u64),
+}
+
+impl fmt::Display for ElfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => write!(f, "malformed ELF file"),
+            Self::WrongClass => write!(f, "ELF file is not 64-bit little-endian"),
+            Self::WrongMachine { found } => {
+                write!(f, "ELF file is for another machine (e_machine {found})")
+            }
+            Self::Segments(count) => {
+                write!(
+                    f,
+                    "ELF file has {count} loadable segments, not 1 to {MAX_SEGMENTS}"
+                )
+            }
+            Self::BadSegment(index) => {
+                write!(f, "ELF segment {index} claims more bytes than there are")
+            }
+            Self::Place(index, why) => write!(f, "ELF segment {index}: {why}"),
+            Self::EntryOutside(entry) => write!(f, "ELF entry {entry:#x} is in no segment"),
+        }
+    }
+}
+
+/// Whether `file` is an ELF file.
+pub(crate) fn is_elf(file: &[u8]) -> bool {
+    file.starts_with(&abi::ELFMAGIC)
+}
+
+/// Where an ELF file's bytes go.
+#[derive(Debug)]
+pub(crate) struct ElfPlan {
+    /// The physical address of the entry point.
+    pub(crate) entry: GuestPhysAddr,
+    segments: Vec<Segment>,
+}
+
+/// One loadable segment.
+#[derive(Debug)]
+struct Segment {
+    file: Range<u64>,
+    start: GuestPhysAddr,
+}
+
+impl ElfPlan {
+    /// The plan for the file that begins with `front`, whose places are taken in `map`.
+    pub(crate) fn new(front: &[u8], isa: Isa, map: &mut RamMap<'_>) -> Result<Self, ElfError> {
+        let (entry, headers) = parse(front, isa)?;
+        let mut segments = Vec::with_capacity(headers.len());
+        let mut entry_at = None;
+        for (index, header) in headers.iter().enumerate() {
+            let start = GuestPhysAddr::new(header.p_paddr);
+            map.take(Thing::Kernel, start, header.p_memsz)
+                .map_err(|why| ElfError::Place(index, why))?;
+            let end = header.p_offset.checked_add(header.p_filesz);
+            let end = end.filter(|_| header.p_filesz <= header.p_memsz);
+            let file = header.p_offset..end.ok_or(ElfError::BadSegment(index))?;
+            segments.push(Segment { file, start });
+            // The entry is a virtual address, which the kernel's own tables will translate; it starts without them.
+            let offset = entry
+                .checked_sub(header.p_vaddr)
+                .filter(|&at| at < header.p_memsz);
+            entry_at = entry_at.or(offset.and_then(|offset| start.checked_add(offset)));
+        }
+        Ok(Self {
+            entry: entry_at.ok_or(ElfError::EntryOutside(entry))?,
+            segments,
+        })
+    }
+
+    /// Which of the bytes at `offset` in the file go where.
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        offset: u64,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = (GuestPhysAddr, &'a [u8])> {
+        self.segments.iter().filter_map(move |segment| {
+            let from = segment.file.start.max(offset);
+            let to = segment
+                .file
+                .end
+                .min(offset.saturating_add(bytes.len() as u64));
+            let part = bytes.get((from - offset) as usize..to.checked_sub(offset)? as usize)?;
+            Some((segment.start.checked_add(from - segment.file.start)?, part))
+        })
+    }
+
+    /// Whether the file, which turned out to be `len` bytes long, had all that its segments claim.
+    pub(crate) fn check_len(&self, len: u64) -> Result<(), ElfError> {
+        match self
+            .segments
+            .iter()
+            .position(|segment| segment.file.end > len)
+        {
+            Some(index) => Err(ElfError::BadSegment(index)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The entry point, and the headers of the segments that occupy memory.
+fn parse(front: &[u8], isa: Isa) -> Result<(u64, Vec<ProgramHeader>), ElfError> {
+    let malformed = ElfError::Malformed;
+    let ident = front.get(..IDENT_LEN).ok_or(malformed)?;
+    let ident = parse_ident::<AnyEndian>(ident).map_err(|_| malformed)?;
+    if ident.0 != AnyEndian::Little || ident.1 != Class::ELF64 {
+        return Err(ElfError::WrongClass);
+    }
+    let tail = front.get(IDENT_LEN..HEADER_LEN).ok_or(malformed)?;
+    let header = FileHeader::parse_tail(ident, tail).map_err(|_| malformed)?;
+    if header.e_machine != machine(isa) {
+        return Err(ElfError::WrongMachine {
+            found: header.e_machine,
+        });
+    }
+    let table = usize::try_from(header.e_phoff).ok().and_then(|start| {
+        let len = usize::from(header.e_phnum).checked_mul(header.e_phentsize.into())?;
+        front.get(start..start.checked_add(len)?)
+    });
+    let table: SegmentTable<'_, AnyEndian> =
+        ParsingTable::new(header.endianness, header.class, table.ok_or(malformed)?);
+    let loadable = |header: &ProgramHeader| header.p_type == abi::PT_LOAD && header.p_memsz != 0;
+    let count = table.iter().filter(loadable).count();
+    if !(1..=MAX_SEGMENTS).contains(&count) {
+        return Err(ElfError::Segments(count));
+    }
+    Ok((header.e_entry, table.iter().filter(loadable).collect()))
+}
+
+/// The number of an instruction set in an ELF header.
+const fn machine(isa: Isa) -> u16 {
+    match isa {
+        Isa::Riscv64 => abi::EM_RISCV,
+    }
+}
+
+#[cfg(test)]
+mod tests;
