@@ -18,6 +18,14 @@ pub(crate) fn init() {
     }
 }
 
+/// Writes bytes as they are.
+pub fn write_raw(bytes: &[u8]) {
+    let mut uart = UART.get().map(|uart| uart.lock());
+    for &byte in bytes {
+        put(uart.as_deref_mut(), byte);
+    }
+}
+
 struct ConsoleIfImpl;
 
 #[impl_plat_interface]

@@ -50,7 +50,14 @@ impl Slot {
 
     fn set(&self, handler: IrqHandler) -> bool {
         let empty = core::ptr::null_mut();
-        self.0.compare_exchange(empty, handler as *mut (), Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.0
+            .compare_exchange(
+                empty,
+                handler as *mut (),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
     }
 
     fn take(&self) -> Option<IrqHandler> {
@@ -65,7 +72,8 @@ impl Slot {
 
     fn as_handler(pointer: *mut ()) -> Option<IrqHandler> {
         // SAFETY: only `set` stores a pointer that is not null, and it stores an `IrqHandler`.
-        (!pointer.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), IrqHandler>(pointer) })
+        (!pointer.is_null())
+            .then(|| unsafe { core::mem::transmute::<*mut (), IrqHandler>(pointer) })
     }
 }
 
@@ -83,7 +91,10 @@ pub(crate) fn init_current() {
 }
 
 fn current_context() -> Option<usize> {
-    machine().harts().get(this_cpu_id()).and_then(|hart| hart.plic_context)
+    machine()
+        .harts()
+        .get(this_cpu_id())
+        .and_then(|hart| hart.plic_context)
 }
 
 /// Interrupts pCPU `cpu`: it leaves its guest, or its sleep. Nothing is allocated, locked or logged.

@@ -11,7 +11,7 @@
 extern crate axplat;
 
 mod boot;
-mod console;
+pub mod console;
 mod init;
 pub mod irq;
 mod machine;
@@ -23,7 +23,10 @@ pub use machine::{Hart, Machine, machine};
 
 mod config {
     #![allow(missing_docs)]
-    axconfig_macros::include_configs!(path_env = "AX_CONFIG_PATH", fallback = "../../configs/platforms/riscv64.toml");
+    axconfig_macros::include_configs!(
+        path_env = "AX_CONFIG_PATH",
+        fallback = "../../configs/platforms/riscv64.toml"
+    );
     assert_str_eq!(
         PACKAGE,
         env!("CARGO_PKG_NAME"),

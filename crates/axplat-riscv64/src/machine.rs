@@ -21,7 +21,10 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     const fn new() -> Self {
-        Self { list: [(0, 0); MAX_RANGES], len: 0 }
+        Self {
+            list: [(0, 0); MAX_RANGES],
+            len: 0,
+        }
     }
 
     pub(crate) fn as_slice(&self) -> &[RawRange] {
@@ -168,9 +171,13 @@ impl Machine {
     /// What this platform cannot do without and the machine does not have, if anything.
     pub(crate) fn missing(&self) -> Option<&'static str> {
         if !self.has_extension("h") {
-            Some("this CPU has no H extension (hypervisor): use a CPU that has it (QEMU: -cpu rv64,h=true)")
+            Some(
+                "this CPU has no H extension (hypervisor): use a CPU that has it (QEMU: -cpu rv64,h=true)",
+            )
         } else if self.plic.is_none() && self.has_aia {
-            Some("this machine has an AIA interrupt controller and no PLIC, which is not supported yet (QEMU: -machine virt,aia=none)")
+            Some(
+                "this machine has an AIA interrupt controller and no PLIC, which is not supported yet (QEMU: -machine virt,aia=none)",
+            )
         } else if self.plic.is_none() {
             Some("this machine has no PLIC: its interrupt controller is not supported")
         } else {
@@ -180,7 +187,11 @@ impl Machine {
 
     fn read(tree: &Fdt<'static>, dtb: usize) -> Self {
         let chosen = tree.find_node("/chosen");
-        let address = |name| chosen.and_then(|node| node.property(name)).and_then(|p| number(p.value));
+        let address = |name| {
+            chosen
+                .and_then(|node| node.property(name))
+                .and_then(|p| number(p.value))
+        };
         let initrd = match (address("linux,initrd-start"), address("linux,initrd-end")) {
             (Some(start), Some(end)) if start < end => Some(start..end),
             _ => None,
@@ -188,7 +199,12 @@ impl Machine {
         let boot_cpu = cpu_nodes(tree)
             .find(|cpu| hart_id(*cpu) == Some(boot::boot_hart()))
             .or_else(|| cpu_nodes(tree).next());
-        let text = |name| boot_cpu.and_then(|cpu| cpu.property(name)).and_then(|p| p.as_str()).unwrap_or("");
+        let text = |name| {
+            boot_cpu
+                .and_then(|cpu| cpu.property(name))
+                .and_then(|p| p.as_str())
+                .unwrap_or("")
+        };
         let block = |name| {
             let value = boot_cpu.and_then(|cpu| cpu.property(name))?.value;
             number(value).and_then(|bytes| u32::try_from(bytes).ok())
@@ -198,7 +214,10 @@ impl Machine {
         let finisher = tree.find_compatible(&["sifive,test1", "sifive,test0"]);
 
         let mut machine = Self {
-            harts: [Hart { id: 0, plic_context: None }; MAX_CPU_NUM],
+            harts: [Hart {
+                id: 0,
+                plic_context: None,
+            }; MAX_CPU_NUM],
             hart_count: 0,
             ram: Ranges::new(),
             reserved: Ranges::new(),
@@ -223,10 +242,18 @@ impl Machine {
                 .and_then(|cpu| cpu.property("riscv,isa-extensions"))
                 .map_or(&[], |p| p.value),
             mmu_type: text("mmu-type"),
-            cache_blocks: [block("riscv,cbom-block-size"), block("riscv,cboz-block-size")],
+            cache_blocks: [
+                block("riscv,cbom-block-size"),
+                block("riscv,cboz-block-size"),
+            ],
             initrd,
-            bootargs: chosen.and_then(|node| node.property("bootargs")).and_then(|p| p.as_str()).unwrap_or(""),
-            has_aia: tree.find_compatible(&["riscv,imsics", "riscv,aplic"]).is_some(),
+            bootargs: chosen
+                .and_then(|node| node.property("bootargs"))
+                .and_then(|p| p.as_str())
+                .unwrap_or(""),
+            has_aia: tree
+                .find_compatible(&["riscv,imsics", "riscv,aplic"])
+                .is_some(),
         };
         machine.read_harts(tree, plic);
         machine.read_memory(tree, dtb);
@@ -244,9 +271,17 @@ impl Machine {
         let boot = cpu_nodes(tree).filter(|cpu| hart_id(*cpu) == Some(boot::boot_hart()));
         let others = cpu_nodes(tree).filter(|cpu| hart_id(*cpu) != Some(boot::boot_hart()));
         for cpu in boot.chain(others) {
-            let usable = cpu.property("status").and_then(|p| p.as_str()).is_none_or(|s| s == "okay");
-            if let (true, Some(id), Some(slot)) = (usable, hart_id(cpu), self.harts.get_mut(self.hart_count)) {
-                *slot = Hart { id, plic_context: plic.and_then(|plic| plic_context(plic, cpu)) };
+            let usable = cpu
+                .property("status")
+                .and_then(|p| p.as_str())
+                .is_none_or(|s| s == "okay");
+            if let (true, Some(id), Some(slot)) =
+                (usable, hart_id(cpu), self.harts.get_mut(self.hart_count))
+            {
+                *slot = Hart {
+                    id,
+                    plic_context: plic.and_then(|plic| plic_context(plic, cpu)),
+                };
                 self.hart_count += 1;
             }
         }
@@ -256,17 +291,20 @@ impl Machine {
         for node in tree.all_nodes() {
             if node.property("device_type").and_then(|p| p.as_str()) == Some("memory") {
                 for region in node.reg().into_iter().flatten() {
-                    self.ram.add(region.starting_address as usize, region.size.unwrap_or(0));
+                    self.ram
+                        .add(region.starting_address as usize, region.size.unwrap_or(0));
                 }
             }
         }
         self.ram.merge();
         for reservation in tree.memory_reservations() {
-            self.reserved.add(reservation.address() as usize, reservation.size());
+            self.reserved
+                .add(reservation.address() as usize, reservation.size());
         }
         if let Some(parent) = tree.find_node("/reserved-memory") {
             for region in parent.children().filter_map(|node| node.reg()).flatten() {
-                self.reserved.add(region.starting_address as usize, region.size.unwrap_or(0));
+                self.reserved
+                    .add(region.starting_address as usize, region.size.unwrap_or(0));
             }
         }
         self.reserved.add(dtb, tree.total_size());
@@ -298,7 +336,9 @@ const SUPERVISOR_EXTERNAL: u32 = 9;
 
 /// The position of a hart's supervisor external interrupt in the PLIC's `interrupts-extended` is its context's number.
 fn plic_context(plic: FdtNode<'_, '_>, cpu: FdtNode<'_, '_>) -> Option<usize> {
-    let controller = cpu.children().find(|node| node.property("interrupt-controller").is_some())?;
+    let controller = cpu
+        .children()
+        .find(|node| node.property("interrupt-controller").is_some())?;
     let phandle = number(controller.property("phandle")?.value)?;
     let pairs = plic.property("interrupts-extended")?.value.chunks_exact(8);
     let cell = |bytes: &[u8]| number(bytes);
@@ -310,8 +350,14 @@ fn plic_context(plic: FdtNode<'_, '_>, cpu: FdtNode<'_, '_>) -> Option<usize> {
 /// A property of one or two cells as a number.
 fn number(value: &[u8]) -> Option<usize> {
     match value.len() {
-        4 => value.try_into().ok().map(|bytes| u32::from_be_bytes(bytes) as usize),
-        8 => value.try_into().ok().map(|bytes| u64::from_be_bytes(bytes) as usize),
+        4 => value
+            .try_into()
+            .ok()
+            .map(|bytes| u32::from_be_bytes(bytes) as usize),
+        8 => value
+            .try_into()
+            .ok()
+            .map(|bytes| u64::from_be_bytes(bytes) as usize),
         // Only the first of several interrupt numbers counts.
         _ => None,
     }

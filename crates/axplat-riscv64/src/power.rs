@@ -49,8 +49,14 @@ impl PowerIf for PowerIfImpl {
     fn system_off() -> ! {
         let well = ALL_WELL.load(Ordering::Relaxed);
         if let Some(finisher) = crate::machine::found().and_then(|machine| machine.finisher) {
-            let command = if well { FINISH_PASS } else { FINISH_FAIL | FAILURE_STATUS << 16 };
-            let register = phys_to_virt(PhysAddr::from_usize(finisher)).as_mut_ptr().cast::<u32>();
+            let command = if well {
+                FINISH_PASS
+            } else {
+                FINISH_FAIL | FAILURE_STATUS << 16
+            };
+            let register = phys_to_virt(PhysAddr::from_usize(finisher))
+                .as_mut_ptr()
+                .cast::<u32>();
             // SAFETY: the device tree names the test device there, and it is mapped; this write ends the machine.
             unsafe { register.write_volatile(command) };
         }

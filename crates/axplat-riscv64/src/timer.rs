@@ -50,7 +50,9 @@ impl VmTimer {
     pub fn register(&'static self) {
         with_current(|timers| {
             let head = timers.first.replace(Some(self));
-            let head = head.map_or(core::ptr::null_mut(), |timer| core::ptr::from_ref(timer).cast_mut());
+            let head = head.map_or(core::ptr::null_mut(), |timer| {
+                core::ptr::from_ref(timer).cast_mut()
+            });
             self.next.store(head, Ordering::Relaxed);
         });
     }
@@ -98,11 +100,17 @@ impl CpuTimers {
 
     /// The tick's deadline, if it counts.
     fn tick_due(&self) -> u64 {
-        if self.suspended.get() { NEVER } else { self.tick.get() }
+        if self.suspended.get() {
+            NEVER
+        } else {
+            self.tick.get()
+        }
     }
 
     fn earliest(&self) -> u64 {
-        self.all().map(|timer| timer.deadline.load(Ordering::Relaxed)).fold(self.tick_due(), u64::min)
+        self.all()
+            .map(|timer| timer.deadline.load(Ordering::Relaxed))
+            .fold(self.tick_due(), u64::min)
     }
 
     fn program(&self, deadline: u64) {
@@ -167,7 +175,9 @@ pub(crate) fn serve() {
             if let Some(handler) = TICK_HANDLER.get() {
                 handler();
             } else {
-                timers.tick.set(now + machine().timebase_hz / config::TICKS_PER_SEC as u64);
+                timers
+                    .tick
+                    .set(now + machine().timebase_hz / config::TICKS_PER_SEC as u64);
             }
         }
         timers.program(timers.earliest());

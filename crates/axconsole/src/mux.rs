@@ -1,0 +1,255 @@
+//! What appears on the UART, and where keys go.
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+
+use crate::{
+    VmPort,
+    line::{Fed, Line},
+    port::Output,
+};
+
+/// Ctrl-T moves the focus to the next VM.
+const FOCUS_KEY: u8 = 0x14;
+
+/// How many bytes of one VM are shown before the next VM has its turn.
+const TURN: usize = 256;
+
+/// One VM's place at the console.
+#[derive(Debug)]
+struct Channel {
+    name: String,
+    port: Arc<VmPort>,
+    /// What of the VM's output is not a whole line: already shown if the VM has the focus, not shown yet otherwise.
+    line: Line,
+    /// When the line appears even though it is not complete. Only for a VM without the focus.
+    deadline: Option<u64>,
+}
+
+/// The console multiplexer.
+#[derive(Debug)]
+pub struct Mux {
+    channels: Vec<Channel>,
+    focus: usize,
+    patience: u64,
+}
+
+/// What came of [`Mux::pump`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// There may be more: pump again.
+    pub again: bool,
+    /// When to pump again though nobody writes.
+    pub deadline: Option<u64>,
+    /// The VMs, in the order they were added, that waited for room, which there now is.
+    pub starved: Vec<usize>,
+}
+
+/// What came of [`Mux::type_byte`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// This VM has input.
+    Input(usize),
+    /// The focus moved.
+    FocusMoved,
+    /// Nobody took the key.
+    Dropped,
+}
+
+impl Mux {
+    /// A multiplexer without VMs. A line that is not complete appears after `patience`, in the unit of [`pump`](Self::pump)'s `now`.
+    #[must_use]
+    pub const fn new(patience: u64) -> Self {
+        Self {
+            channels: Vec::new(),
+            focus: 0,
+            patience,
+        }
+    }
+
+    /// Adds a VM. The first one has the focus.
+    pub fn add(&mut self, name: &str, port: Arc<VmPort>) {
+        self.channels.push(Channel {
+            name: name.into(),
+            port,
+            line: Line::default(),
+            deadline: None,
+        });
+    }
+
+    /// Whether a VM has written something that has not been pumped.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.channels
+            .iter()
+            .any(|channel| channel.port.has_output())
+    }
+
+    /// Shows what the VMs have written, a turn of each, through `out`.
+    pub fn pump(&mut self, now: u64, out: &mut impl FnMut(&[u8])) -> Pumped {
+        let mut pumped = Pumped::default();
+        let mut buf = [0; TURN];
+        for index in 0..self.channels.len() {
+            let Some(channel) = self.channels.get_mut(index) else {
+                break;
+            };
+            match channel.port.read_output(&mut buf) {
+                Output::Busy => pumped.again = true,
+                Output::Bytes(count) => {
+                    pumped.again |= count == TURN;
+                    let bytes = buf.get(..count).unwrap_or_default();
+                    if index == self.focus {
+                        show_focused(channel, bytes, out);
+                    } else {
+                        self.collect(index, bytes, now, out);
+                    }
+                }
+            }
+        }
+        self.show_overdue(now, out);
+        pumped.deadline = self
+            .channels
+            .iter()
+            .filter_map(|channel| channel.deadline)
+            .min();
+        pumped.starved = (0..self.channels.len())
+            .filter(|&index| {
+                self.channels
+                    .get(index)
+                    .is_some_and(|channel| channel.port.take_starved())
+            })
+            .collect();
+        pumped
+    }
+
+    /// Shows a line of the hypervisor's own.
+    pub fn note(&self, text: &str, out: &mut impl FnMut(&[u8])) {
+        self.show_line("axhv", text.as_bytes(), out);
+    }
+
+    /// Gives the focused VM a key, or moves the focus.
+    pub fn type_byte(&mut self, byte: u8, out: &mut impl FnMut(&[u8])) -> Typed {
+        if byte == FOCUS_KEY {
+            self.move_focus(out);
+            return Typed::FocusMoved;
+        }
+        match self.channels.get(self.focus) {
+            Some(channel) if channel.port.type_byte(byte) => Typed::Input(self.focus),
+            _ => Typed::Dropped,
+        }
+    }
+
+    /// Shows whatever is not shown yet, whole lines or not: the machine is about to stop.
+    pub fn finish(&mut self, out: &mut impl FnMut(&[u8])) {
+        while self.pump(0, out).again {}
+        self.show_overdue(u64::MAX, out);
+        if self
+            .channels
+            .get(self.focus)
+            .is_some_and(|channel| !channel.line.is_empty())
+        {
+            out(b"\r\n");
+        }
+    }
+
+    fn move_focus(&mut self, out: &mut impl FnMut(&[u8])) {
+        let Some(next) = (self.focus + 1).checked_rem(self.channels.len()) else {
+            return;
+        };
+        // The unfinished line of the VM that loses the focus stays where it is, and is over.
+        if let Some(old) = self.channels.get_mut(self.focus) {
+            if !old.line.is_empty() {
+                out(b"\r\n");
+            }
+            old.line.clear();
+        }
+        self.focus = next;
+        if let Some(new) = self.channels.get_mut(next) {
+            for part in [
+                b"[axhv] console of ",
+                new.name.as_bytes(),
+                b"\r\n",
+                new.line.bytes(),
+            ] {
+                out(part);
+            }
+            new.deadline = None;
+        }
+    }
+
+    /// Takes bytes of a VM without the focus, and shows each line that is complete.
+    fn collect(&mut self, index: usize, bytes: &[u8], now: u64, out: &mut impl FnMut(&[u8])) {
+        for &byte in bytes {
+            let Some(channel) = self.channels.get_mut(index) else {
+                return;
+            };
+            match channel.line.feed(byte) {
+                Fed::Kept if channel.line.is_empty() => {}
+                Fed::Kept => {
+                    channel.deadline = channel.deadline.or(Some(now.saturating_add(self.patience)))
+                }
+                Fed::Complete => self.show_channel(index, out),
+            }
+        }
+    }
+
+    fn show_overdue(&mut self, now: u64, out: &mut impl FnMut(&[u8])) {
+        for index in 0..self.channels.len() {
+            let overdue =
+                |channel: &Channel| channel.deadline.is_some_and(|deadline| deadline <= now);
+            if self.channels.get(index).is_some_and(overdue) {
+                self.show_channel(index, out);
+            }
+        }
+    }
+
+    /// Shows the line of a VM without the focus.
+    fn show_channel(&mut self, index: usize, out: &mut impl FnMut(&[u8])) {
+        if let Some(channel) = self.channels.get(index) {
+            self.show_line(&channel.name, channel.line.bytes(), out);
+        }
+        if let Some(channel) = self.channels.get_mut(index) {
+            channel.line.clear();
+            channel.deadline = None;
+        }
+    }
+
+    /// Shows a line under a name, and the focused VM's unfinished line again below it.
+    fn show_line(&self, name: &str, text: &[u8], out: &mut impl FnMut(&[u8])) {
+        let unfinished = self
+            .channels
+            .get(self.focus)
+            .map_or(&[][..], |channel| channel.line.bytes());
+        if !unfinished.is_empty() {
+            out(b"\r\n");
+        }
+        for part in [b"[", name.as_bytes(), b"] "] {
+            out(part);
+        }
+        for run in text.chunk_by(|a, b| is_control(*a) == is_control(*b)) {
+            match run.first() {
+                Some(&first) if is_control(first) => run.iter().for_each(|_| out(b".")),
+                _ => out(run),
+            }
+        }
+        out(b"\r\n");
+        out(unfinished);
+    }
+}
+
+/// Shows bytes of the VM with the focus as they are, and remembers its unfinished line.
+fn show_focused(channel: &mut Channel, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
+    out(bytes);
+    for &byte in bytes {
+        if channel.line.feed(byte) == Fed::Complete {
+            channel.line.clear();
+        }
+    }
+}
+
+/// Whether a terminal would do something other than show it.
+const fn is_control(byte: u8) -> bool {
+    (byte < b' ' && byte != b'\t') || byte == 0x7f
+}
+
+#[cfg(test)]
+mod tests;
