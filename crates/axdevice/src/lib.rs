@@ -17,6 +17,8 @@ mod char_backend;
 mod device;
 mod irq;
 mod plic;
+#[cfg(test)]
+mod testing;
 mod uart16550;
 
 pub use bus::{AxVmDevices, AxVmDevicesBuilder, BuildError, BusError, BusKind, DeviceRange};

@@ -9,6 +9,7 @@
 
 mod registers;
 mod source_set;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use spin::Mutex;
 use crate::{AccessFault, CpuInterrupts, Device, InterruptController};
 use registers::Register;
 use source_set::SourceSet;
+use sources::{Candidate, Sources};
 
 /// The highest priority, and the highest threshold. Both registers keep as many bits.
 const MAX_PRIORITY: u8 = 7;
@@ -137,14 +139,7 @@ impl InterruptController for Plic {
 }
 
 struct State {
-    /// By source number, with an unused one for source 0.
-    priorities: Box<[u8]>,
-    /// Sources whose line is high.
-    high: SourceSet,
-    /// Sources with a request that no context has claimed.
-    pending: SourceSet,
-    /// Sources whose request was claimed and not completed: their gateways are closed.
-    in_service: SourceSet,
+    sources: Sources,
     contexts: Box<[Context]>,
 }
 
@@ -156,36 +151,22 @@ struct Context {
     line: LineLevel,
 }
 
-/// A source that a context could claim.
-#[derive(Clone, Copy)]
-struct Candidate {
-    source: u32,
-    priority: u8,
-}
-
 impl State {
     fn new(sources: u32, contexts: &[Option<usize>]) -> Self {
-        let none = SourceSet::new(sources);
-        let context = |cpu: &Option<usize>| Context {
-            cpu: *cpu,
-            enabled: none.clone(),
+        let context = |&cpu| Context {
+            cpu,
+            enabled: SourceSet::new(sources),
             threshold: 0,
             line: LineLevel::Low,
         };
         Self {
-            priorities: (0..=sources).map(|_| 0).collect(),
-            high: none.clone(),
-            pending: none.clone(),
-            in_service: none.clone(),
+            sources: Sources::new(sources),
             contexts: contexts.iter().map(context).collect(),
         }
     }
 
     fn reset(&mut self, cpus: &dyn CpuInterrupts) {
-        self.priorities.fill(0);
-        self.high.clear();
-        self.pending.clear();
-        self.in_service.clear();
+        self.sources.reset();
         for context in &mut self.contexts {
             context.enabled.clear();
             context.threshold = 0;
@@ -195,8 +176,8 @@ impl State {
 
     fn read(&mut self, register: Register, cpus: &dyn CpuInterrupts) -> u32 {
         match register {
-            Register::Priority { source } => self.priority(source).into(),
-            Register::Pending { word } => self.pending.word(word),
+            Register::Priority { source } => self.sources.priority(source).into(),
+            Register::Pending { word } => self.sources.pending_word(word),
             Register::Enable { context, word } => self
                 .contexts
                 .get(context)
@@ -212,110 +193,67 @@ impl State {
 
     fn write(&mut self, register: Register, value: u32, cpus: &dyn CpuInterrupts) {
         match register {
-            Register::Priority { source: 0 } | Register::Pending { .. } | Register::Reserved => {}
-            Register::Priority { source } => {
-                if let Some(priority) = self.priorities.get_mut(source) {
-                    *priority = value as u8 & MAX_PRIORITY;
-                    self.notify(cpus);
-                }
-            }
+            Register::Priority { source } => self.sources.set_priority(source, value),
             Register::Enable { context, word } => {
                 if let Some(context) = self.contexts.get_mut(context) {
                     context.enabled.set_word(word, value);
-                    self.notify(cpus);
                 }
             }
             Register::Threshold { context } => {
                 if let Some(context) = self.contexts.get_mut(context) {
                     context.threshold = value as u8 & MAX_PRIORITY;
-                    self.notify(cpus);
                 }
             }
-            Register::Claim { context } => self.complete(context, value, cpus),
+            Register::Claim { context } => self.complete(context, value),
+            Register::Pending { .. } | Register::Reserved => return,
         }
+        self.notify(cpus);
     }
 
     fn set_line(&mut self, source: u32, level: LineLevel, cpus: &dyn CpuInterrupts) {
         match level {
-            LineLevel::Low => {
-                self.high.remove(source);
-            }
+            // Takes back nothing, so that nobody need be told.
+            LineLevel::Low => self.sources.lower(source),
             LineLevel::High => {
-                self.high.insert(source);
-                self.open_gateway(source, cpus);
+                self.sources.raise(source);
+                self.notify(cpus);
             }
-        }
-    }
-
-    /// Makes `source` pending if its line is high and its request is not in service.
-    fn open_gateway(&mut self, source: u32, cpus: &dyn CpuInterrupts) {
-        if self.high.contains(source)
-            && !self.in_service.contains(source)
-            && self.pending.insert(source)
-        {
-            self.notify(cpus);
         }
     }
 
     /// Takes the best candidate of `context` in service and returns its number, 0 if there is none.
     fn claim(&mut self, context: usize, cpus: &dyn CpuInterrupts) -> u32 {
-        let Some(Candidate { source, .. }) = self
-            .contexts
-            .get(context)
-            .and_then(|context| self.best_candidate(context))
-        else {
+        let Some(context) = self.contexts.get(context) else {
             return 0;
         };
-        self.pending.remove(source);
-        self.in_service.insert(source);
+        let Some(Candidate { source, .. }) = self.sources.best_of(&context.enabled) else {
+            return 0;
+        };
+        self.sources.serve(source);
         self.notify(cpus);
         source
     }
 
-    /// Ends the service of `source`. Nothing happens where `context` has it not enabled or it was not in service; whether it was this context
-    /// that claimed it is not checked (specification, "Interrupt Completion").
-    fn complete(&mut self, context: usize, source: u32, cpus: &dyn CpuInterrupts) {
-        let enabled = self
-            .contexts
-            .get(context)
-            .is_some_and(|context| context.enabled.contains(source));
-        if enabled && self.in_service.remove(source) {
-            self.open_gateway(source, cpus);
+    /// Ends the service of `source`, unless `context` has it not enabled. Whether this context claimed it is not checked (specification,
+    /// "Interrupt Completion").
+    fn complete(&mut self, context: usize, source: u32) {
+        let context = self.contexts.get(context);
+        if context.is_some_and(|context| context.enabled.contains(source)) {
+            self.sources.complete(source);
         }
-    }
-
-    fn priority(&self, source: usize) -> u8 {
-        self.priorities.get(source).copied().unwrap_or(0)
-    }
-
-    /// Of the sources that are pending and that `context` has enabled, the one with the highest priority, and of several the one with the
-    /// lowest number. Priority 0 means "never".
-    fn best_candidate(&self, context: &Context) -> Option<Candidate> {
-        let mut best: Option<Candidate> = None;
-        for source in self.pending.intersection(&context.enabled) {
-            let priority = self.priority(source as usize);
-            if priority > best.map_or(0, |best| best.priority) {
-                best = Some(Candidate { source, priority });
-            }
-        }
-        best
     }
 
     /// Lets every vCPU's line follow the registers.
     fn notify(&mut self, cpus: &dyn CpuInterrupts) {
-        for index in 0..self.contexts.len() {
-            let Some(context @ Context { cpu: Some(cpu), .. }) = self.contexts.get(index) else {
-                continue;
-            };
-            let level = match self.best_candidate(context) {
+        for context in &mut self.contexts {
+            let Some(cpu) = context.cpu else { continue };
+            let level = match self.sources.best_of(&context.enabled) {
                 Some(best) if best.priority > context.threshold => LineLevel::High,
                 Some(_) | None => LineLevel::Low,
             };
             if level != context.line {
-                cpus.set_line(*cpu, level);
-                if let Some(context) = self.contexts.get_mut(index) {
-                    context.line = level;
-                }
+                context.line = level;
+                cpus.set_line(cpu, level);
             }
         }
     }

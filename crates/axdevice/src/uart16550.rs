@@ -139,6 +139,7 @@ impl Device for Uart16550 {
                 line: state.line,
                 ..State::new()
             };
+            state.refill(&*self.backend);
         });
     }
 }

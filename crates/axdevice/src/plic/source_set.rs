@@ -45,22 +45,20 @@ impl SourceSet {
         self.word(source as usize / 32) >> (source % 32) & 1 != 0
     }
 
-    /// Adds a source, and says whether it is new.
-    pub(super) fn insert(&mut self, source: u32) -> bool {
-        let is_new = (1..=self.highest).contains(&source) && !self.contains(source);
-        if is_new && let Some(word) = self.words.get_mut(source as usize / 32) {
+    /// Adds a source.
+    pub(super) fn insert(&mut self, source: u32) {
+        if (1..=self.highest).contains(&source)
+            && let Some(word) = self.words.get_mut(source as usize / 32)
+        {
             *word |= 1 << (source % 32);
         }
-        is_new
     }
 
-    /// Removes a source, and says whether it was a member.
-    pub(super) fn remove(&mut self, source: u32) -> bool {
-        let was_member = self.contains(source);
+    /// Removes a source.
+    pub(super) fn remove(&mut self, source: u32) {
         if let Some(word) = self.words.get_mut(source as usize / 32) {
             *word &= !(1 << (source % 32));
         }
-        was_member
     }
 
     /// The members of both sets, in ascending order.

@@ -1,0 +1,97 @@
+//! A guest that does anything at all.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::any_width;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Read(u64, AccessWidth),
+    Write(u64, AccessWidth, u64),
+    Type(Vec<u8>),
+    Room(usize),
+    Reset,
+}
+
+fn any_offset() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..8u64, 4 => 0..40u64, 1 => any::<u64>()]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let width = || prop_oneof![4 => Just(AccessWidth::Byte), 1 => any_width()];
+    prop_oneof![
+        8 => (any_offset(), width()).prop_map(|(offset, width)| Step::Read(offset, width)),
+        8 => (any_offset(), width(), any::<u64>())
+            .prop_map(|(offset, width, data)| Step::Write(offset, width, data)),
+        2 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Step::Type),
+        2 => (0..40usize).prop_map(Step::Room),
+        1 => Just(Step::Reset),
+    ]
+}
+
+/// What is true whatever happened: the line says whether there is an interrupt, and nothing waits that could move.
+fn check(bench: &Bench, layout: RegisterLayout) -> Result<(), TestCaseError> {
+    let state = bench.uart.state.lock();
+    let level = if state.interrupt().is_some() {
+        LineLevel::High
+    } else {
+        LineLevel::Low
+    };
+    prop_assert_eq!(bench.line(), level);
+    prop_assert!(state.received.len() <= state.mode.capacity());
+    if state.modem_control & reg::MCR_LOOP == 0 && state.received.is_empty() {
+        prop_assert_eq!(bench.waiting_input(), 0);
+    }
+    drop(state);
+    let fault = bench.uart.read(layout.size(), AccessWidth::Byte);
+    prop_assert_eq!(fault, Err(AccessFault));
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn nothing_a_guest_does_breaks_the_uart(
+        layout in prop::sample::select(&[RegisterLayout::Packed, RegisterLayout::Spaced][..]),
+        steps in prop::collection::vec(any_step(), 1..200),
+    ) {
+        let mut bench = Bench::with_room(3);
+        bench.uart.layout = layout;
+        for step in steps {
+            match step {
+                Step::Read(offset, width) => {
+                    if let Ok(value) = bench.uart.read(offset, width) {
+                        prop_assert!(value <= 0xff);
+                    }
+                }
+                Step::Write(offset, width, data) => {
+                    let _ = bench.uart.write(offset, width, data);
+                }
+                Step::Type(bytes) => bench.type_in(&bytes),
+                Step::Room(room) => bench.make_room(room),
+                Step::Reset => bench.uart.reset(),
+            }
+            check(&bench, layout)?;
+        }
+    }
+
+    #[test]
+    fn a_guest_that_minds_the_line_status_loses_no_output(
+        rooms in prop::collection::vec(0..9usize, 1..100),
+    ) {
+        let bench = Bench::with_room(0);
+        let mut sent = Vec::new();
+        for room in rooms {
+            while sent.len() < 1000 && bench.read(reg::LSR) & reg::LSR_TRANSMIT_EMPTY != 0 {
+                for _ in 0..16 {
+                    let byte = sent.len() as u8;
+                    sent.push(byte);
+                    bench.write(reg::RBR_THR_DLL, byte);
+                }
+            }
+            bench.make_room(room);
+        }
+        bench.make_room(1000);
+        prop_assert_eq!(bench.backend.take_output(), sent);
+    }
+}
