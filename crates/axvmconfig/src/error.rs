@@ -59,6 +59,11 @@ impl Source {
         self.lines.insert(key.to_owned(), line);
     }
 
+    /// Whether the file says `key`.
+    pub(crate) fn is_written(&self, key: &str) -> bool {
+        self.lines.contains_key(key)
+    }
+
     /// The file's name, as it was given to [`VmConfig::parse`](crate::VmConfig::parse).
     #[must_use]
     pub fn file(&self) -> &str {

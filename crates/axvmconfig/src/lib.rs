@@ -8,17 +8,19 @@
 //! [`bundle`] is the archive in which configs and images travel to the hypervisor. `docs/vm-config.md`
 //! is the user's guide to all of this.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod bundle;
 mod config;
 mod error;
 mod isa;
 pub mod keys;
 mod parse;
 mod pcpu;
+mod size;
 mod validate;
 
 pub use config::{
@@ -28,4 +30,5 @@ pub use config::{
 pub use error::{ConfigError, Source};
 pub use isa::{GuestMap, Isa, Window};
 pub use pcpu::{PcpuSet, Sharing};
+pub use size::{Size, SizeError, parse_size};
 pub use validate::{MachineLimits, Refusal, validate};

@@ -1,8 +1,17 @@
 //! All VMs against one another and against the machine.
+//!
+//! Configs are taken in the order in which they are given, that of their file names. What a VM claims (its
+//! id, its name, its pCPUs, its memory) is its own from then on, and a later VM that claims it too is
+//! refused: one of the two runs, and always the same one. A VM that is refused claims nothing, so that its
+//! mistakes cost nobody else.
 
-use alloc::vec::Vec;
+#[cfg(test)]
+mod tests;
 
-use crate::{ConfigError, VmConfig};
+use alloc::{format, string::String, vec::Vec};
+use core::fmt;
+
+use crate::{ConfigError, PcpuSet, Sharing, Size, VCpuPlacement, VmConfig, keys};
 
 /// What the machine has to give to VMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +33,177 @@ pub struct Refusal {
     pub error: ConfigError,
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
 /// Holds all VMs against one another and against the machine.
 ///
 /// # Errors
 /// A VM that is named in any [`Refusal`] must not start; the others may.
-pub fn validate(_configs: &[VmConfig], _machine: &MachineLimits) -> Result<(), Vec<Refusal>> {
-    Ok(())
+pub fn validate(configs: &[VmConfig], machine: &MachineLimits) -> Result<(), Vec<Refusal>> {
+    let mut admitted: Vec<&VmConfig> = Vec::new();
+    let mut refusals = Vec::new();
+    for (vm, config) in configs.iter().enumerate() {
+        let errors = check(config, &admitted, machine);
+        if errors.is_empty() {
+            admitted.push(config);
+        }
+        refusals.extend(errors.into_iter().map(|error| Refusal { vm, error }));
+    }
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(refusals)
+    }
+}
+
+/// What is wrong with `config` on this machine, beside the VMs that were admitted before it.
+fn check(config: &VmConfig, admitted: &[&VmConfig], machine: &MachineLimits) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    check_identity(config, admitted, &mut errors);
+    check_pcpus(config, machine, &mut errors);
+    check_pcpu_owners(config, admitted, machine, &mut errors);
+    check_addresses(config, machine, &mut errors);
+    check_memory(config, admitted, machine, &mut errors);
+    errors
+}
+
+fn check_identity(config: &VmConfig, admitted: &[&VmConfig], errors: &mut Vec<ConfigError>) {
+    for other in admitted {
+        if other.id == config.id {
+            let rule = format_args!("{} is {} already", config.id, vm_at(other, keys::ID));
+            errors.push(config.error(keys::ID, rule));
+        }
+        if other.name == config.name {
+            let owner = vm_at(other, keys::NAME);
+            let rule = format_args!("this is the name of {owner} already, with id {}", other.id);
+            errors.push(config.error(keys::NAME, rule));
+        }
+    }
+}
+
+/// Whether the pCPUs exist, and are there to be had.
+fn check_pcpus(config: &VmConfig, machine: &MachineLimits, errors: &mut Vec<ConfigError>) {
+    let existing = PcpuSet::first(machine.pcpus);
+    for vcpu in &config.vcpus {
+        let key = placement_key(vcpu);
+        let missing = vcpu.pcpus.difference(existing);
+        if !missing.is_empty() {
+            let rule = format_args!("this machine has pCPUs {existing}, and not {missing}");
+            errors.push(config.error(&key, rule));
+        }
+        match vcpu.sharing_on(machine.pcpus) {
+            Sharing::Dedicated if vcpu.pcpus.contains(HOUSEKEEPING) => {
+                let rule = "pCPU 0 runs the hypervisor's own tasks and cannot be dedicated; choose \
+                            another, or share it by phys_cpu_sets";
+                errors.push(config.error(&key, rule));
+            }
+            Sharing::Dedicated | Sharing::Shared => {}
+        }
+    }
+}
+
+/// The pCPU that runs the host's tasks.
+const HOUSEKEEPING: usize = 0;
+
+/// Whether a pCPU that one vCPU has for itself is another's too.
+fn check_pcpu_owners(
+    config: &VmConfig,
+    admitted: &[&VmConfig],
+    machine: &MachineLimits,
+    errors: &mut Vec<ConfigError>,
+) {
+    for (position, vcpu) in config.vcpus.iter().enumerate() {
+        let siblings = config
+            .vcpus
+            .iter()
+            .take(position)
+            .map(|sibling| (config, sibling));
+        let others = admitted
+            .iter()
+            .flat_map(|&other| other.vcpus.iter().map(move |vcpu| (other, vcpu)));
+        for (owner, other) in others.chain(siblings) {
+            let both = vcpu.pcpus.intersection(other.pcpus);
+            if both.is_empty() {
+                continue;
+            }
+            let claim = match (
+                vcpu.sharing_on(machine.pcpus),
+                other.sharing_on(machine.pcpus),
+            ) {
+                (Sharing::Shared, Sharing::Shared) => continue,
+                (Sharing::Dedicated | Sharing::Shared, Sharing::Dedicated) => "is dedicated to",
+                (Sharing::Dedicated, Sharing::Shared) => "cannot be dedicated: it is shared by",
+            };
+            let owner = vm_at(owner, &placement_key(other));
+            let rule = format_args!("pCPU {both} {claim} vCPU {} of {owner}", other.vcpu_id);
+            errors.push(config.error(&placement_key(vcpu), rule));
+        }
+    }
+}
+
+/// Whether the machine's nested page tables reach every address.
+fn check_addresses(config: &VmConfig, machine: &MachineLimits, errors: &mut Vec<ConfigError>) {
+    let bits = machine.guest_phys_bits;
+    let reachable = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
+    let regions = config
+        .memory
+        .iter()
+        .map(|region| region.window())
+        .enumerate();
+    let regions = regions.map(|(position, window)| (keys::MEMORY_REGIONS, position, window));
+    let devices = config
+        .devices
+        .iter()
+        .map(|device| device.window())
+        .enumerate();
+    let devices = devices.map(|(position, window)| (keys::VIRTUAL, position, window));
+    for (list, position, window) in regions.chain(devices) {
+        if window.end().is_none_or(|end| end.as_u64() > reachable) {
+            let rule =
+                format_args!("{window} is past the {bits} bits of address that a VM has here");
+            errors.push(config.error(&format!("{list}[{position}]"), rule));
+        }
+    }
+}
+
+/// Whether there is memory for this VM too. Lazy memory counts: it is promised.
+fn check_memory(
+    config: &VmConfig,
+    admitted: &[&VmConfig],
+    machine: &MachineLimits,
+    errors: &mut Vec<ConfigError>,
+) {
+    let taken = admitted
+        .iter()
+        .fold(0u64, |sum, other| sum.saturating_add(other.memory_bytes()));
+    let left = machine.ram_bytes.saturating_sub(taken);
+    let needed = config.memory_bytes();
+    if needed > left {
+        let (needed, left, all) = (Size(needed), Size(left), Size(machine.ram_bytes));
+        let rule = format_args!("{needed} are more than the {left} left of {all} for VMs");
+        errors.push(config.error(keys::MEMORY_REGIONS, rule));
+    }
+}
+
+/// The key of a vCPU's placement.
+fn placement_key(vcpu: &VCpuPlacement) -> String {
+    let list = match vcpu.sharing {
+        Sharing::Dedicated => keys::PHYS_CPU_IDS,
+        Sharing::Shared => keys::PHYS_CPU_SETS,
+    };
+    format!("{list}[{}]", vcpu.vcpu_id)
+}
+
+/// Which VM `config` is, and where it says `key`.
+fn vm_at(config: &VmConfig, key: &str) -> String {
+    format!(
+        "VM \"{}\" ({}:{})",
+        config.name,
+        config.source.file(),
+        config.source.line(key)
+    )
 }

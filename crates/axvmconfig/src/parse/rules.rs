@@ -1,0 +1,162 @@
+//! What must hold between the values of one config: nothing lies over anything else, and images go to RAM.
+
+use alloc::{format, string::String, vec::Vec};
+
+use axaddrspace::GuestPhysAddr;
+
+use super::reader::Report;
+use crate::{VmConfig, Window, keys};
+
+/// A device tree starts at a multiple of 8 bytes (Devicetree Specification 0.4, section 5.2).
+const DTB_ALIGN: u64 = 8;
+
+pub(super) fn check(config: &VmConfig, report: &mut Report) {
+    // Where part of a list could not be read, its elements are not where the file has them, and what
+    // would be inside the VM's memory is not known.
+    let memory_is_known = report.is_clean(keys::MEMORY_REGIONS);
+    let devices_are_known = report.is_clean(keys::VIRTUAL);
+    if memory_is_known && devices_are_known {
+        check_overlaps(config, report);
+    }
+    if devices_are_known {
+        check_devices(config, report);
+    }
+    check_images(config, report);
+    if memory_is_known {
+        check_load_addresses(config, report);
+    }
+}
+
+/// Something that has guest-physical addresses to itself.
+struct Claim {
+    /// The key that says so; empty for what every VM has.
+    key: String,
+    what: String,
+    window: Window,
+}
+
+fn check_overlaps(config: &VmConfig, report: &mut Report) {
+    let controller = Claim {
+        key: String::new(),
+        what: "the interrupt controller, which every VM has".into(),
+        window: config.isa.guest_map().interrupt_controller,
+    };
+    let regions = config
+        .memory
+        .iter()
+        .enumerate()
+        .map(|(position, region)| Claim {
+            key: format!("{}[{position}]", keys::MEMORY_REGIONS),
+            what: format!("memory region {position}"),
+            window: region.window(),
+        });
+    let devices = config
+        .devices
+        .iter()
+        .enumerate()
+        .map(|(position, device)| Claim {
+            key: format!("{}[{position}]", keys::VIRTUAL),
+            what: format!("device \"{}\"", device.id),
+            window: device.window(),
+        });
+    let claims: Vec<Claim> = [controller]
+        .into_iter()
+        .chain(devices)
+        .chain(regions)
+        .collect();
+
+    for (position, claim) in claims.iter().enumerate() {
+        if claim.window.end().is_none() {
+            report.error(
+                &claim.key,
+                format_args!("{} must end below 2^64", claim.what),
+            );
+        }
+        for earlier in claims.iter().take(position) {
+            if claim.window.overlaps(earlier.window) {
+                let place = match report.line_if_written(&earlier.key) {
+                    Some(line) => format!(" (line {line})"),
+                    None => String::new(),
+                };
+                let (window, what, other) = (claim.window, &earlier.what, earlier.window);
+                let rule =
+                    format_args!("{} ({window}) overlaps {what}{place} ({other})", claim.what);
+                report.error(&claim.key, rule);
+            }
+        }
+    }
+}
+
+fn check_devices(config: &VmConfig, report: &mut Report) {
+    for (position, device) in config.devices.iter().enumerate() {
+        for (other_position, other) in config.devices.iter().enumerate().take(position) {
+            let key = format!("{}[{position}]", keys::VIRTUAL);
+            let line = report.line(&format!("{}[{other_position}]", keys::VIRTUAL));
+            if device.id == other.id {
+                let rule = format_args!("\"{}\" is the name of line {line}'s device", device.id);
+                report.error(&format!("{key}.id"), rule);
+            }
+            if device.irq == other.irq {
+                let rule = format_args!("{} is the interrupt of line {line}'s device", device.irq);
+                report.error(&format!("{key}.irq"), rule);
+            }
+        }
+    }
+}
+
+/// Where the config wants the images: those that it says, by key.
+fn image_addresses(config: &VmConfig) -> impl Iterator<Item = (&'static str, GuestPhysAddr)> {
+    let kernel = &config.kernel;
+    let dtb = kernel.dtb.as_ref().and_then(|dtb| dtb.load_addr);
+    let ramdisk = kernel
+        .ramdisk
+        .as_ref()
+        .and_then(|ramdisk| ramdisk.load_addr);
+    [
+        (keys::KERNEL_LOAD_ADDR, kernel.load_addr),
+        (keys::DTB_LOAD_ADDR, dtb),
+        (keys::RAMDISK_LOAD_ADDR, ramdisk),
+    ]
+    .into_iter()
+    .filter_map(|(key, addr)| Some((key, addr?)))
+}
+
+/// What can be said of images without their sizes.
+fn check_images(config: &VmConfig, report: &mut Report) {
+    for (position, (key, addr)) in image_addresses(config).enumerate() {
+        if key == keys::DTB_LOAD_ADDR && !addr.is_aligned(DTB_ALIGN) {
+            report.error(
+                key,
+                format_args!("must be a multiple of {DTB_ALIGN}, found {addr}"),
+            );
+        }
+        for (other, _) in image_addresses(config)
+            .take(position)
+            .filter(|&(_, taken)| taken == addr)
+        {
+            let line = report.line(other);
+            report.error(key, format_args!("{addr} is {other} too (line {line})"));
+        }
+    }
+}
+
+fn check_load_addresses(config: &VmConfig, report: &mut Report) {
+    let entry = config
+        .kernel
+        .entry_point
+        .map(|addr| (keys::ENTRY_POINT, addr));
+    for (key, addr) in image_addresses(config).chain(entry) {
+        if !config
+            .memory
+            .iter()
+            .any(|region| region.window().contains(addr))
+        {
+            let line = report.line(keys::MEMORY_REGIONS);
+            let rule = "must be in the VM's memory";
+            report.error(
+                key,
+                format_args!("{rule} (memory_regions, line {line}), found {addr}"),
+            );
+        }
+    }
+}
