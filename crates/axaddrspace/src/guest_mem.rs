@@ -64,30 +64,6 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         })
     }
 
-    /// The little-endian number at `gpa`.
-    pub fn read_u16(&mut self, gpa: GuestPhysAddr) -> Result<u16, GuestMemoryError> {
-        self.read_array(gpa).map(u16::from_le_bytes)
-    }
-
-    /// The little-endian number at `gpa`.
-    pub fn read_u32(&mut self, gpa: GuestPhysAddr) -> Result<u32, GuestMemoryError> {
-        self.read_array(gpa).map(u32::from_le_bytes)
-    }
-
-    /// The little-endian number at `gpa`.
-    pub fn read_u64(&mut self, gpa: GuestPhysAddr) -> Result<u64, GuestMemoryError> {
-        self.read_array(gpa).map(u64::from_le_bytes)
-    }
-
-    fn read_array<const N: usize>(
-        &mut self,
-        gpa: GuestPhysAddr,
-    ) -> Result<[u8; N], GuestMemoryError> {
-        let mut bytes = [0; N];
-        self.read(gpa, &mut bytes)?;
-        Ok(bytes)
-    }
-
     /// Calls `f` for each contiguous piece of the range, once all of it is known to be RAM that allows `access`.
     fn each_piece(
         &mut self,
@@ -143,6 +119,54 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         }
         Ok(end)
     }
+}
+
+/// Numbers that guest and hypervisor share: one access each, never half old and half new, if they are naturally aligned.
+macro_rules! numbers {
+    ($($number:ty, $read:ident, $write:ident;)*) => {
+        impl<H: AxMmHal> GuestMemory<'_, H> {$(
+            /// Reads the little-endian number at `gpa`: at once, if it is aligned to its size.
+            pub fn $read(&mut self, gpa: GuestPhysAddr) -> Result<$number, GuestMemoryError> {
+                const SIZE: usize = size_of::<$number>();
+                let mut bytes = [0; SIZE];
+                self.each_piece(gpa, SIZE as u64, MappingFlags::READ, |piece| {
+                    let word = piece.host.cast::<$number>();
+                    if piece.len == SIZE && word.is_aligned() {
+                        // SAFETY: the piece is mapped memory of the number's size, aligned for it.
+                        bytes = unsafe { word.read_volatile() }.to_ne_bytes();
+                    } else {
+                        let to = bytes.as_mut_ptr();
+                        // SAFETY: as in `read`.
+                        unsafe { ptr::copy_nonoverlapping(piece.host, to.add(piece.offset), piece.len) }
+                    }
+                })?;
+                Ok(<$number>::from_le_bytes(bytes))
+            }
+
+            /// Writes the little-endian number at `gpa`: at once, if it is aligned to its size.
+            pub fn $write(&mut self, gpa: GuestPhysAddr, value: $number) -> Result<(), GuestMemoryError> {
+                const SIZE: usize = size_of::<$number>();
+                let bytes = value.to_le_bytes();
+                let from = bytes.as_ptr();
+                self.each_piece(gpa, SIZE as u64, MappingFlags::WRITE, |piece| {
+                    let word = piece.host.cast::<$number>();
+                    if piece.len == SIZE && word.is_aligned() {
+                        // SAFETY: the piece is mapped memory of the number's size, aligned for it.
+                        unsafe { word.write_volatile(value.to_le()) }
+                    } else {
+                        // SAFETY: as in `write`.
+                        unsafe { ptr::copy_nonoverlapping(from.add(piece.offset), piece.host, piece.len) }
+                    }
+                })
+            }
+        )*}
+    };
+}
+
+numbers! {
+    u16, read_u16, write_u16;
+    u32, read_u32, write_u32;
+    u64, read_u64, write_u64;
 }
 
 /// Bytes that are contiguous in host memory.

@@ -46,5 +46,8 @@ pub trait AxMmHal: 'static {
 
     /// Forgets, on every pCPU, all cached translations of the guest-physical range `start .. start + len`, of every VM.
     /// On return no pCPU can reach memory through a translation that was removed before the call.
+    ///
+    /// Tables that led to the range only may be freed next, so what is cached of entries above the leaves must go as well: on RISC-V that
+    /// takes an HFENCE.GVMA without an address, for one with an address orders accesses to leaves only.
     fn flush_nested(start: GuestPhysAddr, len: u64);
 }

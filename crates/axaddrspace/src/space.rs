@@ -208,6 +208,11 @@ impl<H: AxMmHal> AddrSpace<H> {
     /// Gives `gpa`, which is vacant and in a region of RAM, its frame.
     pub(crate) fn fill(&mut self, gpa: GuestPhysAddr) -> Result<(), MapFailure> {
         let region = self.regions.at(gpa).ok_or(MapFailure::Occupied)?;
+        debug_assert_eq!(
+            region.backing,
+            Backing::Ram(Fill::Lazy),
+            "all else is mapped from the start"
+        );
         let within = region.start..region.end;
         fill_leaf(
             &mut self.table,

@@ -91,7 +91,7 @@ impl<H: AxMmHal> NestedTable<H> {
                     return Lookup::Mapped {
                         leaf,
                         size,
-                        offset: gpa.as_u64() % size,
+                        offset: gpa.as_u64() & (size - 1),
                     };
                 }
                 Entry::Live(Target::Table(_)) => match table.child(index) {

@@ -81,7 +81,7 @@ impl NestedMode {
 
     /// The entry that `gpa` falls in, in a table at `level`.
     pub(super) const fn index(self, level: usize, gpa: GuestPhysAddr) -> usize {
-        (gpa.as_u64() / span(level)) as usize % self.entries(level)
+        (gpa.as_u64() >> shift(level)) as usize & (self.entries(level) - 1)
     }
 
     /// The word for `entry`.
@@ -101,5 +101,10 @@ impl NestedMode {
 
 /// How many bytes an entry of a table at `level` stands for.
 pub(super) const fn span(level: usize) -> u64 {
-    1 << (PAGE_SHIFT + INDEX_BITS * level as u32)
+    1 << shift(level)
+}
+
+/// log2 of [`span`].
+const fn shift(level: usize) -> u32 {
+    PAGE_SHIFT + INDEX_BITS * level as u32
 }

@@ -301,7 +301,7 @@ pub(super) fn parts(level: usize, range: Range<u64>) -> impl Iterator<Item = Ran
         if start >= range.end {
             return None;
         }
-        let end = range.end.min((start / span(level) + 1) * span(level));
+        let end = range.end.min((start | (span(level) - 1)) + 1);
         Some(core::mem::replace(&mut start, end)..end)
     })
 }
