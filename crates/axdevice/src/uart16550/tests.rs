@@ -505,6 +505,28 @@ fn loopback_wires_modem_outputs_to_inputs() {
 }
 
 #[test]
+fn changes_of_modem_lines_add_up_until_they_are_read() {
+    let bench = Bench::new();
+    bench.write(reg::MCR, reg::MCR_LOOP);
+    bench.read(reg::MSR);
+    bench.write(reg::MCR, reg::MCR_LOOP | reg::MCR_RTS);
+    bench.write(reg::MCR, reg::MCR_LOOP | reg::MCR_RTS | reg::MCR_OUT2);
+    assert_eq!(bench.read(reg::MSR), reg::MSR_CTS | reg::MSR_DCD | 0x09);
+}
+
+#[test]
+fn an_empty_transmitter_interrupts_in_loopback_too() {
+    let bench = Bench::new();
+    bench.write(reg::MCR, reg::MCR_LOOP);
+    bench.write(reg::IER_DLM, reg::IER_TRANSMIT_EMPTY);
+    bench.read(reg::IIR_FCR);
+    assert_eq!(bench.line(), LineLevel::Low);
+    bench.write(reg::RBR_THR_DLL, b'l');
+    assert_eq!(bench.line(), LineLevel::High);
+    assert_eq!(bench.read(reg::IIR_FCR), reg::IIR_TRANSMIT_EMPTY);
+}
+
+#[test]
 fn loopback_is_cut_off_from_the_backend() {
     let bench = Bench::with_fifos();
     bench.write(reg::MCR, reg::MCR_LOOP);
