@@ -1,0 +1,85 @@
+//! What a test boots with.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use axvmconfig::bundle::BundleWriter;
+
+use crate::{guest, repository};
+
+/// VM configs and images, in the making.
+#[derive(Debug, Default)]
+pub struct Bundle {
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Bundle {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the VM config `vms/NAME.toml`.
+    #[must_use]
+    pub fn vm(self, name: &str, config: &str) -> Self {
+        self.file(&format!("vms/{name}.toml"), config.as_bytes())
+    }
+
+    /// Adds a config of the repository, with some of its text replaced.
+    ///
+    /// # Panics
+    /// If there is no such config, or it has no such text.
+    #[must_use]
+    pub fn shipped_vm(self, name: &str, replace: &[(&str, &str)]) -> Self {
+        let path = repository("configs/vms").join(format!("{name}.toml"));
+        let mut config = std::fs::read_to_string(path).expect("the config is in the repository");
+        for (from, to) in replace {
+            assert!(config.contains(from), "{name}.toml has no {from}");
+            config = config.replace(from, to);
+        }
+        self.vm(name, &config)
+    }
+
+    /// Adds the guest `NAME` as `guests/riscv64/NAME`.
+    #[must_use]
+    pub fn guest(self, name: &str) -> Self {
+        let bytes = guest(name);
+        self.file(&format!("guests/riscv64/{name}"), &bytes)
+    }
+
+    /// Adds any file.
+    #[must_use]
+    pub fn file(mut self, path: &str, bytes: &[u8]) -> Self {
+        self.files.push((path.into(), bytes.into()));
+        self
+    }
+
+    /// The archive's bytes.
+    ///
+    /// # Panics
+    /// If a path is none.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut writer = BundleWriter::new();
+        for (path, bytes) in &self.files {
+            writer
+                .add(path, bytes)
+                .expect("a path that a bundle can have");
+        }
+        writer.finish()
+    }
+}
+
+/// Writes `bytes` where QEMU can read them.
+pub(crate) fn store(bytes: &[u8]) -> PathBuf {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let folder = repository("target/tests");
+    std::fs::create_dir_all(&folder).expect("target/ can be written");
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!("bundle-{}-{number}.cpio", std::process::id()));
+    std::fs::write(&path, bytes).expect("target/ can be written");
+    path
+}

@@ -1,0 +1,119 @@
+//! The machine that a test boots.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::{Bundle, Run, bundle, read, repository};
+
+/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    variables: Vec<(&'static str, String)>,
+    arguments: Vec<String>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine {
+    /// The default machine.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            variables: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// With so many harts.
+    #[must_use]
+    pub fn harts(self, count: usize) -> Self {
+        self.variable("SMP", count.to_string())
+    }
+
+    /// With so much RAM, as QEMU writes it.
+    #[must_use]
+    pub fn ram(self, size: &str) -> Self {
+        self.variable("MEM", size.into())
+    }
+
+    /// With this CPU, as QEMU writes it.
+    #[must_use]
+    pub fn cpu(self, cpu: &str) -> Self {
+        self.variable("CPU", cpu.into())
+    }
+
+    /// Of this kind, as QEMU writes it.
+    #[must_use]
+    pub fn kind(self, machine: &str) -> Self {
+        self.variable("MACHINE", machine.into())
+    }
+
+    /// With time that is counted in instructions, so that every run is the same: 1 ns each, all harts in turn.
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        let clock = [
+            "-icount",
+            "shift=0,sleep=off",
+            "-seed",
+            "1",
+            "-rtc",
+            "clock=vm,base=2026-01-01",
+        ];
+        self.arguments.extend(clock.map(String::from));
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: String) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    /// Boots the image with a bundle.
+    #[must_use]
+    pub fn boot(&self, bundle: &Bundle) -> Run {
+        self.boot_bytes(&bundle.bytes())
+    }
+
+    /// Boots the image with something in a bundle's place.
+    #[must_use]
+    pub fn boot_bytes(&self, bundle: &[u8]) -> Run {
+        let image = repository("target/riscv64/hv.bin");
+        read(&image, "make image");
+        let bundle = bundle::store(bundle);
+        let command = self.command("scripts/qemu.sh", &[image, bundle.clone()]);
+        Run::start(command, Some(bundle))
+    }
+
+    /// Boots a guest on the bare machine, as the yardstick: `kernel` at the firmware's entry, with an initramfs and a command line.
+    #[must_use]
+    pub fn boot_bare(&self, kernel: &str, initramfs: &str, command_line: &str) -> Run {
+        let guest = |name: &str| repository("target/guests/riscv64").join(name);
+        let mut machine = self.clone();
+        machine
+            .arguments
+            .extend(["-append".into(), command_line.into()]);
+        Run::start(
+            machine.command("scripts/qemu.sh", &[guest(kernel), guest(initramfs)]),
+            None,
+        )
+    }
+
+    fn command(&self, script: &str, files: &[PathBuf]) -> Command {
+        let mut command = Command::new(repository(script));
+        command
+            .arg("riscv64")
+            .args(files)
+            .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}

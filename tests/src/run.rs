@@ -1,0 +1,156 @@
+//! A machine that is running: its serial line and its end.
+
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take. CI's machines are slow and shared; a run that hangs is what this is for.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// How a machine ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// QEMU's exit status: 0 says that all went well.
+    pub status: Option<i32>,
+    /// Everything on the serial line.
+    pub output: String,
+}
+
+/// A machine that is running. Ends with the value.
+#[derive(Debug)]
+pub struct Run {
+    child: Child,
+    keyboard: Option<ChildStdin>,
+    serial: Receiver<Vec<u8>>,
+    output: String,
+    /// How far [`expect`](Self::expect) has looked.
+    seen: usize,
+    deadline: Instant,
+    bundle: Option<PathBuf>,
+}
+
+impl Run {
+    pub(crate) fn start(mut command: Command, bundle: Option<PathBuf>) -> Self {
+        let mut child = command.spawn().expect("scripts/qemu.sh can be run");
+        let (sender, serial) = channel();
+        forward(child.stdout.take(), sender.clone());
+        forward(child.stderr.take(), sender);
+        Self {
+            keyboard: child.stdin.take(),
+            child,
+            serial,
+            output: String::new(),
+            seen: 0,
+            deadline: Instant::now() + PATIENCE,
+            bundle,
+        }
+    }
+
+    /// Waits until `text` appears after what was expected before, and returns what stands between.
+    ///
+    /// # Panics
+    /// If the machine ends first, or takes too long; with all it said.
+    pub fn expect(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.output[self.seen..].find(text) {
+                let between = self.output[self.seen..self.seen + at].to_owned();
+                self.seen += at + text.len();
+                return between;
+            }
+            if !self.listen() {
+                panic!(
+                    "the machine ended, and never said {text:?}:\n{}",
+                    self.output
+                );
+            }
+        }
+    }
+
+    /// The rest of the line that was expected last.
+    ///
+    /// # Panics
+    /// As [`expect`](Self::expect).
+    pub fn rest_of_line(&mut self) -> String {
+        self.expect("\n").trim_end().to_owned()
+    }
+
+    /// Everything on the serial line so far.
+    #[must_use]
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// Types.
+    ///
+    /// # Panics
+    /// If the machine has ended.
+    pub fn send(&mut self, keys: &str) {
+        let keyboard = self
+            .keyboard
+            .as_mut()
+            .expect("the keyboard is connected while the machine runs");
+        keyboard
+            .write_all(keys.as_bytes())
+            .and_then(|()| keyboard.flush())
+            .expect("the machine is running");
+    }
+
+    /// Waits until the machine ends by itself.
+    ///
+    /// # Panics
+    /// If it takes too long; with all it said.
+    #[must_use]
+    pub fn end(mut self) -> Ended {
+        while self.listen() {}
+        let status = self.child.wait().expect("QEMU was started").code();
+        Ended {
+            status,
+            output: std::mem::take(&mut self.output),
+        }
+    }
+
+    /// Takes in more of what the machine says; false if it has ended.
+    fn listen(&mut self) -> bool {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match self.serial.recv_timeout(left) {
+            Ok(bytes) => {
+                self.output.push_str(&String::from_utf8_lossy(&bytes));
+                true
+            }
+            Err(RecvTimeoutError::Disconnected) => false,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!(
+                    "the machine is still running after {PATIENCE:?}:\n{}",
+                    self.output
+                )
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Neither can fail but for a machine that has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(bundle) = &self.bundle {
+            let _ = std::fs::remove_file(bundle);
+        }
+    }
+}
+
+fn forward(from: Option<impl Read + Send + 'static>, to: Sender<Vec<u8>>) {
+    let mut from = from.expect("the stream is piped");
+    thread::spawn(move || {
+        let mut buf = [0; 4096];
+        while let Ok(count) = from.read(&mut buf)
+            && count > 0
+            && to.send(buf[..count].into()).is_ok()
+        {}
+    });
+}

@@ -1,0 +1,152 @@
+//! The bare guests: what they say from inside.
+
+use system_tests::{Bundle, Ended, Machine};
+
+fn hello() -> Bundle {
+    Bundle::new()
+        .shipped_vm("hello-riscv64", &[])
+        .guest("hello.bin")
+}
+
+fn all_well(ended: &Ended) {
+    assert_eq!(ended.status, Some(0), "{}", ended.output);
+    assert!(!ended.output.contains("panic"), "{}", ended.output);
+}
+
+#[test]
+fn hello_says_hello_and_the_machine_ends_well() {
+    let ended = Machine::new().boot(&hello()).end();
+    assert!(
+        ended.output.contains("hello from AxHV guest, hart 0"),
+        "{}",
+        ended.output
+    );
+    assert!(
+        ended.output.contains("VM \"hello\" powered off"),
+        "{}",
+        ended.output
+    );
+    all_well(&ended);
+}
+
+/// One image serves 1 to 8 harts and RAM from 128 MiB on. A single hart is shared between the host and the VMs.
+#[test]
+fn one_image_serves_machines_of_any_size() {
+    for (harts, ram) in [(1, "128M"), (2, "300M"), (3, "3G"), (8, "6G")] {
+        let pcpu = if harts == 1 { "[0]" } else { "[1]" };
+        let bundle = Bundle::new()
+            .shipped_vm(
+                "hello-riscv64",
+                &[("phys_cpu_ids = [1]", &format!("phys_cpu_ids = {pcpu}"))],
+            )
+            .guest("hello.bin");
+        let ended = Machine::new().harts(harts).ram(ram).boot(&bundle).end();
+        assert!(
+            ended.output.contains("hello from AxHV guest"),
+            "{harts} harts, {ram}: {}",
+            ended.output
+        );
+        all_well(&ended);
+    }
+}
+
+/// Every check of the selftest, on two vCPUs.
+fn selftest(machine: &Machine) {
+    let bundle = Bundle::new()
+        .shipped_vm(
+            "selftest-riscv64",
+            &[("phys_cpu_ids = [1]", "cpu_num = 2\nphys_cpu_ids = [1, 2]")],
+        )
+        .guest("selftest.bin");
+    let ended = machine.boot(&bundle).end();
+    let verdict = ended
+        .output
+        .lines()
+        .find_map(|line| line.split_once("selftest: "))
+        .map(|(_, rest)| rest.trim());
+    let passed = verdict.and_then(|verdict| verdict.strip_suffix(" passed, 0 failed"));
+    let count = passed
+        .and_then(|count| count.parse::<u32>().ok())
+        .unwrap_or(0);
+    assert!(count > 50, "{verdict:?}:\n{}", ended.output);
+    all_well(&ended);
+}
+
+#[test]
+fn selftest_passes() {
+    selftest(&Machine::new());
+}
+
+#[test]
+fn selftest_passes_with_vectors() {
+    selftest(&Machine::new().cpu("rv64,h=true,v=true,vlen=256"));
+}
+
+#[test]
+fn selftest_passes_without_sstc() {
+    selftest(&Machine::new().cpu("rv64,h=true,sstc=false"));
+}
+
+/// Both VMs on the one hart that there is: they take turns, and each timer is met.
+#[test]
+fn vms_share_a_single_hart() {
+    let bundle = Bundle::new()
+        .shipped_vm(
+            "hello-riscv64",
+            &[("phys_cpu_ids = [1]", "phys_cpu_ids = [0]")],
+        )
+        .shipped_vm(
+            "heartbeat-riscv64",
+            &[
+                ("phys_cpu_ids = [1]", "phys_cpu_ids = [0]"),
+                ("[kernel]", "[kernel]\ncmdline = \"beats=50\""),
+            ],
+        )
+        .guest("hello.bin")
+        .guest("heartbeat.bin");
+    let ended = Machine::new().harts(1).boot(&bundle).end();
+    assert!(
+        ended.output.contains("hello from AxHV guest"),
+        "{}",
+        ended.output
+    );
+    assert!(ended.output.contains("done, 50 beats"), "{}", ended.output);
+    all_well(&ended);
+}
+
+/// The worst lateness in nanoseconds that a heartbeat of 200 beats reports, under exact counting.
+fn worst_lateness(cpu: &str) -> u64 {
+    let bundle = Bundle::new()
+        .shipped_vm(
+            "heartbeat-riscv64",
+            &[(
+                "[kernel]",
+                "[kernel]\ncmdline = \"beats=200 period_us=1000\"",
+            )],
+        )
+        .guest("heartbeat.bin");
+    let ended = Machine::new()
+        .harts(2)
+        .cpu(cpu)
+        .counted()
+        .boot(&bundle)
+        .end();
+    all_well(&ended);
+    let (_, lateness) = ended.output.split_once("worst lateness ").expect("a tally");
+    let digits: String = lateness.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number of nanoseconds")
+}
+
+/// On a pCPU of its own, with the timer in the guest's hands, the hypervisor adds nothing.
+#[test]
+fn a_dedicated_heartbeat_is_on_time() {
+    let worst = worst_lateness("rv64,h=true");
+    assert!(worst < 5_000, "{worst} ns");
+}
+
+/// Without Sstc the hypervisor delivers the timer: late by its own work only.
+#[test]
+fn an_emulated_timer_is_on_time() {
+    let worst = worst_lateness("rv64,h=true,sstc=false");
+    assert!(worst < 50_000, "{worst} ns");
+}
