@@ -1,1 +1,112 @@
-fn main() {}
+//! `hvctl`, the companion of AxHV on the developer's machine.
+//!
+//! It does before the boot what the hypervisor does at boot, with the same code: `check` applies the rules
+//! of `axvmconfig` to VM configs, `pack` puts configs and images into a bundle, `list` shows what is in one.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod list;
+mod pack;
+mod report;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use axvmconfig::{Isa, MachineLimits, PcpuSet, parse_size};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The companion of AxHV on the developer's machine.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what is wrong with VM configs, each by itself and all together.
+    Check {
+        #[command(flatten)]
+        machine: Machine,
+        /// VM configs.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Put VM configs and the images that they name into a bundle.
+    Pack {
+        #[command(flatten)]
+        machine: Machine,
+        #[command(flatten)]
+        options: pack::Options,
+        /// VM configs.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Show what is in a bundle.
+    List {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+}
+
+/// The machine that the VMs are for.
+#[derive(Debug, Args)]
+struct Machine {
+    /// Its instruction set.
+    #[arg(long, value_enum, default_value_t = IsaName::Riscv64)]
+    isa: IsaName,
+    /// How many pCPUs it has; by default, as many as a config can name.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pcpus: Option<u16>,
+    /// How much memory all VMs together may have, like 1GiB; by default, any amount.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    ram: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IsaName {
+    Riscv64,
+}
+
+impl Machine {
+    fn isa(&self) -> Isa {
+        match self.isa {
+            IsaName::Riscv64 => Isa::Riscv64,
+        }
+    }
+
+    fn limits(&self) -> MachineLimits {
+        MachineLimits {
+            pcpus: self.pcpus.map_or(PcpuSet::MAX_PCPUS, usize::from),
+            ram_bytes: self.ram.unwrap_or(u64::MAX),
+            guest_phys_bits: self.isa().guest_map().min_phys_bits,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Check { machine, files } => check::run(&machine, &files),
+        Command::Pack {
+            machine,
+            options,
+            files,
+        } => pack::run(&machine, &options, &files),
+        Command::List { bundle } => list::run(&bundle),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report::Failed) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

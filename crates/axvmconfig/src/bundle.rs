@@ -44,6 +44,13 @@ pub fn config_path(file: &str) -> alloc::string::String {
     alloc::format!("{CONFIG_FOLDER}{name}")
 }
 
+/// Whether the file at `path` of a bundle is a VM config.
+#[must_use]
+pub fn is_config(path: &str) -> bool {
+    path.strip_prefix(CONFIG_FOLDER)
+        .is_some_and(|name| name.ends_with(CONFIG_SUFFIX) && !name.contains('/'))
+}
+
 fn without_root(mut path: &str) -> &str {
     while let Some(rest) = path.strip_prefix('/').or_else(|| path.strip_prefix("./")) {
         path = rest;
@@ -113,11 +120,7 @@ impl<'a> Bundle<'a> {
 
     /// The VM configs, in the order of their names: the files directly in `vms/` that end in `.toml`.
     pub fn configs(&self) -> impl Iterator<Item = BundleFile<'a>> {
-        self.files().filter(|file| {
-            file.path
-                .strip_prefix(CONFIG_FOLDER)
-                .is_some_and(|name| name.ends_with(CONFIG_SUFFIX) && !name.contains('/'))
-        })
+        self.files().filter(|file| is_config(file.path))
     }
 
     /// The bytes of the file at `path`, which may be written with `/` or `./` before it.

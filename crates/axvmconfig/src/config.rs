@@ -1,6 +1,6 @@
 //! What a VM is to be, as its config says: plain values, checked already.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 use core::fmt;
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
@@ -35,6 +35,20 @@ impl VmConfig {
     /// Everything that is wrong with the config by itself.
     pub fn parse(file: &str, text: &str, isa: Isa) -> Result<Self, Vec<ConfigError>> {
         parse::parse(file, text, isa)
+    }
+
+    /// Like [`parse`](Self::parse), for the bytes of a file of which nobody knows that they are text.
+    ///
+    /// # Errors
+    /// Bytes that are not UTF-8, at the line of the first of them; else those of [`parse`](Self::parse).
+    pub fn parse_bytes(file: &str, bytes: &[u8], isa: Isa) -> Result<Self, Vec<ConfigError>> {
+        match core::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(file, text, isa),
+            Err(error) => {
+                let text = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                Err(vec![parse::not_text(file, text)])
+            }
+        }
     }
 
     /// The error that this config's `key` (one of [`keys`](crate::keys)) breaks a rule.

@@ -20,18 +20,21 @@ use toml::de::DeTable;
 use self::reader::{Report, Table};
 use crate::{ConfigError, Isa, Source, VmConfig};
 
-/// After this many syntax errors the rest are mostly echoes.
-const MAX_SYNTAX_ERRORS: usize = 20;
+/// After this many syntax errors the rest are mostly echoes of the first.
+const MAX_SYNTAX_ERRORS: usize = 5;
 
 /// Reads a config; [`VmConfig::parse`] is its public name.
 pub(crate) fn parse(file: &str, text: &str, isa: Isa) -> Result<VmConfig, Vec<ConfigError>> {
     let mut report = Report::new(file, text);
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     if !syntax_errors.is_empty() {
-        for error in syntax_errors.iter().take(MAX_SYNTAX_ERRORS) {
+        for error in &syntax_errors {
             report.syntax_error(error);
         }
-        return Err(report.into_errors());
+        let mut errors = report.into_errors();
+        errors.dedup_by_key(|error| error.line);
+        errors.truncate(MAX_SYNTAX_ERRORS);
+        return Err(errors);
     }
 
     let mut root = Table::root(document.get_ref());
@@ -52,4 +55,12 @@ pub(crate) fn parse(file: &str, text: &str, isa: Isa) -> Result<VmConfig, Vec<Co
     };
     rules::check(&config, &mut report);
     report.finish(config)
+}
+
+/// The error that a config is no text after `text`.
+pub(crate) fn not_text(file: &str, text: &[u8]) -> ConfigError {
+    let newlines = text.iter().filter(|&&byte| byte == b'\n').count();
+    let mut error = Source::new(file).error("", "not TOML: a config is UTF-8 text");
+    error.line = u32::try_from(newlines).map_or(u32::MAX, |line| line.saturating_add(1));
+    error
 }

@@ -291,6 +291,20 @@ fn syntax_errors_have_their_lines() {
 }
 
 #[test]
+fn bytes_that_are_no_text_have_their_line() {
+    let parse = |bytes: &[u8]| VmConfig::parse_bytes("test.toml", bytes, Isa::Riscv64);
+    assert_eq!(
+        parse(SMALL.as_bytes()),
+        VmConfig::parse("test.toml", SMALL, Isa::Riscv64)
+    );
+    let errors = parse(b"[base]\nid = 1\nname = \"\xff\"\n").expect_err("not UTF-8");
+    assert_eq!(
+        errors[0].to_string(),
+        "test.toml:3: not TOML: a config is UTF-8 text"
+    );
+}
+
+#[test]
 fn base_rules() {
     assert_refused("base", "id = 4294967296", "from 0 to 4294967295");
     assert_refused("base", "id = 1.5", "found 1.5");

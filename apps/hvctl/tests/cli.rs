@@ -1,0 +1,210 @@
+//! The program itself, on files.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use axvmconfig::bundle::Bundle;
+
+const GOOD: &str = "[base]\nid = 1\nphys_cpu_ids = [1]\n[kernel]\nkernel_path = \"img/k\"\n\
+                    ramdisk_path = \"/img/r\"\nmemory_regions = [\"1MiB\"]\n";
+
+/// An empty folder for one test.
+fn folder(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(folder.join("img")).expect("can be made");
+    folder
+}
+
+fn hvctl(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hvctl"));
+    command
+        .current_dir(folder)
+        .args(args)
+        .output()
+        .expect("runs")
+}
+
+#[track_caller]
+fn succeed(folder: &Path, args: &[&str]) -> String {
+    let output = hvctl(folder, args);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text") + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn fail(folder: &Path, args: &[&str]) -> String {
+    let output = hvctl(folder, args);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+    fs::write(folder.join(name), bytes).expect("can be written");
+}
+
+#[test]
+fn check_is_silent_about_good_configs() {
+    let folder = folder("check_good");
+    write(&folder, "a.toml", GOOD);
+    assert_eq!(
+        succeed(&folder, &["check", "--pcpus", "2", "a.toml"]),
+        "no errors; configs checked: 1\n"
+    );
+    let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/vms");
+    let main_job = [
+        "check",
+        "--pcpus=4",
+        &format!("{configs}/linux-riscv64.toml"),
+        &format!("{configs}/heartbeat-riscv64.toml"),
+    ];
+    succeed(&folder, &main_job);
+}
+
+#[test]
+fn check_tells_every_error_with_its_line() {
+    let folder = folder("check_bad");
+    write(&folder, "a.toml", GOOD);
+    write(
+        &folder,
+        "b.toml",
+        GOOD.replace("id = 1", "id = 1\nnam = \"b\""),
+    );
+    write(&folder, "c.toml", GOOD.replace("id = 1", "id = 3"));
+    write(&folder, "d.toml", b"\xff");
+    let errors = fail(
+        &folder,
+        &["check", "d.toml", "c.toml", "b.toml", "a.toml", "gone.toml"],
+    );
+    assert!(errors.starts_with("gone.toml: error: "), "{errors}");
+    let errors = fail(&folder, &["check", "d.toml", "c.toml", "b.toml", "a.toml"]);
+    assert_eq!(
+        errors,
+        "b.toml:3: error: base.nam: unknown key, did you mean `name`?\n    3 | nam = \"b\"\n\
+         d.toml:1: error: not TOML: a config is UTF-8 text\n    1 | \u{fffd}\n\
+         c.toml:3: error: base.phys_cpu_ids[0]: pCPU 1 is dedicated to vCPU 0 of VM \"a\" (a.toml:3)\n    \
+         3 | phys_cpu_ids = [1]\n"
+    );
+    let errors = fail(
+        &folder,
+        &["check", "--pcpus", "1", "--ram", "512KiB", "a.toml"],
+    );
+    assert!(
+        errors.contains("this machine has pCPUs 0, and not 1"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("1MiB are more than the 512KiB left"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn pack_puts_configs_and_images_where_the_hypervisor_looks() {
+    let folder = folder("pack");
+    write(&folder, "a.toml", GOOD);
+    write(
+        &folder,
+        "b.toml",
+        GOOD.replace("id = 1", "id = 2").replace("[1]", "[2]"),
+    );
+    write(&folder, "img/k", "kernel");
+    write(&folder, "img/r", "ramdisk");
+    succeed(&folder, &["pack", "-o", "1.cpio", "./b.toml", "a.toml"]);
+    succeed(
+        &folder,
+        &["pack", "-o", "2.cpio", "--images", ".", "a.toml", "b.toml"],
+    );
+    let archive = fs::read(folder.join("1.cpio")).expect("written");
+    assert!(
+        archive == fs::read(folder.join("2.cpio")).expect("written"),
+        "not reproducible"
+    );
+
+    let bundle = Bundle::new(&archive).expect("valid");
+    let configs: Vec<_> = bundle.configs().map(|config| config.path).collect();
+    assert_eq!(configs, ["vms/a.toml", "vms/b.toml"]);
+    assert_eq!(bundle.file("vms/a.toml"), Some(GOOD.as_bytes()));
+    assert_eq!(bundle.file("img/k"), Some(&b"kernel"[..]));
+    assert_eq!(bundle.file("img/r"), Some(&b"ramdisk"[..]));
+    assert_eq!(bundle.files().count(), 4);
+    assert_eq!(
+        succeed(&folder, &["list", "1.cpio"]),
+        format!(
+            "{:>10}  img/k\n{:>10}  img/r\n{len:>10}  vms/a.toml\n{len:>10}  vms/b.toml\n",
+            6,
+            7,
+            len = GOOD.len()
+        )
+    );
+}
+
+#[test]
+fn pack_refuses_what_would_not_boot() {
+    let folder = folder("pack_bad");
+    write(&folder, "a.toml", GOOD);
+    write(&folder, "img/k", vec![0; (1 << 20) + 1]);
+    let errors = fail(&folder, &["pack", "-o", "x.cpio", "a.toml"]);
+    assert!(errors.contains("a.toml:5: error: kernel.kernel_path: \"img/k\" has 1048577 bytes"));
+    assert!(
+        errors.contains("a.toml:6: error: kernel.ramdisk_path: no file \"img/r\" in ., nor in ")
+    );
+    assert!(!folder.join("x.cpio").exists());
+
+    write(&folder, "img/k", "kernel");
+    let warning = succeed(
+        &folder,
+        &["pack", "-o", "x.cpio", "--allow-missing", "a.toml"],
+    );
+    assert!(
+        warning.contains("a.toml:6: warning: kernel.ramdisk_path: "),
+        "{warning}"
+    );
+    let archive = fs::read(folder.join("x.cpio")).expect("written");
+    let bundle = Bundle::new(&archive).expect("valid");
+    assert_eq!(bundle.file("img/k"), Some(&b"kernel"[..]));
+    assert_eq!(bundle.file("img/r"), None);
+
+    write(&folder, "b.toml", "[base");
+    fail(&folder, &["pack", "-o", "y.cpio", "b.toml"]);
+    succeed(&folder, &["pack", "-o", "y.cpio", "--no-check", "b.toml"]);
+    let archive = fs::read(folder.join("y.cpio")).expect("written");
+    assert_eq!(
+        Bundle::new(&archive).expect("valid").file("vms/b.toml"),
+        Some(&b"[base"[..])
+    );
+
+    write(&folder, "c.conf", GOOD);
+    let errors = fail(
+        &folder,
+        &["pack", "-o", "z.cpio", "--allow-missing", "c.conf"],
+    );
+    assert!(errors.contains("must end in .toml"), "{errors}");
+}
+
+#[test]
+fn pack_does_not_mix_up_images() {
+    let folder = folder("pack_two");
+    for (sub, id) in [("x", 1), ("y", 2)] {
+        fs::create_dir_all(folder.join(sub).join("img")).expect("can be made");
+        let config = GOOD
+            .replace("id = 1", &format!("id = {id}"))
+            .replace("[1]", &format!("[{id}]"));
+        write(&folder, &format!("{sub}/{sub}.toml"), config);
+        write(&folder, &format!("{sub}/img/k"), sub);
+        write(&folder, &format!("{sub}/img/r"), sub);
+    }
+    let errors = fail(&folder, &["pack", "-o", "z.cpio", "x/x.toml", "y/y.toml"]);
+    assert!(
+        errors.contains("\"img/k\" is y/img/k here, but x/img/k for another VM"),
+        "{errors}"
+    );
+    let errors = fail(&folder, &["list", "x/x.toml"]);
+    assert!(
+        errors.contains("x/x.toml: error: cpio archive, entry at byte 0x0: "),
+        "{errors}"
+    );
+}
