@@ -17,6 +17,8 @@ mod error;
 mod frame;
 mod guest_mem;
 mod hal;
+#[cfg(test)]
+mod mock;
 mod nested;
 mod region;
 mod space;

@@ -342,3 +342,6 @@ fn fill_leaf<H: AxMmHal>(
     }
     Err(MapFailure::OutOfMemory)
 }
+
+#[cfg(test)]
+mod tests;

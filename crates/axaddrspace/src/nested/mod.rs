@@ -143,25 +143,35 @@ impl<H: AxMmHal> NestedTable<H> {
 
     /// [`unmap`](Self::unmap) for a range that no leaf reaches out of.
     pub(crate) fn clear(&mut self, range: Range<GuestPhysAddr>) {
-        let raw = range.start.as_u64()..range.end.as_u64();
-        match condemn(&mut self.root.as_mut(), raw.clone()) {
+        match condemn(&mut self.root.as_mut(), raw(&range)) {
             Found::Nothing => {}
-            Found::Entries => {
-                H::flush_nested(range.start, raw.end - raw.start);
-                let larger = self.root.as_mut().sweep(raw, &mut self.usage);
-                debug_assert!(
-                    larger.is_none(),
-                    "no leaf is larger than the root's entries"
-                );
-            }
+            Found::Entries => self.flush_and_sweep(range),
         }
+    }
+
+    /// Frees what is condemned in `range`.
+    fn flush_and_sweep(&mut self, range: Range<GuestPhysAddr>) {
+        let raw = raw(&range);
+        H::flush_nested(range.start, raw.end - raw.start);
+        let larger = self.root.as_mut().sweep(raw, &mut self.usage);
+        debug_assert!(
+            larger.is_none(),
+            "no leaf is larger than the root's entries"
+        );
     }
 }
 
 impl<H: AxMmHal> Drop for NestedTable<H> {
     fn drop(&mut self) {
-        self.clear(GuestPhysAddr::new(0)..self.end());
+        // Flushed even if nothing is mapped: the root goes as well.
+        let all = GuestPhysAddr::new(0)..self.end();
+        condemn(&mut self.root.as_mut(), raw(&all));
+        self.flush_and_sweep(all);
     }
+}
+
+fn raw(range: &Range<GuestPhysAddr>) -> Range<u64> {
+    range.start.as_u64()..range.end.as_u64()
 }
 
 /// Maps a leaf in `table` or below. A table that is missing is built in full before it is linked, so that a failure leaves no trace.

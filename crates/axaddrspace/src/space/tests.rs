@@ -1,0 +1,515 @@
+//! The address space as its callers see it, and as the hardware does.
+
+use alloc::vec::Vec;
+
+use super::*;
+use crate::mock::{self, MockHal, Shortage, hardware_walk};
+
+mod model;
+
+pub(super) const MODES: [NestedMode; 2] = [NestedMode::Sv39x4, NestedMode::Sv48x4];
+pub(super) const RW: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE);
+pub(super) const RWX: MappingFlags = RW.union(MappingFlags::EXECUTE);
+const K4: u64 = 4 << 10;
+const M2: u64 = 2 << 20;
+const G1: u64 = 1 << 30;
+
+fn gpa(raw: u64) -> GuestPhysAddr {
+    GuestPhysAddr::new(raw)
+}
+
+fn hpa(raw: u64) -> HostPhysAddr {
+    HostPhysAddr::new(raw)
+}
+
+fn space(mode: NestedMode) -> AddrSpace<MockHal> {
+    let space = AddrSpace::new(mode).unwrap();
+    mock::watch(mode, space.nested_root());
+    space
+}
+
+/// Drops `space` while the hardware still remembers all of it, and sees that everything comes back.
+fn end(space: AddrSpace<MockHal>) {
+    mock::unwatch();
+    drop(space);
+    assert_eq!(mock::outstanding(), 0);
+}
+
+/// Where `at` leads, and how large its leaf is, by our word and the hardware's.
+fn leads(space: &AddrSpace<MockHal>, at: u64) -> Option<(u64, u64)> {
+    let ours = space.translate(gpa(at));
+    let theirs = hardware_walk(space.mode(), space.nested_root(), at);
+    assert_eq!(
+        ours.map(|found| found.hpa.as_u64()),
+        theirs.map(|(hpa, _)| hpa)
+    );
+    ours.map(|found| {
+        let rwx = found.flags.difference(MappingFlags::DEVICE).bits();
+        assert_eq!(Some(u64::from(rwx)), theirs.map(|(_, rwx)| rwx));
+        let is_leaf = |&size: &u64| {
+            let first = space.translate(gpa(at - at % size));
+            first.is_some_and(|first| first.contiguous == size)
+        };
+        let size = [G1, M2, K4].into_iter().find(is_leaf).unwrap();
+        assert_eq!(found.contiguous, size - at % size);
+        (found.hpa.as_u64(), size)
+    })
+}
+
+#[test]
+fn an_empty_space_is_one_zeroed_root() {
+    for mode in MODES {
+        let space = space(mode);
+        assert_eq!(
+            space.usage(),
+            MemoryUsage {
+                ram_bytes: 0,
+                table_bytes: 16 << 10
+            }
+        );
+        assert!(space.nested_root().is_aligned(16 << 10));
+        assert_eq!(leads(&space, 0), None);
+        assert_eq!(leads(&space, (1 << mode.gpa_bits()) - 1), None);
+        end(space);
+    }
+}
+
+#[test]
+fn the_modes_have_the_numbers_of_the_manual() {
+    assert_eq!(MODES.map(NestedMode::gpa_bits), [41, 50]);
+    assert_eq!(MODES.map(NestedMode::levels), [3, 4]);
+    assert_eq!(MODES.map(NestedMode::hgatp_mode), [8, 9]);
+}
+
+#[test]
+fn linear_leaves_are_as_large_as_both_addresses_and_the_length_allow() {
+    for mode in MODES {
+        let mut space = space(mode);
+        // A page, then 2 MiB leaves up to 1 GiB, then a 1 GiB leaf, then 2 MiB, then a page.
+        let start = G1 - M2 - K4;
+        space
+            .map_linear(gpa(start), hpa(5 * G1 - M2 - K4), G1 + 2 * (M2 + K4), RWX)
+            .unwrap();
+        for (at, size) in [
+            (0, K4),
+            (K4, M2),
+            (M2 + K4, G1),
+            (G1 + M2 + K4, M2),
+            (G1 + 2 * M2 + K4, K4),
+        ] {
+            assert_eq!(
+                leads(&space, start + at),
+                Some((5 * G1 - M2 - K4 + at, size))
+            );
+            assert_eq!(
+                leads(&space, start + at + 0x123).unwrap().0,
+                5 * G1 - M2 - K4 + at + 0x123
+            );
+        }
+        assert_eq!(leads(&space, start - 1), None);
+        assert_eq!(leads(&space, start + G1 + 2 * (M2 + K4)), None);
+        // The host address is aligned to 2 MiB only.
+        space
+            .map_linear(gpa(8 * G1), hpa(7 * G1 + M2), G1, RWX)
+            .unwrap();
+        assert_eq!(leads(&space, 8 * G1), Some((7 * G1 + M2, M2)));
+        // To a page only.
+        space
+            .map_linear(gpa(16 * G1), hpa(7 * G1 + K4), M2, RWX)
+            .unwrap();
+        assert_eq!(leads(&space, 16 * G1), Some((7 * G1 + K4, K4)));
+        assert_eq!(space.usage().ram_bytes, 0);
+        end(space);
+    }
+}
+
+#[test]
+fn the_whole_width_of_guest_physical_addresses_is_there() {
+    for mode in MODES {
+        let mut space = space(mode);
+        let limit = 1u64 << mode.gpa_bits();
+        space.map_linear(gpa(limit - G1), hpa(G1), G1, RW).unwrap();
+        assert_eq!(leads(&space, limit - 1), Some((2 * G1 - 1, G1)));
+        // The root's two extra bits: the same index but for them.
+        assert_eq!(leads(&space, limit / 4 - 1), None);
+        assert_eq!(space.translate(gpa(limit)), None);
+        assert_eq!(space.translate(gpa(u64::MAX)), None);
+        assert_eq!(
+            space.handle_page_fault(gpa(limit), RW),
+            FaultOutcome::NotMapped
+        );
+        end(space);
+    }
+}
+
+#[test]
+fn ahead_takes_the_largest_frames() {
+    let mut space = space(NestedMode::Sv39x4);
+    space
+        .map_alloc(gpa(G1 - K4), G1 + K4 + M2 + K4, RWX, Fill::Ahead)
+        .unwrap();
+    let sizes: Vec<_> = [G1 - K4, G1, 2 * G1 - 1, 2 * G1, 2 * G1 + M2]
+        .map(|at| leads(&space, at).unwrap().1)
+        .into();
+    assert_eq!(sizes, [K4, G1, G1, M2, K4]);
+    assert_eq!(space.usage().ram_bytes, G1 + M2 + 2 * K4);
+    assert_eq!(space.usage().total_bytes(), mock::outstanding());
+    let mut last = [0xff; 16];
+    space.memory().read(gpa(2 * G1 - 16), &mut last).unwrap();
+    assert_eq!(last, [0; 16]);
+    end(space);
+}
+
+#[test]
+fn ahead_makes_do_with_smaller_frames() {
+    for (largest, size) in [(FrameSize::Size2M, M2), (FrameSize::Size16K, K4)] {
+        let mut space = space(NestedMode::Sv48x4);
+        mock::restart(Shortage::Above(largest));
+        space.map_alloc(gpa(0), 2 * M2, RWX, Fill::Ahead).unwrap();
+        assert_eq!(leads(&space, 0).unwrap().1, size);
+        assert_eq!(space.usage().ram_bytes, 2 * M2);
+        end(space);
+    }
+}
+
+#[test]
+fn lazy_ram_comes_with_the_first_touch() {
+    for mode in MODES {
+        let mut space = space(mode);
+        space
+            .map_alloc(gpa(M2 - K4), 2 * M2, RW, Fill::Lazy)
+            .unwrap();
+        let empty = space.usage();
+        assert_eq!(empty.ram_bytes, 0);
+        assert_eq!(leads(&space, M2), None);
+        // Its 2 MiB lie within the region: all at once.
+        assert_eq!(
+            space.handle_page_fault(gpa(M2 + 0x1234), MappingFlags::READ),
+            FaultOutcome::Filled
+        );
+        assert_eq!(leads(&space, M2).unwrap().1, M2);
+        assert_eq!(space.usage().ram_bytes, M2);
+        // These do not.
+        for at in [M2 - 1, 2 * M2 + 5] {
+            assert_eq!(leads(&space, at), None);
+            assert_eq!(space.handle_page_fault(gpa(at), RW), FaultOutcome::Filled);
+            assert_eq!(leads(&space, at).unwrap().1, K4);
+        }
+        assert_eq!(space.usage().ram_bytes, M2 + 2 * K4);
+        assert_eq!(space.usage().total_bytes(), mock::outstanding());
+        end(space);
+    }
+}
+
+#[test]
+fn lazy_ram_stays_with_pages_where_it_began_with_them() {
+    let mut space = space(NestedMode::Sv39x4);
+    space.map_alloc(gpa(0), M2, RW, Fill::Lazy).unwrap();
+    mock::restart(Shortage::Above(FrameSize::Size16K));
+    assert_eq!(space.handle_page_fault(gpa(0), RW), FaultOutcome::Filled);
+    mock::restart(Shortage::None);
+    assert_eq!(space.handle_page_fault(gpa(K4), RW), FaultOutcome::Filled);
+    assert_eq!([0, K4].map(|at| leads(&space, at).unwrap().1), [K4, K4]);
+    end(space);
+}
+
+#[test]
+fn faults_are_told_apart() {
+    let mut space = space(NestedMode::Sv39x4);
+    let device = RW.union(MappingFlags::DEVICE);
+    space
+        .map_alloc(gpa(0), M2, MappingFlags::READ, Fill::Lazy)
+        .unwrap();
+    space.map_alloc(gpa(M2), M2, RW, Fill::Ahead).unwrap();
+    space.map_linear(gpa(2 * M2), hpa(G1), K4, device).unwrap();
+    let mut fault = |at, access| space.handle_page_fault(gpa(at), access);
+    assert_eq!(fault(0, MappingFlags::WRITE), FaultOutcome::Denied);
+    assert_eq!(fault(0, MappingFlags::EXECUTE), FaultOutcome::Denied);
+    assert_eq!(fault(0, MappingFlags::READ), FaultOutcome::Filled);
+    assert_eq!(fault(M2, MappingFlags::EXECUTE), FaultOutcome::Denied);
+    assert_eq!(fault(2 * M2, MappingFlags::EXECUTE), FaultOutcome::Denied);
+    assert_eq!(
+        fault(2 * M2 + K4, MappingFlags::READ),
+        FaultOutcome::NotMapped
+    );
+    assert_eq!(fault(u64::MAX, MappingFlags::READ), FaultOutcome::NotMapped);
+    // Another vCPU was faster, or the hardware remembered: it is told to forget.
+    for (at, access) in [(0, MappingFlags::READ), (M2, RW), (2 * M2, device)] {
+        let before = mock::with(|host| host.flushes);
+        assert_eq!(
+            space.handle_page_fault(gpa(at), access),
+            FaultOutcome::Filled
+        );
+        assert_eq!(mock::with(|host| host.flushes), before + 1);
+    }
+    mock::restart(Shortage::From(0));
+    space.map_alloc(gpa(G1), K4, RW, Fill::Lazy).unwrap();
+    let before = space.usage();
+    assert_eq!(
+        space.handle_page_fault(gpa(G1), RW),
+        FaultOutcome::OutOfMemory
+    );
+    assert_eq!(space.usage(), before);
+    end(space);
+}
+
+#[test]
+fn unmapping_splits_what_reaches_out() {
+    for mode in MODES {
+        let mut space = space(mode);
+        space
+            .map_linear(gpa(4 * G1), hpa(6 * G1), 2 * G1, RWX)
+            .unwrap();
+        let empty_root = 16 << 10;
+        let hole = 5 * G1 + M2 + 3 * K4;
+        space.unmap(gpa(hole), K4).unwrap();
+        assert_eq!(leads(&space, hole), None);
+        assert_eq!(leads(&space, hole - 1), Some((2 * G1 + hole - 1, K4)));
+        assert_eq!(leads(&space, hole + K4), Some((2 * G1 + hole + K4, K4)));
+        assert_eq!(leads(&space, 5 * G1), Some((7 * G1, M2)));
+        assert_eq!(leads(&space, 5 * G1 + 2 * M2), Some((7 * G1 + 2 * M2, M2)));
+        assert_eq!(leads(&space, 5 * G1 - 1), Some((7 * G1 - 1, G1)));
+        assert_eq!(
+            space.handle_page_fault(gpa(hole), RW),
+            FaultOutcome::NotMapped
+        );
+        // The hole can be used, nothing around it.
+        assert!(space.map_linear(gpa(hole), hpa(0), 2 * K4, RWX).is_err());
+        space.map_linear(gpa(hole), hpa(0), K4, RWX).unwrap();
+        assert_eq!(leads(&space, hole), Some((0, K4)));
+        // Tables that map nothing go.
+        space.unmap(gpa(0), 8 * G1).unwrap();
+        assert_eq!(space.usage().table_bytes, empty_root);
+        assert_eq!(mock::outstanding(), empty_root);
+        end(space);
+    }
+}
+
+#[test]
+fn a_frame_stays_until_its_last_piece_goes() {
+    let mut space = space(NestedMode::Sv39x4);
+    space.map_alloc(gpa(0), 2 * M2, RW, Fill::Ahead).unwrap();
+    let before = leads(&space, 0).unwrap().0;
+    space.unmap(gpa(K4), M2 - 2 * K4).unwrap();
+    assert_eq!(space.usage().ram_bytes, 2 * M2);
+    assert_eq!(leads(&space, 0), Some((before, K4)));
+    assert_eq!(leads(&space, M2 - 1), Some((before + M2 - 1, K4)));
+    // Frames of its own in the hole do not confuse the account.
+    space.map_alloc(gpa(K4), K4, RW, Fill::Ahead).unwrap();
+    assert_eq!(space.usage().ram_bytes, 2 * M2 + K4);
+    space.unmap(gpa(0), K4).unwrap();
+    assert_eq!(space.usage().ram_bytes, 2 * M2 + K4);
+    space.unmap(gpa(M2 - K4), K4).unwrap();
+    assert_eq!(space.usage().ram_bytes, M2 + K4);
+    space.unmap(gpa(0), M2).unwrap();
+    assert_eq!(space.usage().ram_bytes, M2);
+    assert_eq!(space.usage().total_bytes(), mock::outstanding());
+    end(space);
+}
+
+#[test]
+fn pieces_of_a_gigabyte_frame_on_two_levels() {
+    let mut space = space(NestedMode::Sv39x4);
+    space.map_alloc(gpa(G1), G1, RW, Fill::Ahead).unwrap();
+    space.unmap(gpa(G1 + K4), M2).unwrap();
+    assert_eq!(space.usage().ram_bytes, G1);
+    // New RAM in the hole; then all of the old goes but a page.
+    space.map_alloc(gpa(G1 + K4), M2, RW, Fill::Ahead).unwrap();
+    assert_eq!(space.usage().ram_bytes, G1 + M2);
+    space.unmap(gpa(G1), K4).unwrap();
+    space.unmap(gpa(G1 + 2 * M2), G1 - 2 * M2).unwrap();
+    space.unmap(gpa(G1 + M2 + 2 * K4), M2 - 2 * K4).unwrap();
+    assert_eq!(space.usage().ram_bytes, G1 + M2);
+    space.unmap(gpa(G1 + M2 + K4), K4).unwrap();
+    assert_eq!(space.usage().ram_bytes, M2);
+    assert_eq!(space.usage().total_bytes(), mock::outstanding());
+    end(space);
+}
+
+#[test]
+fn nonsense_is_refused_by_name() {
+    let mut space = space(NestedMode::Sv39x4);
+    space.map_alloc(gpa(M2), M2, RW, Fill::Lazy).unwrap();
+    let limit = 1u64 << 41;
+    let top = u64::MAX & !(K4 - 1);
+    use AddrSpaceError as E;
+    let misaligned = |start, len| E::Misaligned {
+        start: gpa(start),
+        len,
+    };
+    let too_high = |start, len| E::TooHigh {
+        start: gpa(start),
+        len,
+    };
+    let bad = |flags| E::BadFlags {
+        start: gpa(0),
+        len: K4,
+        flags,
+    };
+    for (start, len, error) in [
+        (0, 0, misaligned(0, 0)),
+        (1, K4, misaligned(1, K4)),
+        (0, K4 + 1, misaligned(0, K4 + 1)),
+        (limit, K4, too_high(limit, K4)),
+        (limit - K4, 2 * K4, too_high(limit - K4, 2 * K4)),
+        (top, K4, too_high(top, K4)),
+        (top, 2 * K4, too_high(top, 2 * K4)),
+        (K4, top, too_high(K4, top)),
+    ] {
+        assert_eq!(space.map_linear(gpa(start), hpa(0), len, RW), Err(error));
+        assert_eq!(
+            space.map_alloc(gpa(start), len, RW, Fill::Ahead),
+            Err(error)
+        );
+        assert_eq!(space.map_alloc(gpa(start), len, RW, Fill::Lazy), Err(error));
+        assert_eq!(space.unmap(gpa(start), len), Err(error));
+    }
+    for (start, len) in [
+        (M2, M2),
+        (0, M2 + K4),
+        (2 * M2 - K4, M2),
+        (M2 + K4, K4),
+        (0, 4 * M2),
+    ] {
+        let error = E::Overlap {
+            start: gpa(start),
+            len,
+            other_start: gpa(M2),
+            other_len: M2,
+        };
+        assert_eq!(space.map_linear(gpa(start), hpa(0), len, RW), Err(error));
+        assert_eq!(space.map_alloc(gpa(start), len, RW, Fill::Lazy), Err(error));
+    }
+    for flags in [
+        MappingFlags::empty(),
+        MappingFlags::WRITE,
+        MappingFlags::EXECUTE,
+    ] {
+        assert_eq!(space.map_linear(gpa(0), hpa(0), K4, flags), Err(bad(flags)));
+    }
+    let device = RW.union(MappingFlags::DEVICE);
+    assert_eq!(
+        space.map_alloc(gpa(0), K4, device, Fill::Lazy),
+        Err(bad(device))
+    );
+    assert_eq!(
+        space.map_linear(gpa(0), hpa(1), K4, RW),
+        Err(misaligned(0, K4))
+    );
+    assert_eq!(
+        space.map_linear(gpa(0), hpa(1 << 56), K4, RW),
+        Err(too_high(0, K4))
+    );
+    assert_eq!(
+        space.map_linear(gpa(0), hpa(top), 2 * K4, RW),
+        Err(too_high(0, 2 * K4))
+    );
+    space
+        .map_linear(gpa(0), hpa((1 << 56) - K4), K4, RW)
+        .unwrap();
+    assert_eq!(leads(&space, 0), Some(((1 << 56) - K4, K4)));
+    let message = std::format!(
+        "{}",
+        E::Overlap {
+            start: gpa(K4),
+            len: M2,
+            other_start: gpa(M2),
+            other_len: K4
+        }
+    );
+    assert_eq!(
+        message,
+        "0x200000 bytes at 0x1000 overlap the 0x1000 bytes that are at 0x200000"
+    );
+    end(space);
+}
+
+#[test]
+fn a_failed_call_has_changed_nothing_and_a_frame_never_leaks() {
+    type Step = fn(&mut AddrSpace<MockHal>) -> Result<(), AddrSpaceError>;
+    fn fault(space: &mut AddrSpace<MockHal>, at: u64) -> Result<(), AddrSpaceError> {
+        match space.handle_page_fault(gpa(at), RW) {
+            FaultOutcome::Filled => Ok(()),
+            FaultOutcome::OutOfMemory => Err(AddrSpaceError::OutOfMemory {
+                start: gpa(at),
+                len: 1,
+            }),
+            other => panic!("{other:?}"),
+        }
+    }
+    const STEPS: &[Step] = &[
+        |space| space.map_linear(gpa(G1 - M2 - K4), hpa(4 * G1 - M2 - K4), 2 * G1, RW),
+        |space| space.map_alloc(gpa(16 * G1 - 3 * K4), M2 + 6 * K4, RW, Fill::Ahead),
+        |space| space.map_alloc(gpa(8 * G1 - K4), 2 * M2, RW, Fill::Lazy),
+        |space| fault(space, 8 * G1 - 1),
+        |space| fault(space, 8 * G1),
+        |space| space.unmap(gpa(G1 + M2 + K4), M2),
+        |space| space.unmap(gpa(16 * G1 - K4), 3 * K4),
+        |space| space.unmap(gpa(8 * G1), 4 * K4),
+    ];
+    let probes = || {
+        [G1, 8 * G1, 16 * G1].into_iter().flat_map(|base| {
+            (0..3 * M2 / K4)
+                .map(move |page| base - M2 + page * K4)
+                .chain([base + G1])
+        })
+    };
+    for shortage in [Shortage::Once as fn(usize) -> Shortage, Shortage::From] {
+        for mode in MODES {
+            let mut failures = 0;
+            for number in 0.. {
+                let mut space = space(mode);
+                mock::restart(shortage(number));
+                let mut clean = true;
+                for step in STEPS {
+                    let before: Vec<_> = probes()
+                        .map(|at| leads(&space, at).map(|to| to.0))
+                        .collect();
+                    let ram = space.usage().ram_bytes;
+                    let Err(error) = step(&mut space) else {
+                        continue;
+                    };
+                    assert!(
+                        matches!(error, AddrSpaceError::OutOfMemory { .. }),
+                        "{error}"
+                    );
+                    clean = false;
+                    failures += 1;
+                    let after: Vec<_> = probes()
+                        .map(|at| leads(&space, at).map(|to| to.0))
+                        .collect();
+                    assert!(before == after, "{mode:?} {:?}", shortage(number));
+                    assert_eq!(space.usage().ram_bytes, ram);
+                    assert_eq!(space.usage().total_bytes(), mock::outstanding());
+                    // With memory it works.
+                    mock::restart(Shortage::None);
+                    step(&mut space).unwrap();
+                }
+                let allocs = mock::with(|host| host.allocs);
+                mock::restart(Shortage::None);
+                end(space);
+                if clean && allocs <= number {
+                    break;
+                }
+            }
+            assert!(failures > 10, "{failures}");
+        }
+    }
+}
+
+#[test]
+fn no_memory_for_the_root() {
+    mock::restart(Shortage::From(0));
+    let error = AddrSpace::<MockHal>::new(NestedMode::Sv39x4).err().unwrap();
+    assert_eq!(
+        error,
+        AddrSpaceError::OutOfMemory {
+            start: gpa(0),
+            len: 0
+        }
+    );
+    assert_eq!(
+        axerrno::AxError::from(error),
+        axerrno::AxErrorKind::NoMemory.into()
+    );
+}
