@@ -1,0 +1,185 @@
+//! One pCPU's side: whether it runs guests, whose state it holds, and its VMIDs.
+
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use axaddrspace::{NestedMode, VmidAllocator, VmidAssignment, VmidTag};
+use axerrno::{AxResult, ax_err, ax_err_type};
+use axvcpu::{AxArchPerCpu, AxVCpuHal};
+use spin::Mutex;
+
+use crate::{config::MAX_CPUS, csr, trap};
+
+/// The exceptions that a guest takes itself, as far as the hardware lets it: all that a hart without the H extension could raise, but for calls
+/// from S-mode, which are for us (privileged specification, "Hypervisor Trap Delegation Registers").
+pub(crate) const DELEGATED_EXCEPTIONS: u64 = 1 << 0 // instruction address misaligned
+    | 1 << 1 // instruction access fault
+    | 1 << 2 // illegal instruction
+    | 1 << 3 // breakpoint
+    | 1 << 4 // load address misaligned
+    | 1 << 5 // load access fault
+    | 1 << 6 // store address misaligned
+    | 1 << 7 // store access fault
+    | 1 << 8 // call from U-mode
+    | 1 << 12 // instruction page fault
+    | 1 << 13 // load page fault
+    | 1 << 15; // store page fault
+
+const DELEGATED_INTERRUPTS: u64 =
+    csr::interrupt::VSSIP | csr::interrupt::VSTIP | csr::interrupt::VSEIP;
+
+/// Cycles, time and instructions, and whatever other counters the firmware lets HS-mode read.
+const GUEST_COUNTERS: u64 = 0xffff_ffff;
+
+const HGATP_VMID_SHIFT: u32 = 44;
+const HGATP_MODE_SHIFT: u32 = 60;
+const HGATP_VMID_MASK: u64 = 0x3fff;
+
+/// What [`Cell::loaded`] holds while no vCPU's state is in the hardware.
+const NOBODY: u64 = 0;
+
+/// What is known about a pCPU, wherever its vCPUs' tasks come from. Only that pCPU uses it, so nobody ever waits.
+pub(crate) struct Cell {
+    /// The vCPU whose state the hardware holds, by [`unique id`](crate::RISCVVCpu).
+    loaded: AtomicU64,
+    /// `None` until guests can run here.
+    vmids: Mutex<Option<VmidAllocator>>,
+}
+
+static CELLS: [Cell; MAX_CPUS] = [const {
+    Cell {
+        loaded: AtomicU64::new(NOBODY),
+        vmids: Mutex::new(None),
+    }
+}; MAX_CPUS];
+
+impl Cell {
+    /// That of pCPU `id`.
+    pub(crate) fn of(id: usize) -> AxResult<&'static Self> {
+        CELLS
+            .get(id)
+            .ok_or_else(|| ax_err_type!(InvalidInput, "pCPU beyond the 64 that run guests"))
+    }
+
+    /// Whether the hardware holds the state of vCPU `uid`.
+    #[inline(always)]
+    pub(crate) fn holds(&self, uid: u64) -> bool {
+        self.loaded.load(Ordering::Relaxed) == uid
+    }
+
+    /// The hardware holds the state of vCPU `uid` from now on.
+    pub(crate) fn hold(&self, uid: u64) {
+        self.loaded.store(uid, Ordering::Relaxed);
+    }
+
+    /// Puts the nested table at `root_page` (a page number) into force for the vCPU that owns `tag`, with nothing stale behind it.
+    pub(crate) fn load_nested(
+        &self,
+        mode: NestedMode,
+        root_page: u64,
+        tag: &mut VmidTag,
+    ) -> AxResult {
+        let mut vmids = self.vmids.lock();
+        let Some(vmids) = vmids.as_mut() else {
+            return ax_err!(BadState, "guests cannot run on this pCPU: not enabled");
+        };
+        let assignment = vmids.assign(tag);
+        csr::HGATP.write(
+            mode.hgatp_mode() << HGATP_MODE_SHIFT
+                | u64::from(assignment.vmid()) << HGATP_VMID_SHIFT
+                | root_page,
+        );
+        match assignment {
+            VmidAssignment::Kept(_) => {}
+            // An earlier generation may have left the guest's own translations under this number: hfence.gvma does not reach those.
+            VmidAssignment::Fresh(_) => csr::fence_translations(csr::Translations::All),
+            VmidAssignment::FlushAll(_) => {
+                csr::fence_nested_all();
+                csr::fence_translations(csr::Translations::All);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The virtualization state of one pCPU.
+pub struct RISCVPerCpu<H: AxVCpuHal> {
+    cell: &'static Cell,
+    _host: PhantomData<fn() -> H>,
+}
+
+impl<H: AxVCpuHal> RISCVPerCpu<H> {
+    /// Whether this pCPU's nested translation has the format `mode`. It runs no guest yet.
+    #[must_use]
+    pub fn supports(mode: NestedMode) -> bool {
+        let before = csr::HGATP.swap(mode.hgatp_mode() << HGATP_MODE_SHIFT);
+        let taken = csr::HGATP.swap(before) >> HGATP_MODE_SHIFT == mode.hgatp_mode();
+        csr::fence_nested_all();
+        taken
+    }
+
+    /// The widest format that this pCPU's nested translation has; `None` without the H extension. It runs no guest yet.
+    #[must_use]
+    pub fn best_mode() -> Option<NestedMode> {
+        if !trap::has_hypervisor() {
+            return None;
+        }
+        [NestedMode::Sv48x4, NestedMode::Sv39x4]
+            .into_iter()
+            .find(|&mode| Self::supports(mode))
+    }
+}
+
+/// How many bits of a VMID the hardware keeps, under a `mode` that it has.
+fn vmid_bits(mode: NestedMode) -> u32 {
+    let all = mode.hgatp_mode() << HGATP_MODE_SHIFT | HGATP_VMID_MASK << HGATP_VMID_SHIFT;
+    csr::HGATP.write(all);
+    let kept = csr::HGATP.swap(0) >> HGATP_VMID_SHIFT & HGATP_VMID_MASK;
+    kept.count_ones()
+}
+
+impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
+    fn new(cpu_id: usize) -> AxResult<Self> {
+        Ok(Self {
+            cell: Cell::of(cpu_id)?,
+            _host: PhantomData,
+        })
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.cell.vmids.lock().is_some()
+    }
+
+    fn hardware_enable(&mut self) -> AxResult {
+        let Some(mode) = Self::best_mode() else {
+            return ax_err!(
+                Unsupported,
+                "no H extension with Sv39x4 or Sv48x4: this machine cannot run guests"
+            );
+        };
+        let _off = csr::InterruptsOff::new();
+        let bits = vmid_bits(mode);
+        csr::HEDELEG.write(DELEGATED_EXCEPTIONS);
+        csr::HIDELEG.write(DELEGATED_INTERRUPTS);
+        csr::HCOUNTEREN.write(GUEST_COUNTERS);
+        csr::fence_nested_all();
+        self.cell.hold(NOBODY);
+        *self.cell.vmids.lock() = Some(VmidAllocator::new(bits));
+        Ok(())
+    }
+
+    fn hardware_disable(&mut self) -> AxResult {
+        let _off = csr::InterruptsOff::new();
+        *self.cell.vmids.lock() = None;
+        self.cell.hold(NOBODY);
+        csr::HEDELEG.write(0);
+        csr::HIDELEG.write(0);
+        csr::HCOUNTEREN.write(0);
+        csr::HVIP.write(0);
+        csr::HGATP.write(0);
+        csr::fence_nested_all();
+        Ok(())
+    }
+}

@@ -1,0 +1,462 @@
+//! The vCPU: what it consists of, how it is set up, and how it runs.
+//!
+//! [`run`](AxArchVCpu::run) enters the guest once and comes back when [the exit handler](crate::exit) says so. All that the handler
+//! answers itself happens within that one call. What is asked of the vCPU between two runs is noted down in memory and takes effect at
+//! the next entry, because only then is it certain to be in the hardware.
+
+use alloc::sync::Arc;
+use core::{
+    fmt,
+    marker::PhantomData,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
+use axerrno::{AxResult, ax_err, ax_err_type};
+use axvcpu::{
+    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox, RawExit,
+};
+
+use crate::{
+    CpuFeatures, ExitCounters, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
+    config::MAX_CPUS,
+    csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
+    exception::Exception,
+    insn::{Load, Store},
+    percpu::Cell,
+    regs::{
+        FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
+    },
+    sbi, trap,
+};
+
+/// The interrupt that one vCPU sends another, as [`inject_interrupt`](AxArchVCpu::inject_interrupt) numbers it.
+pub const SOFTWARE_INTERRUPT: usize = 2;
+/// The line of the guest's external interrupt controller, as [`set_interrupt_line`](AxArchVCpu::set_interrupt_line) numbers it.
+pub const EXTERNAL_INTERRUPT: usize = 10;
+
+/// [`Csr`](csr::Csr) numbers of `scounteren`'s first three bits: cycles, time and instructions, as firmware leaves them to user mode.
+const USER_COUNTERS: u64 = 0b111;
+
+/// Unused by every vCPU: ids start at 1.
+static LAST_UID: AtomicU64 = AtomicU64::new(0);
+
+/// What the last exit leaves to be completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// Nothing.
+    Nothing,
+    /// An SBI call.
+    Answer,
+    /// A load from a device.
+    Load(Load),
+    /// A store to a device, whose value is fetched once all the guest's registers are in memory.
+    Store(Store),
+}
+
+/// The last access that left the vCPU, in case nothing answers it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastAccess {
+    pub(crate) pc: u64,
+    pub(crate) fault: Exception,
+}
+
+/// Where the vCPU's present state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// In memory only.
+    Memory,
+    /// In memory, and in the hardware of the pCPU whose cell says so.
+    Both,
+    /// In the hardware only.
+    Hardware,
+}
+
+/// A RISC-V vCPU on the H extension.
+///
+/// The registers come first: the entry assembly takes the vCPU's address for theirs.
+#[repr(C)]
+pub struct RISCVVCpu<H: AxVCpuHal> {
+    pub(crate) regs: VmCpuRegisters,
+    /// Why the guest was left last.
+    pub(crate) exit: AxVCpuExitReason,
+    pub(crate) pending: Pending,
+    pub(crate) last_access: Option<LastAccess>,
+    pub(crate) counters: ExitCounters,
+    pub(crate) vcpu_id: usize,
+    pub(crate) vcpu_count: usize,
+    pub(crate) features: CpuFeatures,
+    pub(crate) machine_ids: MachineIds,
+    pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
+    /// When the guest's timer is due. With Sstc the truth is in `vstimecmp` while the state is in the hardware.
+    pub(crate) deadline: u64,
+
+    vm_id: usize,
+    wfi: WfiPolicy,
+    sharing: Sharing,
+    entry: GuestPhysAddr,
+    /// What the guest suffers at the next entry.
+    exception: Option<Exception>,
+    /// Interrupts that are raised at the next entry, as bits of `hvip`.
+    edges: u64,
+    /// The line that was set here, not in the mailbox, as a bit of `hvip`.
+    line: u64,
+
+    /// No two vCPUs that ever were have the same.
+    pub(crate) uid: u64,
+    pub(crate) home: Home,
+    /// The pCPU that bound it last.
+    pub(crate) cell: Option<&'static Cell>,
+    pub(crate) nested_mode: NestedMode,
+    pub(crate) root_page: u64,
+    pub(crate) vmid: VmidTag,
+    pub(crate) float: FloatRegisters,
+    pub(crate) vector: Option<VectorRegisters>,
+    _host: PhantomData<fn() -> H>,
+}
+
+impl<H: AxVCpuHal> RISCVVCpu<H> {
+    /// How often the guest was left, by reason.
+    #[must_use]
+    pub const fn exit_counts(&self) -> &ExitCounters {
+        &self.counters
+    }
+
+    /// The registers as they are in memory: see each group for when that is the truth.
+    #[must_use]
+    pub const fn registers(&self) -> &VmCpuRegisters {
+        &self.regs
+    }
+
+    /// The guest's argument register `a<n>`.
+    #[inline(always)]
+    pub(crate) const fn arg(&self, n: usize) -> u64 {
+        self.regs.guest_regs.x[10 + n]
+    }
+
+    /// Changes the guest's argument register `a<n>`.
+    #[inline(always)]
+    pub(crate) const fn set_arg(&mut self, n: usize, value: u64) {
+        self.regs.guest_regs.x[10 + n] = value;
+    }
+
+    /// Whether the VM has RAM there.
+    pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
+        self.ram.iter().any(|range| range.contains(&addr))
+    }
+
+    /// Everything as after power-on, in memory.
+    fn reset(&mut self) {
+        let features = self.features;
+        let has = |feature, value| if features.contains(feature) { value } else { 0 };
+        self.regs.guest_regs = GuestRegisters {
+            x: [0; 32],
+            sepc: self.entry.as_u64(),
+            sstatus: sstatus::UXL_64
+                | sstatus::SPP
+                | has(CpuFeatures::FLOAT, sstatus::FS_INITIAL)
+                | has(CpuFeatures::VECTOR, sstatus::VS_INITIAL),
+            hstatus: hstatus::VSXL_64
+                | hstatus::SPV
+                | hstatus::SPVP
+                | match self.wfi {
+                    WfiPolicy::Exit => hstatus::VTW,
+                    WfiPolicy::Untrapped => 0,
+                },
+        };
+        self.set_arg(0, self.vcpu_id as u64);
+        self.regs.vs_csrs = VsCsrs {
+            vsstatus: sstatus::UXL_64,
+            scounteren: USER_COUNTERS,
+            ..VsCsrs::default()
+        };
+        self.regs.virtual_hs_csrs = VirtualHsCsrs {
+            hvip: 0,
+            henvcfg: henvcfg::CBIE_FLUSH
+                | henvcfg::CBCFE
+                | henvcfg::CBZE
+                | henvcfg::PBMTE
+                | has(CpuFeatures::SSTC, henvcfg::STCE),
+            htimedelta: 0,
+        };
+        self.deadline = u64::MAX;
+        self.float = FloatRegisters::default();
+        if let Some(vector) = &mut self.vector {
+            vector.reset();
+        }
+        self.pending = Pending::Nothing;
+        self.last_access = None;
+        self.exception = None;
+        (self.edges, self.line) = (0, 0);
+        self.home = Home::Memory;
+    }
+
+    /// What waited outside takes effect. The vCPU is in the hardware.
+    #[inline]
+    fn open(&mut self, mail: Mail) {
+        let edges = self.edges | mail.edges & interrupt::VSSIP;
+        if edges != 0 {
+            HVIP.set(edges);
+            self.edges = 0;
+        }
+        if (mail.levels | self.line) & interrupt::VSEIP != 0 {
+            HVIP.set(interrupt::VSEIP);
+        } else {
+            HVIP.clear(interrupt::VSEIP);
+        }
+        if mail.fence_instructions {
+            csr::fence_instructions();
+        }
+        if mail.fence_translations {
+            csr::fence_translations(csr::Translations::All);
+        }
+        self.poll_timer();
+    }
+
+    /// Switches the CSRs that are switched at every entry, and runs the guest.
+    #[inline]
+    fn enter(&mut self) {
+        let host_sstatus = SSTATUS.swap(self.regs.guest_regs.sstatus);
+        HSTATUS.write(self.regs.guest_regs.hstatus);
+        SEPC.write(self.regs.guest_regs.sepc);
+        if let Some(exception) = self.exception.take() {
+            exception.raise();
+        }
+        trap::enter(self);
+        self.regs.guest_regs.sepc = SEPC.read();
+        self.regs.guest_regs.hstatus = HSTATUS.read();
+        self.regs.guest_regs.sstatus = SSTATUS.swap(host_sstatus);
+    }
+
+    /// Why the guest was left, with what could not be told while its registers were in the hardware.
+    #[inline]
+    fn take_exit(&mut self) -> AxVCpuExitReason {
+        if let Pending::Store(store) = self.pending {
+            self.pending = Pending::Nothing;
+            if let AxVCpuExitReason::MmioWrite { data, .. } = &mut self.exit {
+                *data = store.from.read(&self.regs.guest_regs.x) & store.width.mask();
+            }
+        }
+        self.exit
+    }
+}
+
+impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
+    type CreateConfig = RISCVVCpuConfig;
+    type SetupConfig = ();
+
+    fn new(vm_id: usize, vcpu_id: usize, config: RISCVVCpuConfig) -> AxResult<Self> {
+        if config.vcpu_count > MAX_CPUS {
+            return ax_err!(InvalidInput, "a VM has at most 64 vCPUs");
+        }
+        if vcpu_id >= config.vcpu_count {
+            return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
+        }
+        if !CpuFeatures::detect().contains(config.features) {
+            return ax_err!(
+                Unsupported,
+                "the machine lacks a feature that the vCPU is to have"
+            );
+        }
+        let vector = config.features.contains(CpuFeatures::VECTOR).then(|| {
+            let vlenb = csr::with_units_on(|| csr::VLENB.read());
+            VectorRegisters::new(vlenb as usize)
+        });
+        let mut vcpu = Self {
+            regs: VmCpuRegisters::default(),
+            exit: AxVCpuExitReason::Nothing,
+            pending: Pending::Nothing,
+            last_access: None,
+            counters: ExitCounters::new(),
+            vcpu_id,
+            vcpu_count: config.vcpu_count,
+            features: config.features,
+            machine_ids: config.machine_ids,
+            ram: config.ram,
+            deadline: u64::MAX,
+            vm_id,
+            wfi: config.wfi,
+            sharing: config.sharing,
+            entry: GuestPhysAddr::new(0),
+            exception: None,
+            edges: 0,
+            line: 0,
+            uid: LAST_UID.fetch_add(1, Ordering::Relaxed) + 1,
+            home: Home::Memory,
+            cell: None,
+            nested_mode: config.nested_mode,
+            root_page: 0,
+            vmid: VmidTag::default(),
+            float: FloatRegisters::default(),
+            vector,
+            _host: PhantomData,
+        };
+        vcpu.reset();
+        Ok(vcpu)
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
+        self.entry = entry;
+        Ok(())
+    }
+
+    fn set_nested_root(&mut self, root: HostPhysAddr) -> AxResult {
+        if !root.is_aligned(axaddrspace::FrameSize::Size16K.bytes()) {
+            return ax_err!(InvalidInput, "a nested root is aligned to 16 KiB");
+        }
+        self.root_page = root.as_u64() >> 12;
+        // What is cached under the VMID belongs to another table.
+        self.vmid = VmidTag::default();
+        self.home = Home::Memory;
+        Ok(())
+    }
+
+    fn setup(&mut self, (): ()) -> AxResult {
+        self.reset();
+        Ok(())
+    }
+
+    fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) -> AxResult {
+        self.reset();
+        self.regs.guest_regs.sepc = entry.as_u64();
+        self.set_arg(1, arg);
+        Ok(())
+    }
+
+    #[inline]
+    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+        let _off = csr::InterruptsOff::new();
+        self.load()?;
+        self.pending = Pending::Nothing;
+        self.last_access = None;
+        mailbox.entering();
+        self.open(mailbox.take());
+        self.enter();
+        mailbox.left();
+        self.home = Home::Hardware;
+        if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {
+            self.save();
+        }
+        Ok(self.take_exit())
+    }
+
+    fn bind(&mut self) -> AxResult {
+        let cell = Cell::of(H::this_pcpu())?;
+        if self.cell.is_some_and(|last| !core::ptr::eq(last, cell)) {
+            // What the other pCPU may still hold is no longer the truth.
+            self.home = Home::Memory;
+        }
+        self.cell = Some(cell);
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> AxResult {
+        if self.home == Home::Hardware {
+            let _off = csr::InterruptsOff::new();
+            self.check_not_displaced()?;
+            self.save();
+        }
+        Ok(())
+    }
+
+    fn inject_interrupt(&mut self, vector: usize) -> AxResult {
+        match vector {
+            SOFTWARE_INTERRUPT => {
+                self.edges |= interrupt::VSSIP;
+                Ok(())
+            }
+            _ => ax_err!(
+                InvalidInput,
+                "only the software interrupt (2) is raised once"
+            ),
+        }
+    }
+
+    fn set_interrupt_line(&mut self, vector: usize, level: LineLevel) -> AxResult {
+        match (vector, level) {
+            (EXTERNAL_INTERRUPT, LineLevel::High) => self.line = interrupt::VSEIP,
+            (EXTERNAL_INTERRUPT, LineLevel::Low) => self.line = 0,
+            _ => return ax_err!(InvalidInput, "only the external interrupt (10) has a line"),
+        }
+        Ok(())
+    }
+
+    fn set_return_value(&mut self, answer: Result<u64, HypercallError>) {
+        if self.pending == Pending::Answer {
+            self.pending = Pending::Nothing;
+            sbi::write_answer(self, answer);
+        }
+    }
+
+    fn finish_read(&mut self, value: u64) -> AxResult {
+        let Pending::Load(load) = self.pending else {
+            return ax_err!(BadState, "no load is waiting for its value");
+        };
+        self.pending = Pending::Nothing;
+        load.to
+            .write(&mut self.regs.guest_regs.x, load.extend(value));
+        Ok(())
+    }
+
+    fn fault_access(&mut self) -> AxResult {
+        let access = self
+            .last_access
+            .take()
+            .ok_or_else(|| ax_err_type!(BadState, "the last exit was no access"))?;
+        self.pending = Pending::Nothing;
+        self.regs.guest_regs.sepc = access.pc;
+        self.exception = Some(access.fault);
+        Ok(())
+    }
+
+    /// In state Ready the answer is that of the last [`Halt`](AxVCpuExitReason::Halt); after `unbind` it is always true.
+    fn has_pending_interrupt(&self) -> bool {
+        let timer = if self.deadline <= H::now() {
+            interrupt::VSTIP
+        } else {
+            0
+        };
+        // The line's last level was for that run only: the mailbox knows the present one.
+        let raised = self.regs.virtual_hs_csrs.hvip & !interrupt::VSEIP;
+        // `vsie` has each interrupt one bit lower than `hvip`.
+        (raised | timer | self.edges | self.line) & self.regs.vs_csrs.vsie << 1 != 0
+    }
+
+    /// In state Ready the answer is that of the last [`Halt`](AxVCpuExitReason::Halt); after `unbind` it is always true.
+    fn timer_deadline(&self) -> Option<u64> {
+        let enabled = self.regs.vs_csrs.vsie << 1 & interrupt::VSTIP != 0;
+        (enabled && self.deadline != u64::MAX).then_some(self.deadline)
+    }
+
+    fn pc(&self) -> u64 {
+        self.regs.guest_regs.sepc
+    }
+
+    fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let guest = &self.regs.guest_regs;
+        writeln!(
+            out,
+            "VM {} vCPU {}, pc {:#018x}",
+            self.vm_id, self.vcpu_id, guest.sepc
+        )?;
+        for (row, registers) in guest.x.chunks(4).enumerate() {
+            for (column, value) in registers.iter().enumerate() {
+                let name = REGISTER_NAMES[row * 4 + column];
+                write!(out, "{name:>5} {value:#018x}")?;
+            }
+            writeln!(out)?;
+        }
+        writeln!(out, "   sstatus {:#018x}", guest.sstatus)?;
+        writeln!(out, "   hstatus {:#018x}", guest.hstatus)?;
+        write!(out, "{}{}", self.regs.vs_csrs, self.regs.virtual_hs_csrs)?;
+        let trap = &self.regs.trap_csrs;
+        let raw = RawExit {
+            reason: trap.scause,
+            info1: trap.stval,
+            info2: trap.htval,
+            pc: guest.sepc,
+        };
+        writeln!(out, "last recorded trap: {raw}, htinst {:#x}", trap.htinst)
+    }
+}
