@@ -8,20 +8,19 @@ mod elf;
 mod fdt;
 mod gzip;
 mod kernel;
-mod linux_riscv;
+pub(crate) mod linux_riscv;
 mod ram;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use core::fmt;
 
-use axaddrspace::GuestPhysAddr;
-use axerrno::AxError;
+use axaddrspace::{GuestMemoryError, GuestPhysAddr};
 
 pub use elf::ElfError;
 pub use gzip::GzipError;
 use ram::Bytes;
-pub use ram::{GuestRange, PlaceError, Thing};
+pub use ram::{GuestRam, GuestRange, PlaceError, Thing};
 
 /// Where images come from, by the paths that the configs name.
 pub trait ImageSource: Send + Sync {
@@ -58,7 +57,7 @@ pub enum ImageError {
     /// It is not a device tree.
     DeviceTree(&'static str),
     /// RAM could not be written.
-    Ram(AxError),
+    Ram(GuestMemoryError),
 }
 
 impl fmt::Display for ImageError {
@@ -78,7 +77,7 @@ impl fmt::Display for ImageError {
             Self::Gzip(why) => write!(f, "{why}"),
             Self::Elf(why) => write!(f, "{why}"),
             Self::DeviceTree(what) => write!(f, "not a device tree: {what}"),
-            Self::Ram(why) => write!(f, "cannot write the VM's RAM: {why}"),
+            Self::Ram(why) => write!(f, "{why}"),
         }
     }
 }
@@ -101,8 +100,8 @@ impl From<ElfError> for ImageError {
     }
 }
 
-impl From<AxError> for ImageError {
-    fn from(why: AxError) -> Self {
+impl From<GuestMemoryError> for ImageError {
+    fn from(why: GuestMemoryError) -> Self {
         Self::Ram(why)
     }
 }

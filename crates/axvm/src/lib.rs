@@ -1,4 +1,10 @@
 //! A VM: vCPUs, devices and memory, and the loop that serves its exits.
+//!
+//! [`AxVM`] is one VM. [`AxVM::new`] makes it from an [`AxVMConfig`], [`AxVM::boot`] starts it, and each vCPU's task
+//! [drives](AxVM::drive) that vCPU until the VM is down. [`AxVM::run_vcpu`] is the one dispatcher of exits.
+//!
+//! [`AxVMHal`] is what all this asks of the host, [`GuestArch`] what it asks of the instruction set; the rest is the same on every
+//! architecture. What a VM finds in its memory when it starts is put there by the loaders in `boot`.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -7,8 +13,32 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod arch;
 mod boot;
+mod config;
+mod console;
+mod door;
+mod drive;
+mod error;
+mod hal;
 mod machine;
+mod run;
+mod smp;
+mod stats;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod vm;
 
-pub use boot::{ElfError, GuestRange, GzipError, ImageError, ImageSource, PlaceError, Thing};
+pub use arch::{BootState, GuestArch, GuestDevices};
+pub use boot::{
+    ElfError, GuestRam, GuestRange, GzipError, ImageError, ImageSource, PlaceError, Thing,
+};
+pub use config::{AxVCpuConfig, AxVMConfig};
+pub use door::PowerState;
+pub use drive::{StopRecord, VCpuNext};
+pub use error::{VmError, VmErrorCause};
+pub use hal::AxVMHal;
 pub use machine::{IsaInfo, Machine};
+pub use vm::{AxVCpuRef, AxVM, AxVMRef};

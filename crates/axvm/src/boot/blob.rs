@@ -16,7 +16,7 @@ pub(crate) fn load_blob(
     bytes: &[u8],
     addr: Option<GuestPhysAddr>,
     map: &mut RamMap<'_>,
-    ram: &dyn GuestRam,
+    ram: &mut dyn GuestRam,
 ) -> Result<GuestRange, ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
@@ -65,14 +65,14 @@ mod tests {
     #[test]
     fn a_blob_goes_where_it_is_told_or_high() {
         let regions = [range(BASE, 0x10000)];
-        let (mut map, ram) = (RamMap::new(&regions), TestRam::new(BASE, 0x10000));
+        let (mut map, mut ram) = (RamMap::new(&regions), TestRam::new(BASE, 0x10000));
         let mut load = |addr: Option<u64>| {
             load_blob(
                 Thing::Ramdisk,
                 b"disk",
                 addr.map(GuestPhysAddr::new),
                 &mut map,
-                &ram,
+                &mut ram,
             )
         };
         assert_eq!(load(Some(BASE + 3)), Ok(range(BASE + 3, 4)));
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(ram.read(BASE + 3, 4), b"disk");
         assert_eq!(ram.read(BASE + 0xf000, 4), b"disk");
         assert_eq!(
-            load_blob(Thing::Ramdisk, b"", None, &mut map, &ram),
+            load_blob(Thing::Ramdisk, b"", None, &mut map, &mut ram),
             Err(ImageError::Empty)
         );
     }

@@ -6,6 +6,7 @@
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use axaddrspace::GuestPhysAddr;
+use axvmconfig::Window;
 use vm_fdt::{Error, FdtWriter};
 
 use super::ram::GuestRange;
@@ -35,14 +36,14 @@ pub(crate) struct GuestTree<'a> {
 
 /// The interrupt controller. Each hart has two contexts: machine mode, which is wired to nothing, then supervisor mode.
 pub(crate) struct PlicNode {
-    pub(crate) range: GuestRange,
+    pub(crate) window: Window,
     /// The highest source number.
     pub(crate) sources: u32,
 }
 
 /// A 16550A with its registers in consecutive bytes.
 pub(crate) struct UartNode {
-    pub(crate) range: GuestRange,
+    pub(crate) window: Window,
     pub(crate) irq: u32,
 }
 
@@ -59,7 +60,7 @@ impl GuestTree<'_> {
         for region in self.memory {
             let node = fdt.begin_node(&unit("memory", region.start()))?;
             fdt.property_string("device_type", "memory")?;
-            reg(&mut fdt, *region)?;
+            reg(&mut fdt, region.start(), region.size())?;
             fdt.end_node(node)?;
         }
         self.cpus(&mut fdt)?;
@@ -78,7 +79,7 @@ impl GuestTree<'_> {
             fdt.property_u64("linux,initrd-end", ramdisk.end().as_u64())?;
         }
         if let Some(uart) = self.uarts.first() {
-            let path = format!("/soc/{}", unit("serial", uart.range.start()));
+            let path = format!("/soc/{}", unit("serial", uart.window.base));
             fdt.property_string("stdout-path", &path)?;
         }
         fdt.end_node(node)
@@ -133,9 +134,9 @@ impl GuestTree<'_> {
         fdt.property_null("ranges")?;
         // Phandles 1 to `cpus` are the harts' own controllers.
         let plic_phandle = intc_phandle(self.cpus);
-        let plic = fdt.begin_node(&unit("interrupt-controller", self.plic.range.start()))?;
+        let plic = fdt.begin_node(&unit("interrupt-controller", self.plic.window.base))?;
         compatible(fdt, &["sifive,plic-1.0.0", "riscv,plic0"])?;
-        reg(fdt, self.plic.range)?;
+        reg(fdt, self.plic.window.base, self.plic.window.size)?;
         fdt.property_null("interrupt-controller")?;
         fdt.property_u32("#address-cells", 0)?;
         fdt.property_u32("#interrupt-cells", 1)?;
@@ -148,9 +149,9 @@ impl GuestTree<'_> {
         fdt.property_phandle(plic_phandle)?;
         fdt.end_node(plic)?;
         for uart in self.uarts {
-            let node = fdt.begin_node(&unit("serial", uart.range.start()))?;
+            let node = fdt.begin_node(&unit("serial", uart.window.base))?;
             fdt.property_string("compatible", "ns16550a")?;
-            reg(fdt, uart.range)?;
+            reg(fdt, uart.window.base, uart.window.size)?;
             fdt.property_u32("clock-frequency", UART_CLOCK_HZ)?;
             fdt.property_u32("interrupt-parent", plic_phandle)?;
             fdt.property_u32("interrupts", uart.irq)?;
@@ -170,8 +171,8 @@ fn unit(name: &str, addr: GuestPhysAddr) -> String {
     format!("{name}@{:x}", addr.as_u64())
 }
 
-fn reg(fdt: &mut FdtWriter, range: GuestRange) -> Result<(), Error> {
-    fdt.property_array_u64("reg", &[range.start().as_u64(), range.size()])
+fn reg(fdt: &mut FdtWriter, start: GuestPhysAddr, size: u64) -> Result<(), Error> {
+    fdt.property_array_u64("reg", &[start.as_u64(), size])
 }
 
 fn compatible(fdt: &mut FdtWriter, names: &[&str]) -> Result<(), Error> {

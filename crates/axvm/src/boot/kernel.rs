@@ -22,7 +22,7 @@ pub(crate) fn load_kernel(
     config: &KernelConfig,
     isa: Isa,
     map: &mut RamMap<'_>,
-    ram: &dyn GuestRam,
+    ram: &mut dyn GuestRam,
 ) -> Result<GuestPhysAddr, ImageError> {
     let mut source = Source::new(file)?;
     let claimed = source.claimed_len();
@@ -174,7 +174,7 @@ enum Plan {
 
 impl Plan {
     /// Writes the bytes at `offset` in the file.
-    fn write(&self, offset: u64, bytes: &[u8], ram: &dyn GuestRam) -> Result<(), ImageError> {
+    fn write(&self, offset: u64, bytes: &[u8], ram: &mut dyn GuestRam) -> Result<(), ImageError> {
         match self {
             Self::Elf(plan) => {
                 for (addr, part) in plan.pieces(offset, bytes) {

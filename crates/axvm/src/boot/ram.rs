@@ -6,8 +6,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use axaddrspace::GuestPhysAddr;
-use axerrno::AxResult;
+use axaddrspace::{AxMmHal, GuestMemory, GuestMemoryError, GuestPhysAddr};
 
 /// How far above the start of RAM the things that we place may lie: what every kernel reaches early in its boot.
 const PLACE_LIMIT: u64 = 1 << 30;
@@ -65,9 +64,15 @@ impl fmt::Display for GuestRange {
 }
 
 /// Guest RAM as the loaders write it. All of it reads as zero before the first write, so what an image leaves out need not be cleared.
-pub(crate) trait GuestRam {
-    /// Writes `bytes` at `addr`.
-    fn write(&self, addr: GuestPhysAddr, bytes: &[u8]) -> AxResult;
+pub trait GuestRam {
+    /// Writes `bytes` at `addr`; all or nothing.
+    fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError>;
+}
+
+impl<H: AxMmHal> GuestRam for GuestMemory<'_, H> {
+    fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError> {
+        GuestMemory::write(self, addr, bytes)
+    }
 }
 
 /// Why something has no place in RAM.

@@ -1,10 +1,8 @@
 //! What the loaders' tests share: RAM made of bytes, and images made by hand.
 
 use alloc::{vec, vec::Vec};
-use std::cell::RefCell;
 
-use axaddrspace::GuestPhysAddr;
-use axerrno::{AxResult, ax_err};
+use axaddrspace::{GuestMemoryError, GuestPhysAddr};
 
 use super::ram::{GuestRam, GuestRange};
 
@@ -16,40 +14,37 @@ pub(crate) fn range(start: u64, size: u64) -> GuestRange {
 /// One region of RAM.
 pub(crate) struct TestRam {
     base: u64,
-    bytes: RefCell<Vec<u8>>,
+    bytes: Vec<u8>,
 }
 
 impl TestRam {
     pub(crate) fn new(base: u64, size: usize) -> Self {
         Self {
             base,
-            bytes: RefCell::new(vec![0; size]),
+            bytes: vec![0; size],
         }
     }
 
     /// The `len` bytes at `addr`.
     pub(crate) fn read(&self, addr: u64, len: usize) -> Vec<u8> {
         let at = (addr - self.base) as usize;
-        self.bytes.borrow()[at..at + len].to_vec()
+        self.bytes[at..at + len].to_vec()
     }
 
     /// Whether nothing was ever written here but zeros.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.bytes.borrow().iter().all(|&byte| byte == 0)
+        self.bytes.iter().all(|&byte| byte == 0)
     }
 }
 
 impl GuestRam for TestRam {
-    fn write(&self, addr: GuestPhysAddr, bytes: &[u8]) -> AxResult {
+    fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError> {
         let at = addr.as_u64().checked_sub(self.base).map(|at| at as usize);
-        let mut ram = self.bytes.borrow_mut();
-        match at.and_then(|at| ram.get_mut(at..at.checked_add(bytes.len())?)) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                Ok(())
-            }
-            None => ax_err!(BadAddress, "a loader wrote outside RAM"),
-        }
+        let room = at.and_then(|at| self.bytes.get_mut(at..at.checked_add(bytes.len())?));
+        let len = bytes.len() as u64;
+        room.ok_or(GuestMemoryError::NotRam { gpa: addr, len })?
+            .copy_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -21,11 +21,11 @@ fn with_tree(change: impl FnOnce(&mut GuestTree<'_>), look: impl FnOnce(Fdt<'_>)
     ];
     let uarts = [
         UartNode {
-            range: range(0x1000_0000, 0x100),
+            window: Window::new(0x1000_0000, 0x100),
             irq: 10,
         },
         UartNode {
-            range: range(0x1000_1000, 0x100),
+            window: Window::new(0x1000_1000, 0x100),
             irq: 11,
         },
     ];
@@ -38,7 +38,7 @@ fn with_tree(change: impl FnOnce(&mut GuestTree<'_>), look: impl FnOnce(Fdt<'_>)
         timebase_hz: 10_000_000,
         isa: &isa,
         plic: PlicNode {
-            range: range(0xc00_0000, 0x60_0000),
+            window: Window::new(0xc00_0000, 0x60_0000),
             sources: 95,
         },
         uarts: &uarts,

@@ -21,10 +21,10 @@ struct Loaded {
 }
 
 fn load(file: &[u8], config: &KernelConfig) -> Loaded {
-    let ram = TestRam::new(BASE, SIZE as usize);
+    let mut ram = TestRam::new(BASE, SIZE as usize);
     let regions = [range(BASE, SIZE)];
     let mut map = RamMap::new(&regions);
-    let result = load_kernel(file, config, Isa::Riscv64, &mut map, &ram);
+    let result = load_kernel(file, config, Isa::Riscv64, &mut map, &mut ram);
     let taken = match result {
         Ok(entry) => map.check(entry, 1).is_err(),
         Err(_) => false,
@@ -222,9 +222,9 @@ fn headers_that_cannot_be_are_told() {
 #[test]
 fn a_vm_without_ram_takes_no_kernel() {
     let regions: [GuestRange; 0] = [];
-    let ram = TestRam::new(BASE, 0);
+    let mut ram = TestRam::new(BASE, 0);
     let mut map = RamMap::new(&regions);
-    let result = load_kernel(b"flat", &auto(), Isa::Riscv64, &mut map, &ram);
+    let result = load_kernel(b"flat", &auto(), Isa::Riscv64, &mut map, &mut ram);
     assert!(matches!(
         result,
         Err(ImageError::Place(PlaceError::NoRoom { .. }))

@@ -1,0 +1,206 @@
+//! A vCPU's door: what the rest of the VM reaches it by, wherever it runs or waits.
+//!
+//! No wake-up is lost, whichever way the two sides interleave. Who wants something stores it first (a letter in the mailbox, a power
+//! state), then looks whether the vCPU is in its guest or waits, and kicks its pCPU if so. Who waits says so first, then looks with interrupts off
+//! at all that it waits for ([`should_wake`](VCpuDoor::should_wake)), then sleeps. All of these are sequentially consistent.
+
+use alloc::sync::Arc;
+use core::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use axaddrspace::GuestPhysAddr;
+use axdevice::CpuInterrupts;
+use axvcpu::{AxArchVCpu, AxVCpu, Fence, LineLevel, VCpuError, VCpuState};
+use spin::Mutex;
+
+use crate::{AxVCpuRef, stats::ExitCounts};
+
+/// Whether a vCPU is on (SBI specification, "Hart State Management Extension").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerState {
+    /// It waits for another vCPU to start it.
+    Off,
+    /// It was started, and has not run since.
+    StartPending {
+        /// Where it starts.
+        entry: GuestPhysAddr,
+        /// What it is given.
+        arg: u64,
+    },
+    /// It runs, or waits for an interrupt.
+    On,
+}
+
+impl fmt::Display for PowerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::StartPending { .. } => "start pending",
+            Self::On => "on",
+        })
+    }
+}
+
+/// One vCPU, as the rest of the VM sees it.
+pub(crate) struct VCpuDoor<A> {
+    vcpu: AxVCpuRef<A>,
+    power: Mutex<PowerState>,
+    /// Whether its task sleeps, or is about to, so that letters need a kick to be read.
+    waiting: AtomicBool,
+    /// When its wait ends by itself.
+    deadline: AtomicU64,
+    /// Where its task is, or will be next.
+    pcpu: AtomicUsize,
+    kick: fn(usize),
+    pub(crate) exits: ExitCounts,
+}
+
+impl<A: AxArchVCpu> VCpuDoor<A> {
+    /// The door of a vCPU that is off, and whose task waits on `pcpu`.
+    pub(crate) fn new(vcpu: AxVCpu<A>, pcpu: usize, kick: fn(usize)) -> Self {
+        Self {
+            vcpu: Arc::new(vcpu),
+            power: Mutex::new(PowerState::Off),
+            waiting: AtomicBool::new(true),
+            deadline: AtomicU64::new(u64::MAX),
+            pcpu: AtomicUsize::new(pcpu),
+            kick,
+            exits: ExitCounts::new(),
+        }
+    }
+
+    pub(crate) fn vcpu(&self) -> &AxVCpuRef<A> {
+        &self.vcpu
+    }
+
+    /// Binds the vCPU to the caller's pCPU.
+    pub(crate) fn bind(&self, pcpu: usize) -> Result<(), VCpuError> {
+        self.pcpu.store(pcpu, Ordering::SeqCst);
+        self.vcpu.bind(pcpu)
+    }
+
+    /// Raises interrupt `vector` once.
+    pub(crate) fn raise(&self, vector: usize) {
+        self.vcpu.mailbox().raise(vector);
+        self.notify();
+    }
+
+    /// Sets the line of interrupt `vector`.
+    pub(crate) fn set_line(&self, vector: usize, level: LineLevel) {
+        self.vcpu.mailbox().set_line(vector, level);
+        self.notify();
+    }
+
+    /// Asks for `fence`, which is done before the guest runs on.
+    pub(crate) fn request_fence(&self, fence: Fence) {
+        match fence {
+            Fence::Instructions => self.vcpu.mailbox().request_instruction_fence(),
+            // A range is not worth a queue of them: everything is forgotten.
+            Fence::Translations { .. } => self.vcpu.mailbox().request_translation_fence(),
+        }
+        if self.vcpu.mailbox().is_in_guest() {
+            self.kick();
+        }
+    }
+
+    /// Whether the guest may still run as if the fence had not been asked for.
+    pub(crate) fn owes_fence(&self) -> bool {
+        self.vcpu.mailbox().has_fence() && self.vcpu.mailbox().is_in_guest()
+    }
+
+    /// Lets the vCPU see soon what was stored for it.
+    pub(crate) fn notify(&self) {
+        if self.vcpu.mailbox().is_in_guest() || self.waiting.load(Ordering::SeqCst) {
+            self.kick();
+        }
+    }
+
+    fn kick(&self) {
+        (self.kick)(self.pcpu.load(Ordering::SeqCst));
+    }
+
+    pub(crate) fn power(&self) -> PowerState {
+        *self.power.lock()
+    }
+
+    pub(crate) fn set_power(&self, state: PowerState) {
+        *self.power.lock() = state;
+    }
+
+    /// Starts it if it is off; else says what it is.
+    pub(crate) fn start(&self, entry: GuestPhysAddr, arg: u64) -> Result<(), PowerState> {
+        let mut power = self.power.lock();
+        match *power {
+            PowerState::Off => *power = PowerState::StartPending { entry, arg },
+            PowerState::StartPending { .. } | PowerState::On => return Err(*power),
+        }
+        drop(power);
+        self.notify();
+        Ok(())
+    }
+
+    /// The state as its own task finds it, which a start that was pending has left [`On`](PowerState::On).
+    pub(crate) fn take_start(&self) -> PowerState {
+        let mut power = self.power.lock();
+        match *power {
+            PowerState::StartPending { .. } => core::mem::replace(&mut *power, PowerState::On),
+            PowerState::Off | PowerState::On => *power,
+        }
+    }
+
+    /// The vCPU, which its task has left, waits until `deadline`.
+    pub(crate) fn park(&self, deadline: u64) -> Result<(), VCpuError> {
+        self.vcpu.block()?;
+        self.deadline.store(deadline, Ordering::SeqCst);
+        self.waiting.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Its wait, if it waited, is over.
+    pub(crate) fn unpark(&self) -> Result<(), VCpuError> {
+        self.waiting.store(false, Ordering::SeqCst);
+        self.unblock()
+    }
+
+    /// Blocked → Free, for a vCPU whose task may sleep on.
+    pub(crate) fn unblock(&self) -> Result<(), VCpuError> {
+        match self.vcpu.state() {
+            VCpuState::Blocked => self.vcpu.unblock(),
+            VCpuState::Created
+            | VCpuState::Free
+            | VCpuState::Ready
+            | VCpuState::Running
+            | VCpuState::Invalid => Ok(()),
+        }
+    }
+
+    /// Whether there is something for the vCPU to do at time `now`.
+    pub(crate) fn should_wake(&self, now: u64) -> bool {
+        match self.power() {
+            PowerState::Off => false,
+            PowerState::StartPending { .. } => true,
+            PowerState::On => {
+                self.vcpu.mailbox().has_interrupt()
+                    || now >= self.deadline.load(Ordering::SeqCst)
+                    || !self.waiting.load(Ordering::SeqCst)
+            }
+        }
+    }
+}
+
+/// The interrupt controller's wires to the vCPUs.
+pub(crate) struct ExternalLines<A> {
+    pub(crate) doors: Arc<[VCpuDoor<A>]>,
+    /// The number of the line in each mailbox.
+    pub(crate) vector: usize,
+}
+
+impl<A: AxArchVCpu + Send> CpuInterrupts for ExternalLines<A> {
+    fn set_line(&self, cpu: usize, level: LineLevel) {
+        if let Some(door) = self.doors.get(cpu) {
+            door.set_line(self.vector, level);
+        }
+    }
+}

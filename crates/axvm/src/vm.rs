@@ -1,0 +1,351 @@
+//! One VM: what it is made of, how it starts and how it ends. What its vCPUs do in between is in [`crate::run`] and [`crate::drive`].
+
+use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
+use core::{
+    fmt,
+    marker::PhantomData,
+    sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+};
+
+use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, HostPhysAddr, MemoryUsage};
+use axvcpu::{AxVCpu, SystemDownKind, VCpuError};
+use axvmconfig::{MapKind, MemoryRegion, keys};
+use spin::Mutex;
+
+use crate::{
+    AxVMConfig, AxVMHal, GuestArch, GuestDevices, GuestRange, PowerState, StopRecord, VmError,
+    VmErrorCause,
+    door::{ExternalLines, VCpuDoor},
+};
+
+/// A VM that is shared by the tasks of its vCPUs and whoever manages it.
+pub type AxVMRef<H, A> = Arc<AxVM<H, A>>;
+
+/// A vCPU that is shared by its VM and its devices.
+pub type AxVCpuRef<A> = Arc<AxVCpu<A>>;
+
+/// One VM.
+///
+/// Everything but the last group is made once, by [`new`](Self::new), and stays. Its memory goes back to the host when it is dropped.
+pub struct AxVM<H: AxVMHal, A: GuestArch> {
+    pub(crate) config: AxVMConfig,
+    pub(crate) ram: Box<[GuestRange]>,
+    pub(crate) vcpus: Box<[AxVCpuRef<A>]>,
+    pub(crate) doors: Arc<[VCpuDoor<A>]>,
+    pub(crate) devices: GuestDevices,
+    nested_root: HostPhysAddr,
+    hal: PhantomData<fn() -> H>,
+
+    pub(crate) memory: Mutex<AddrSpace<H::MmHal>>,
+    pub(crate) stopped: Mutex<Option<StopRecord>>,
+    /// Whether a guest or a loader may have written to RAM.
+    used: AtomicBool,
+    running: AtomicBool,
+    /// [`NOT_DOWN`], or how the VM goes down.
+    down: AtomicU8,
+    /// vCPUs whose task has not been told yet that the VM is down.
+    alive: AtomicUsize,
+}
+
+const NOT_DOWN: u8 = 0;
+const POWER_OFF: u8 = 1;
+const RESET: u8 = 2;
+const CRASH: u8 = 3;
+
+impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
+    /// Makes the VM: its memory, vCPUs and devices. It fails whole, and then has taken nothing from the host.
+    pub fn new(config: AxVMConfig) -> Result<AxVMRef<H, A>, VmError> {
+        match Self::build(&config) {
+            Ok((memory, ram, doors, devices)) => Ok(Arc::new(Self {
+                nested_root: memory.nested_root(),
+                vcpus: doors.iter().map(|door| door.vcpu().clone()).collect(),
+                config,
+                ram,
+                doors,
+                devices,
+                hal: PhantomData,
+                memory: Mutex::new(memory),
+                stopped: Mutex::new(None),
+                used: AtomicBool::new(false),
+                running: AtomicBool::new(false),
+                down: AtomicU8::new(NOT_DOWN),
+                alive: AtomicUsize::new(0),
+            })),
+            Err(cause) => Err(VmError {
+                vm: config.vm.name,
+                cause,
+            }),
+        }
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "the parts of a VM, named where they are taken apart"
+    )]
+    fn build(
+        config: &AxVMConfig,
+    ) -> Result<
+        (
+            AddrSpace<H::MmHal>,
+            Box<[GuestRange]>,
+            Arc<[VCpuDoor<A>]>,
+            GuestDevices,
+        ),
+        VmErrorCause,
+    > {
+        let mut memory = AddrSpace::new(config.machine.nested_mode)?;
+        let mut ram = Vec::with_capacity(config.vm.memory.len());
+        for (index, region) in config.vm.memory.iter().enumerate() {
+            let wrong = |why: &dyn fmt::Display| {
+                config
+                    .vm
+                    .error(&format!("{}[{index}]", keys::MEMORY_REGIONS), why)
+            };
+            let range = GuestRange::new(region.gpa, region.size);
+            ram.push(range.ok_or_else(|| wrong(&"it wraps round the end of the address space"))?);
+            map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
+        }
+        let mut doors = Vec::with_capacity(config.vm.vcpus.len());
+        for (id, placement) in config.vm.vcpus.iter().enumerate() {
+            let arch = A::create_config(config, &ram, id)?;
+            let vcpu = AxVCpu::new(config.vm.id, id, Some(placement.pcpus.mask()), arch)
+                .map_err(|error| VmErrorCause::NewVCpu { vcpu: id, error })?;
+            // Where it starts is known once the images are loaded.
+            let entry = ram
+                .first()
+                .map_or(GuestPhysAddr::new(0), |range| range.start());
+            vcpu.setup(entry, memory.nested_root(), A::setup_config(config, id))
+                .map_err(|error| VmErrorCause::VCpu { vcpu: id, error })?;
+            let pcpu = placement.pcpus.iter().next().unwrap_or(0);
+            doors.push(VCpuDoor::new(vcpu, pcpu, H::kick));
+        }
+        let doors: Arc<[_]> = doors.into();
+        let lines = ExternalLines {
+            doors: doors.clone(),
+            vector: A::EXTERNAL_INTERRUPT,
+        };
+        let devices = A::devices(config, Arc::new(lines))?;
+        Ok((memory, ram.into(), doors, devices))
+    }
+
+    /// Starts the VM from the beginning: RAM holds its images and nothing of a former life, devices and vCPUs are as after power-on. vCPU 0
+    /// starts; the others wait until it starts them.
+    ///
+    /// May be called again once every vCPU has been [driven](Self::drive) to its end.
+    pub fn boot(&self) -> Result<(), VmError> {
+        if self.running.swap(true, Ordering::SeqCst) {
+            return Err(self.error(VmErrorCause::Running));
+        }
+        self.start().map_err(|cause| {
+            self.running.store(false, Ordering::SeqCst);
+            self.error(cause)
+        })
+    }
+
+    fn start(&self) -> Result<(), VmErrorCause> {
+        let boot = {
+            let mut memory = self.memory.lock();
+            if self.used.swap(true, Ordering::SeqCst) {
+                self.clear_ram(&mut memory)?;
+            }
+            A::load(&self.config, &self.ram, &mut memory.loader())?
+        };
+        self.devices.bus.reset_all();
+        for (id, door) in self.doors.iter().enumerate() {
+            let (entry, arg) = match id {
+                0 => (boot.entries.bsp_entry, boot.arg),
+                _ => (boot.entries.ap_entry, 0),
+            };
+            let setup = A::setup_config(&self.config, id);
+            door.unblock()
+                .and_then(|()| door.vcpu().reset(entry, arg, setup))
+                .map_err(|error| VmErrorCause::VCpu { vcpu: id, error })?;
+        }
+        *self.stopped.lock() = None;
+        self.down.store(NOT_DOWN, Ordering::SeqCst);
+        self.alive.store(self.doors.len(), Ordering::SeqCst);
+        for door in self.doors.iter() {
+            door.set_power(PowerState::Off);
+        }
+        if let Some(door) = self.doors.first() {
+            let off = door.start(boot.entries.bsp_entry, boot.arg);
+            debug_assert!(off.is_ok(), "it was just switched off");
+        }
+        Ok(())
+    }
+
+    /// RAM as when the VM was made.
+    fn clear_ram(&self, memory: &mut AddrSpace<H::MmHal>) -> Result<(), VmErrorCause> {
+        for region in &self.config.vm.memory {
+            match region.kind {
+                // All of it is mapped, so there is nothing to be had and nothing to fail.
+                MapKind::Alloc => {
+                    let zeroed = memory.loader().zero(region.gpa, region.size);
+                    zeroed.map_err(VmErrorCause::Ram)?;
+                }
+                MapKind::Lazy => {
+                    memory.unmap(region.gpa, region.size)?;
+                    map_ram(memory, region)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive). The first to say how is heeded.
+    pub fn shutdown(&self, kind: SystemDownKind) {
+        let how = match kind {
+            SystemDownKind::PowerOff => POWER_OFF,
+            SystemDownKind::Reset => RESET,
+            SystemDownKind::Crash => CRASH,
+        };
+        let first = self
+            .down
+            .compare_exchange(NOT_DOWN, how, Ordering::SeqCst, Ordering::SeqCst);
+        if first.is_ok() {
+            for door in self.doors.iter() {
+                door.notify();
+            }
+        }
+    }
+
+    /// How the VM goes, or went, down; `None` while it does not.
+    #[must_use]
+    pub fn shutting_down(&self) -> Option<SystemDownKind> {
+        match self.down.load(Ordering::SeqCst) {
+            NOT_DOWN => None,
+            POWER_OFF => Some(SystemDownKind::PowerOff),
+            RESET => Some(SystemDownKind::Reset),
+            _ => Some(SystemDownKind::Crash),
+        }
+    }
+
+    /// Whether it was booted and some vCPU's task has not been told yet that it is down.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// One more vCPU's task knows that the VM is down.
+    pub(crate) fn vcpu_ended(&self) {
+        if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.running.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// The VM's number.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        self.config.vm.id
+    }
+
+    /// The VM's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.vm.name
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn config(&self) -> &AxVMConfig {
+        &self.config
+    }
+
+    /// The vCPU of this number.
+    #[must_use]
+    pub fn vcpu(&self, id: usize) -> Option<&AxVCpuRef<A>> {
+        self.vcpus.get(id)
+    }
+
+    /// All vCPUs, by number.
+    #[must_use]
+    pub fn vcpu_list(&self) -> &[AxVCpuRef<A>] {
+        &self.vcpus
+    }
+
+    /// Whether vCPU `id` is on.
+    #[must_use]
+    pub fn vcpu_power(&self, id: usize) -> Option<PowerState> {
+        self.doors.get(id).map(VCpuDoor::power)
+    }
+
+    /// The VM's devices.
+    #[must_use]
+    pub fn devices(&self) -> &GuestDevices {
+        &self.devices
+    }
+
+    /// The root of the VM's nested page table.
+    #[must_use]
+    pub fn nested_root(&self) -> HostPhysAddr {
+        self.nested_root
+    }
+
+    /// The host memory that the VM holds.
+    #[must_use]
+    pub fn memory_usage(&self) -> MemoryUsage {
+        self.memory.lock().usage()
+    }
+
+    /// Raises interrupt `vector` of vCPU `id` once.
+    pub fn inject_interrupt_to_vcpu(&self, id: usize, vector: usize) -> Result<(), VmError> {
+        self.door(id)?.raise(vector);
+        Ok(())
+    }
+
+    /// For the owner of the console to call when there is new input, or room again.
+    pub fn console_poll(&self) {
+        if let Some(uart) = &self.devices.console {
+            uart.poll();
+        }
+    }
+
+    /// What stopped the VM, if it did not go down of its own will.
+    #[must_use]
+    pub fn stop_record(&self) -> Option<StopRecord> {
+        self.stopped.lock().clone()
+    }
+
+    /// Writes, for each vCPU, how often it left its guest and why: first as the VM served it, then as the vCPU itself counted.
+    pub fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        for (id, door) in self.doors.iter().enumerate() {
+            writeln!(out, "vCPU {id}: {}", door.exits)?;
+            match door.vcpu().inspect(|arch| arch.write_counters(out)) {
+                Ok(written) => written?,
+                Err(error) => writeln!(out, "  {error}")?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn door(&self, id: usize) -> Result<&VCpuDoor<A>, VmError> {
+        self.doors
+            .get(id)
+            .ok_or_else(|| self.error(VmErrorCause::NoSuchVCpu(id)))
+    }
+
+    pub(crate) fn error(&self, cause: VmErrorCause) -> VmError {
+        VmError {
+            vm: String::from(self.name()),
+            cause,
+        }
+    }
+
+    pub(crate) fn vcpu_error(&self, door: &VCpuDoor<A>, error: VCpuError) -> VmError {
+        self.error(VmErrorCause::VCpu {
+            vcpu: door.vcpu().id(),
+            error,
+        })
+    }
+}
+
+fn map_ram<M: axaddrspace::AxMmHal>(
+    memory: &mut AddrSpace<M>,
+    region: &MemoryRegion,
+) -> Result<(), axaddrspace::AddrSpaceError> {
+    let fill = match region.kind {
+        MapKind::Alloc => Fill::Ahead,
+        MapKind::Lazy => Fill::Lazy,
+    };
+    memory.map_alloc(region.gpa, region.size, region.flags, fill)
+}
