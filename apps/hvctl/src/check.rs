@@ -43,7 +43,7 @@ pub(crate) fn read(machine: &Machine, files: &[PathBuf]) -> Result<Vec<ConfigFil
 
 fn read_one(machine: &Machine, path: &Path) -> Result<ConfigFile, Failed> {
     let bytes = fs::read(path).map_err(|error| report::file_error(path, error))?;
-    let config = VmConfig::parse_bytes(&path.to_string_lossy(), &bytes, machine.isa());
+    let config = VmConfig::parse_bytes(&path.to_string_lossy(), &bytes, machine.isa);
     Ok(ConfigFile {
         path: path.to_owned(),
         bytes,

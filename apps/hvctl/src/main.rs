@@ -13,7 +13,7 @@ mod report;
 use std::{path::PathBuf, process::ExitCode};
 
 use axvmconfig::{Isa, MachineLimits, PcpuSet, parse_size};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 /// The companion of AxHV on the developer's machine.
 #[derive(Debug, Parser)]
@@ -54,8 +54,8 @@ enum Command {
 #[derive(Debug, Args)]
 struct Machine {
     /// Its instruction set.
-    #[arg(long, value_enum, default_value_t = IsaName::Riscv64)]
-    isa: IsaName,
+    #[arg(long, value_parser = parse_isa, default_value = Isa::Riscv64.name())]
+    isa: Isa,
     /// How many pCPUs it has; by default, as many as a config can name.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pcpus: Option<u16>,
@@ -64,23 +64,22 @@ struct Machine {
     ram: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum IsaName {
-    Riscv64,
+fn parse_isa(name: &str) -> Result<Isa, String> {
+    Isa::ALL
+        .into_iter()
+        .find(|isa| isa.name() == name)
+        .ok_or_else(|| {
+            let names: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();
+            format!("must be one of {}", names.join(", "))
+        })
 }
 
 impl Machine {
-    fn isa(&self) -> Isa {
-        match self.isa {
-            IsaName::Riscv64 => Isa::Riscv64,
-        }
-    }
-
     fn limits(&self) -> MachineLimits {
         MachineLimits {
             pcpus: self.pcpus.map_or(PcpuSet::MAX_PCPUS, usize::from),
             ram_bytes: self.ram.unwrap_or(u64::MAX),
-            guest_phys_bits: self.isa().guest_map().min_phys_bits,
+            guest_phys_bits: self.isa.guest_map().min_phys_bits,
         }
     }
 }

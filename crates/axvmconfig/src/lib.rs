@@ -23,6 +23,7 @@ mod pcpu;
 mod size;
 mod validate;
 
+pub use bundle::Bundle;
 pub use config::{
     Blob, DeviceModel, KernelConfig, KernelFormat, MapKind, MemoryRegion, VCpuPlacement,
     VirtualDevice, VmConfig,
