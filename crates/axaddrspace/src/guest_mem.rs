@@ -178,3 +178,6 @@ struct Piece {
     /// How many.
     len: usize,
 }
+
+#[cfg(test)]
+mod tests;

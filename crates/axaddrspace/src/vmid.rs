@@ -93,3 +93,6 @@ impl VmidAllocator {
         assignment
     }
 }
+
+#[cfg(test)]
+mod tests;

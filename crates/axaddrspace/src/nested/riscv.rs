@@ -117,3 +117,70 @@ const fn decode_frame(word: u64) -> Option<LeafSize> {
         _ => Some(LeafSize::Size1G),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAF: Leaf = Leaf {
+        hpa: HostPhysAddr::new(0x00ab_cdef_1234_5000),
+        flags: MappingFlags::READ,
+        frame: None,
+    };
+
+    #[test]
+    fn entries_are_the_words_of_the_manual() {
+        let table = Target::Table(HostPhysAddr::new(0x8000_1000));
+        let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
+        let cases = [
+            (Entry::Empty, 0),
+            // V, and a software bit.
+            (Entry::Live(table), 0x8000_1000 >> 2 | 0x101),
+            (Entry::Condemned(table), 0x8000_1000 >> 2 | 0x100),
+            // D A U R V.
+            (
+                Entry::Live(Target::Leaf(LEAF)),
+                LEAF.hpa.as_u64() >> 2 | 0xd3,
+            ),
+            (
+                Entry::Live(Target::Leaf(Leaf { flags: all, ..LEAF })),
+                LEAF.hpa.as_u64() >> 2 | 0xdf,
+            ),
+            (
+                Entry::Condemned(Target::Leaf(Leaf {
+                    frame: Some(LeafSize::Size1G),
+                    ..LEAF
+                })),
+                LEAF.hpa.as_u64() >> 2 | 0x3d2,
+            ),
+        ];
+        for (entry, word) in cases {
+            assert_eq!(encode(entry), word, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn every_entry_survives_its_word() {
+        let hpas = [0, 0x1000, 0x00ff_ffff_ffff_f000].map(HostPhysAddr::new);
+        let frames = [
+            None,
+            Some(LeafSize::Size4K),
+            Some(LeafSize::Size2M),
+            Some(LeafSize::Size1G),
+        ];
+        let flags = (0..8).map(MappingFlags::from_bits_truncate);
+        for hpa in hpas {
+            for target in flags
+                .clone()
+                .filter(|flags| flags.contains(MappingFlags::READ))
+                .flat_map(|flags| frames.map(|frame| Target::Leaf(Leaf { hpa, flags, frame })))
+                .chain([Target::Table(hpa)])
+            {
+                for entry in [Entry::Live(target), Entry::Condemned(target)] {
+                    assert_eq!(decode(encode(entry)), entry);
+                }
+            }
+        }
+        assert_eq!(decode(encode(Entry::Empty)), Entry::Empty);
+    }
+}

@@ -208,15 +208,12 @@ fn apply(space: &mut AddrSpace<MockHal>, model: &mut BTreeMap<u64, Page>, call: 
 fn touch(space: &AddrSpace<MockHal>, model: &mut BTreeMap<u64, Page>, page: u64) {
     let block = page / 512 * 512;
     for (&at, known) in model.range_mut(block..block + 512) {
-        if let Page::Ram {
-            fill: Fill::Lazy,
-            word: word @ None,
-            ..
-        } = known
-        {
-            if at == page || space.translate(gpa(at * K4)).is_some() {
-                *word = Some(0);
-            }
+        let here = at == page || space.translate(gpa(at * K4)).is_some();
+        match known {
+            Page::Ram {
+                word: word @ None, ..
+            } if here => *word = Some(0),
+            Page::Ram { .. } | Page::Linear { .. } => {}
         }
     }
 }
