@@ -273,3 +273,6 @@ pub enum AxVCpuExitReason {
     /// An exit that nobody knows.
     Unknown(RawExit),
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,3 +130,6 @@ fn bit(vector: usize) -> u64 {
         .and_then(|vector| 1u64.checked_shl(vector))
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

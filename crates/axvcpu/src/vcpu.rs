@@ -289,3 +289,6 @@ impl<A: AxArchVCpu> Hold<'_, A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

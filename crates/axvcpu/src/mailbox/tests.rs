@@ -1,0 +1,154 @@
+//! No letter is lost, whoever posts and whatever the vCPU does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread::{self, Thread};
+use std::time::Duration;
+use std::vec::Vec;
+
+use super::*;
+
+#[test]
+fn edges_and_fences_are_taken_once_and_lines_stay() {
+    let mailbox = Mailbox::new();
+    assert_eq!(mailbox.take(), Mail::default());
+    mailbox.raise(0);
+    mailbox.raise(63);
+    mailbox.raise(63);
+    mailbox.set_line(9, LineLevel::High);
+    mailbox.request_instruction_fence();
+    assert!(mailbox.has_fence() && mailbox.has_interrupt());
+    let mail = mailbox.take();
+    let expected = Mail {
+        edges: 1 | 1 << 63,
+        levels: 1 << 9,
+        fence_instructions: true,
+        fence_translations: false,
+    };
+    assert_eq!(mail, expected);
+    assert!(!mailbox.has_fence() && mailbox.has_interrupt());
+    assert_eq!(
+        mailbox.take(),
+        Mail {
+            levels: 1 << 9,
+            ..Mail::default()
+        }
+    );
+    mailbox.set_line(9, LineLevel::Low);
+    assert!(!mailbox.has_interrupt());
+    mailbox.request_translation_fence();
+    assert!(!mailbox.has_interrupt());
+    assert_eq!(
+        mailbox.take(),
+        Mail {
+            fence_translations: true,
+            ..Mail::default()
+        }
+    );
+}
+
+#[test]
+fn a_wrong_number_raises_nothing() {
+    let mailbox = Mailbox::new();
+    for vector in [64, 65, 1 << 32, (1 << 32) + 3, usize::MAX] {
+        mailbox.raise(vector);
+        mailbox.set_line(vector, LineLevel::High);
+        mailbox.set_line(vector, LineLevel::Low);
+    }
+    assert_eq!(mailbox.take(), Mail::default());
+}
+
+#[test]
+fn clear_leaves_nothing_but_where_the_vcpu_is() {
+    let mailbox = Mailbox::new();
+    mailbox.raise(1);
+    mailbox.set_line(2, LineLevel::High);
+    mailbox.request_instruction_fence();
+    mailbox.entering();
+    mailbox.clear();
+    assert!(mailbox.is_in_guest());
+    assert_eq!(mailbox.take(), Mail::default());
+    mailbox.left();
+    assert!(!mailbox.is_in_guest());
+}
+
+/// Several senders, each with a vector of its own, post, kick if the vCPU is in its guest, and wait until it has answered. The vCPU
+/// stays in its guest until kicked. One lost letter, and both wait for ever.
+#[test]
+fn no_letter_is_lost() {
+    const SENDERS: usize = 3;
+    const LETTERS: u64 = 50_000;
+    const TOO_LONG: Duration = Duration::from_secs(10);
+    struct Vm {
+        mailbox: Mailbox,
+        answered: [AtomicU64; SENDERS],
+        fences: AtomicU64,
+        done: AtomicUsize,
+    }
+    let vm = Arc::new(Vm {
+        mailbox: Mailbox::new(),
+        answered: Default::default(),
+        fences: AtomicU64::new(0),
+        done: AtomicUsize::new(0),
+    });
+    let vcpu = {
+        let vm = vm.clone();
+        thread::spawn(move || {
+            while vm.done.load(Ordering::SeqCst) < SENDERS {
+                vm.mailbox.entering();
+                let mail = vm.mailbox.take();
+                if mail == Mail::default() && vm.done.load(Ordering::SeqCst) < SENDERS {
+                    // In the guest. A kick that came since `entering` is pending and ends this at once.
+                    let since = std::time::Instant::now();
+                    thread::park_timeout(TOO_LONG);
+                    assert!(since.elapsed() < TOO_LONG, "a letter was lost");
+                }
+                vm.mailbox.left();
+                for (sender, answered) in vm.answered.iter().enumerate() {
+                    answered.fetch_add(mail.edges >> sender & 1, Ordering::SeqCst);
+                }
+                vm.fences
+                    .fetch_add(u64::from(mail.fence_instructions), Ordering::SeqCst);
+            }
+        })
+    };
+    let kick = |vm: &Vm, vcpu: &Thread| {
+        if vm.mailbox.is_in_guest() {
+            vcpu.unpark();
+        }
+    };
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let (vm, vcpu) = (vm.clone(), vcpu.thread().clone());
+            thread::spawn(move || {
+                for letter in 1..=LETTERS {
+                    vm.mailbox.raise(sender);
+                    if sender == 0 {
+                        vm.mailbox.request_instruction_fence();
+                    }
+                    kick(&vm, &vcpu);
+                    let since = std::time::Instant::now();
+                    while vm.answered[sender].load(Ordering::SeqCst) < letter {
+                        assert!(since.elapsed() < 2 * TOO_LONG, "letter {letter} was lost");
+                        thread::yield_now();
+                    }
+                }
+                vm.done.fetch_add(1, Ordering::SeqCst);
+                vcpu.unpark();
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    vcpu.join().unwrap();
+    for answered in &vm.answered {
+        assert_eq!(
+            answered.load(Ordering::SeqCst),
+            LETTERS,
+            "each letter is read once"
+        );
+    }
+    assert!(!vm.mailbox.has_fence() || vm.mailbox.take().fence_instructions);
+    assert!(vm.fences.load(Ordering::SeqCst) > 0);
+}
