@@ -1,1 +1,81 @@
-//! Placeholder
+//! AxHV: a partitioning hypervisor as an ArceOS component.
+//!
+//! [`run`] is the whole of it, from the bundle that the bootloader handed over to the machine's power-off: every VM config becomes an `AxVM`, every vCPU a task that
+//! is pinned to a pCPU, and pCPU 0 keeps house. The virtual machines themselves are in the crates under `crates/`, which know no operating
+//! system; what is here puts them on ArceOS.
+
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg(target_os = "none")]
+
+extern crate alloc;
+
+mod arch;
+mod bundle;
+mod host;
+mod housekeeping;
+mod manager;
+mod park;
+mod vcpu_task;
+
+use alloc::{format, sync::Arc};
+
+use axvmconfig::MachineLimits;
+
+use crate::{
+    host::RunResult,
+    housekeeping::Housekeeping,
+    manager::{Images, Manager},
+};
+
+/// Runs every VM of the bundle until the last has ended, then powers the machine off.
+pub fn run() -> ! {
+    host::pin_current(housekeeping::PCPU);
+    park::init();
+    let mut house = Housekeeping::new();
+    let result = run_vms(&mut house);
+    house.finish();
+    host::power_off(result)
+}
+
+fn run_vms(house: &mut Housekeeping) -> RunResult {
+    let Some(machine) = arch::describe_machine() else {
+        house.error("the CPUs of this machine cannot run guests: no Sv39x4 or Sv48x4");
+        return RunResult::Failed;
+    };
+    let machine = Arc::new(machine);
+    let limits = MachineLimits {
+        pcpus: machine.pcpus,
+        ram_bytes: host::ram_bytes(),
+        guest_phys_bits: arch::guest_phys_bits(machine.nested_mode),
+    };
+    house.note(&format!(
+        "AxHV {}: {} pCPUs, {} MiB of RAM, {}",
+        env!("CARGO_PKG_VERSION"),
+        machine.pcpus,
+        limits.ram_bytes >> 20,
+        arch::nested_mode_name(machine.nested_mode),
+    ));
+    let plan = match bundle::plan(&limits) {
+        Ok(plan) => plan,
+        Err(error) => {
+            house.error(&error);
+            return RunResult::Failed;
+        }
+    };
+    for refusal in &plan.refusals {
+        house.error(refusal);
+    }
+    let mut manager = Manager::new(machine, Images::new(plan.bundle));
+    let mut started = plan.refusals.is_empty();
+    for config in plan.configs {
+        match manager.start(config, house) {
+            Ok(()) => {}
+            Err(error) => {
+                house.error(&error);
+                started = false;
+            }
+        }
+    }
+    let ended = house.keep(&mut manager);
+    if started { ended } else { RunResult::Failed }
+}

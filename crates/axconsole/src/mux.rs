@@ -8,7 +8,7 @@ use crate::{
     port::Output,
 };
 
-/// Ctrl-T moves the focus to the next VM.
+/// Ctrl-T moves the focus to the next VM that runs.
 const FOCUS_KEY: u8 = 0x14;
 
 /// How many bytes of one VM are shown before the next VM has its turn.
@@ -23,6 +23,8 @@ struct Channel {
     line: Line,
     /// When the line appears even though it is not complete. Only for a VM without the focus.
     deadline: Option<u64>,
+    /// The VM has ended, and the focus passes it over.
+    retired: bool,
 }
 
 /// The console multiplexer.
@@ -73,6 +75,7 @@ impl Mux {
             port,
             line: Line::default(),
             deadline: None,
+            retired: false,
         });
     }
 
@@ -151,8 +154,25 @@ impl Mux {
         }
     }
 
+    /// VM number `index`, in the order they were added, has ended: if it has the focus, that goes to the next that has not.
+    pub fn retire(&mut self, index: usize, out: &mut impl FnMut(&[u8])) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            channel.retired = true;
+        }
+        if index == self.focus {
+            self.move_focus(out);
+        }
+    }
+
     fn move_focus(&mut self, out: &mut impl FnMut(&[u8])) {
-        let Some(next) = (self.focus + 1).checked_rem(self.channels.len()) else {
+        let count = self.channels.len();
+        let runs = |index: &usize| {
+            self.channels
+                .get(*index)
+                .is_some_and(|channel| !channel.retired)
+        };
+        let others = (1..=count).filter_map(|step| (self.focus + step).checked_rem(count));
+        let Some(next) = others.into_iter().find(runs) else {
             return;
         };
         // The unfinished line of the VM that loses the focus stays where it is, and is over.

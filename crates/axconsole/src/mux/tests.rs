@@ -114,6 +114,23 @@ fn keys_go_to_the_focus_and_the_escape_key_moves_it() {
 }
 
 #[test]
+fn the_focus_leaves_a_vm_that_has_ended_and_passes_it_over() {
+    let mut desk = Desk::new(&["a", "b", "c"]);
+    let shown = &mut desk.shown;
+    desk.mux
+        .retire(1, &mut |bytes| shown.extend_from_slice(bytes));
+    desk.mux
+        .retire(0, &mut |bytes| shown.extend_from_slice(bytes));
+    assert_eq!(desk.take(), "[axhv] console of c\r\n");
+    assert_eq!(desk.key(super::FOCUS_KEY), Typed::FocusMoved);
+    assert_eq!(desk.key(b'x'), Typed::Input(2));
+    let shown = &mut desk.shown;
+    desk.mux
+        .retire(2, &mut |bytes| shown.extend_from_slice(bytes));
+    assert_eq!(desk.key(b'x'), Typed::Input(2));
+}
+
+#[test]
 fn keys_without_a_vm_or_without_room_are_dropped() {
     let mut empty = Desk::new(&[]);
     assert_eq!(empty.key(b'a'), Typed::Dropped);

@@ -1,0 +1,198 @@
+//! The host below: what AxHV asks of ArceOS, in one place.
+//!
+//! [`Host`] implements the HAL traits of the crates that import no operating system. The rest are the few services that the tasks of this component
+//! need: where they run, how they sleep, what the machine is.
+
+use alloc::string::String;
+
+use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+use axalloc::{UsageKind, global_allocator};
+use axhal::{mem, percpu::this_cpu_id};
+use axplat_riscv64::{irq, machine, power, timer};
+use axtask::{AxCpuMask, AxTaskExt, TaskExt, TaskInner};
+use axvcpu::AxVCpuHal;
+use axvm::AxVMHal;
+
+use crate::{park, vcpu_task};
+
+/// ArceOS, as the host of AxHV's VMs.
+#[derive(Debug)]
+pub(crate) enum Host {}
+
+const PAGE: usize = 4096;
+
+impl AxMmHal for Host {
+    fn alloc_frame(size: FrameSize) -> Option<HostPhysAddr> {
+        let bytes = size.bytes() as usize;
+        let frame = global_allocator()
+            .alloc_pages(bytes / PAGE, bytes, UsageKind::VirtMem)
+            .ok()?;
+        Some(Self::virt_to_phys(HostVirtAddr::new(frame as u64)))
+    }
+
+    fn dealloc_frame(frame: HostPhysAddr, size: FrameSize) {
+        let pages = size.bytes() as usize / PAGE;
+        let frame = Self::phys_to_virt(frame).as_usize();
+        global_allocator().dealloc_pages(frame, pages, UsageKind::VirtMem);
+    }
+
+    fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr {
+        HostVirtAddr::new(mem::phys_to_virt(addr.as_usize().into()).as_usize() as u64)
+    }
+
+    fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr {
+        HostPhysAddr::new(mem::virt_to_phys(addr.as_usize().into()).as_usize() as u64)
+    }
+
+    fn flush_nested(start: GuestPhysAddr, len: u64) {
+        irq::flush_nested_everywhere(start.as_usize(), len as usize);
+    }
+}
+
+impl AxVCpuHal for Host {
+    type MmHal = Self;
+
+    fn irq_fetch() -> usize {
+        // `scause` has said which it is.
+        0
+    }
+
+    fn irq_handler(_vector: usize) {
+        // On RISC-V the interrupt stays pending until it is served, which the trap vector did as soon as the exit path let interrupts in.
+    }
+
+    fn this_pcpu() -> usize {
+        this_cpu_id()
+    }
+
+    fn now() -> u64 {
+        axhal::time::current_ticks()
+    }
+
+    fn set_guest_timer(deadline: u64) {
+        vcpu_task::set_timer(deadline);
+    }
+}
+
+impl AxVMHal for Host {
+    fn kick(pcpu: usize) {
+        irq::kick(pcpu);
+    }
+
+    fn needs_reschedule() -> bool {
+        park::is_shared()
+    }
+
+    fn reschedule() {
+        park::give_way();
+    }
+}
+
+/// How many pCPUs there are.
+pub(crate) fn pcpu_count() -> usize {
+    axhal::cpu_num()
+}
+
+/// How many bytes of RAM there are.
+pub(crate) fn ram_bytes() -> u64 {
+    mem::total_ram_size() as u64
+}
+
+/// Ticks of the host's counter in `millis` milliseconds.
+pub(crate) fn ticks_of_millis(millis: u64) -> u64 {
+    axhal::time::nanos_to_ticks(millis * axhal::time::NANOS_PER_MILLIS)
+}
+
+/// What the bootloader handed over beside the image, if anything.
+pub(crate) fn initrd() -> Option<&'static [u8]> {
+    let range = machine().initrd.as_ref()?;
+    let start = mem::phys_to_virt(range.start.into()).as_ptr();
+    // SAFETY: the platform reserved these bytes before there was an allocator, they are mapped, and nobody writes them.
+    Some(unsafe { core::slice::from_raw_parts(start, range.len()) })
+}
+
+/// Runs `task` on `pcpu` and nowhere else.
+pub(crate) fn spawn_pinned(
+    pcpu: usize,
+    name: String,
+    hook: impl TaskExt + 'static,
+    task: impl FnOnce() + Send + 'static,
+) {
+    /// Ample for the exit path, which does not recurse.
+    const STACK: usize = 64 << 10;
+    let mut inner = TaskInner::new(task, name, STACK);
+    inner.set_cpumask(AxCpuMask::one_shot(pcpu));
+    *inner.task_ext_mut() = Some(AxTaskExt::from_impl(hook));
+    axtask::spawn_task(inner);
+    // A spawn tells the other pCPU nothing.
+    irq::kick(pcpu);
+}
+
+/// Keeps the calling task on `pcpu`.
+pub(crate) fn pin_current(pcpu: usize) {
+    axtask::set_current_affinity(AxCpuMask::one_shot(pcpu));
+}
+
+/// Lets another ready task of this pCPU run first.
+pub(crate) fn yield_now() {
+    axtask::yield_now();
+}
+
+/// Sleeps until an interrupt, unless `awake`, which is asked with interrupts off: whatever makes it true afterwards must interrupt this pCPU, and
+/// then the sleep ends at once. The interrupt is served before this returns.
+pub(crate) fn wait_for_interrupt_unless(awake: impl FnOnce() -> bool) {
+    axhal::asm::disable_irqs();
+    if !awake() {
+        // It returns for a pending interrupt even while they are off.
+        axhal::asm::wait_for_irqs();
+    }
+    axhal::asm::enable_irqs();
+}
+
+/// Calls `hook` on a pCPU whenever the host has served an interrupt there. One hook only.
+pub(crate) fn on_every_interrupt(hook: fn(usize)) {
+    axhal::irq::register_irq_hook(hook);
+}
+
+/// Writes to the machine's console as it is.
+pub(crate) fn console_write(bytes: &[u8]) {
+    axplat_riscv64::console::write_raw(bytes);
+}
+
+/// Reads what has arrived at the machine's console.
+pub(crate) fn console_read(buf: &mut [u8]) -> usize {
+    axhal::console::read_bytes(buf)
+}
+
+/// Calls `handler` on this pCPU whenever the machine's console has input. The handler must read it.
+pub(crate) fn on_console_input(handler: fn()) -> bool {
+    axhal::console::irq_num().is_some_and(|irq| axhal::irq::register(irq, handler))
+}
+
+/// Whether a dedicated vCPU's task lets the scheduler's tick go on.
+pub(crate) fn suspend_tick() {
+    timer::suspend_tick();
+}
+
+/// The opposite of [`suspend_tick`].
+pub(crate) fn resume_tick() {
+    timer::resume_tick();
+}
+
+/// How a whole run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunResult {
+    /// Every VM started, and ended by its own will.
+    AllWell,
+    /// Something did not.
+    Failed,
+}
+
+/// Powers the machine off.
+pub(crate) fn power_off(result: RunResult) -> ! {
+    match result {
+        RunResult::AllWell => power::report_success(),
+        RunResult::Failed => {}
+    }
+    axhal::power::system_off()
+}

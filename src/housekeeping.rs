@@ -1,0 +1,165 @@
+//! What pCPU 0 does: the console, and the news of the VMs.
+
+use alloc::{collections::VecDeque, sync::Arc};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use axconsole::{Mux, Pumped, Typed, VmPort};
+use axplat_riscv64::timer::{NEVER, VmTimer};
+use axvcpu::AxVCpuHal;
+use axvm::AxVMHal;
+use kspin::SpinNoIrq;
+
+use crate::{
+    host::{self, Host, RunResult},
+    manager::Manager,
+    park::Place,
+};
+
+/// The pCPU that keeps house.
+pub(crate) const PCPU: usize = 0;
+
+/// How long an unfinished line of a VM without the focus waits.
+const LINE_PATIENCE_MILLIS: u64 = 100;
+
+/// Whether there may be something to do.
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// Whether housekeeping sleeps, or is about to, and needs a kick.
+static ASLEEP: AtomicBool = AtomicBool::new(false);
+
+/// Ends a console line's wait.
+static TIMER: VmTimer = VmTimer::new(|_| WANTED.store(true, Ordering::SeqCst), 0);
+
+/// What was typed and not read yet; the interrupt handler fills it.
+static TYPED: SpinNoIrq<VecDeque<u8>> = SpinNoIrq::new(VecDeque::new());
+/// More than anybody types ahead; past it, keys are dropped.
+const TYPED_MAX: usize = 1024;
+
+/// Has housekeeping look for something to do. From any pCPU.
+pub(crate) fn wake() {
+    WANTED.store(true, Ordering::SeqCst);
+    if ASLEEP.load(Ordering::SeqCst) && Host::this_pcpu() != PCPU {
+        Host::kick(PCPU);
+    }
+}
+
+/// The UART's interrupt.
+fn read_keys() {
+    let mut buf = [0; 16];
+    let mut typed = TYPED.lock();
+    loop {
+        let count = host::console_read(&mut buf);
+        if count == 0 {
+            break;
+        }
+        let room = TYPED_MAX.saturating_sub(typed.len());
+        typed.extend(buf.iter().take(count.min(room)));
+    }
+    drop(typed);
+    WANTED.store(true, Ordering::SeqCst);
+}
+
+/// The housekeeping task.
+pub(crate) struct Housekeeping {
+    mux: Mux,
+    place: Place,
+}
+
+impl Housekeeping {
+    /// The calling task keeps house from now on.
+    pub(crate) fn new() -> Self {
+        TYPED.lock().reserve(TYPED_MAX);
+        TIMER.register();
+        let mux = Mux::new(host::ticks_of_millis(LINE_PATIENCE_MILLIS));
+        let house = Self {
+            mux,
+            place: Place::take(),
+        };
+        if !host::on_console_input(read_keys) {
+            house.note("the machine's console has no interrupt: keys are not read");
+        }
+        house
+    }
+
+    /// Shows a line of the hypervisor's own.
+    pub(crate) fn note(&self, line: &str) {
+        self.mux.note(line, &mut host::console_write);
+    }
+
+    /// Shows what is wrong.
+    pub(crate) fn error(&self, what: &str) {
+        self.mux
+            .note(&alloc::format!("error: {what}"), &mut host::console_write);
+    }
+
+    /// Gives a VM a place at the console. In the order of the manager's VMs.
+    pub(crate) fn add_vm(&mut self, name: &str, port: Arc<VmPort>) {
+        self.mux.add(name, port);
+    }
+
+    /// Keeps house until every VM has ended.
+    pub(crate) fn keep(&mut self, manager: &mut Manager) -> RunResult {
+        loop {
+            WANTED.store(false, Ordering::SeqCst);
+            self.read_keys(manager);
+            let pumped = self.pump(manager);
+            if manager.has_news() {
+                // What a VM wrote before it ended comes before the news of its end.
+                while self.pump(manager).again {}
+                let mux = &mut self.mux;
+                let mut ended = alloc::vec::Vec::new();
+                manager.report(
+                    |line| mux.note(line, &mut host::console_write),
+                    |vm| ended.push(vm),
+                );
+                for vm in ended {
+                    mux.retire(vm, &mut host::console_write);
+                }
+            }
+            if manager.all_ended() {
+                return manager.result();
+            }
+            if !pumped.again {
+                self.sleep(pumped.deadline);
+            }
+        }
+    }
+
+    /// Shows all that is left.
+    pub(crate) fn finish(&mut self) {
+        self.mux.finish(&mut host::console_write);
+    }
+
+    fn read_keys(&mut self, manager: &Manager) {
+        loop {
+            // The lock is not held while the key has its effect: the handler must not wait for a VM.
+            let key = TYPED.lock().pop_front();
+            let Some(key) = key else { break };
+            match self.mux.type_byte(key, &mut host::console_write) {
+                Typed::Input(vm) => poll(manager, vm),
+                Typed::FocusMoved | Typed::Dropped => {}
+            }
+        }
+    }
+
+    fn pump(&mut self, manager: &Manager) -> Pumped {
+        let pumped = self.mux.pump(Host::now(), &mut host::console_write);
+        for &vm in &pumped.starved {
+            poll(manager, vm);
+        }
+        pumped
+    }
+
+    fn sleep(&self, deadline: Option<u64>) {
+        TIMER.arm(deadline.unwrap_or(NEVER));
+        ASLEEP.store(true, Ordering::SeqCst);
+        self.place.park_until(|| WANTED.load(Ordering::SeqCst));
+        ASLEEP.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Tells a VM's devices that there is input, or room.
+fn poll(manager: &Manager, vm: usize) {
+    if let Some(vm) = manager.vm(vm) {
+        vm.console_poll();
+    }
+}

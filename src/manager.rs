@@ -1,0 +1,302 @@
+//! The VMs, from config to end.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use axconsole::VmPort;
+use axvcpu::SystemDownKind;
+use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, VmErrorCause};
+use axvmconfig::{Bundle, VCpuPlacement, VmConfig};
+use kspin::SpinNoIrq;
+
+use crate::{
+    arch::VCpu,
+    host::{Host, RunResult},
+    housekeeping::{self, Housekeeping},
+    vcpu_task,
+};
+
+/// This image's VMs.
+pub(crate) type Vm = AxVM<Host, VCpu>;
+pub(crate) type VmRef = AxVMRef<Host, VCpu>;
+
+/// The bundle's files, as images.
+pub(crate) struct Images(Bundle<'static>);
+
+impl Images {
+    pub(crate) fn new(bundle: Bundle<'static>) -> Arc<Self> {
+        Arc::new(Self(bundle))
+    }
+}
+
+impl ImageSource for Images {
+    fn open(&self, path: &str) -> Option<&[u8]> {
+        self.0.file(path)
+    }
+}
+
+/// What followed when a VM had gone down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterDown {
+    /// It runs again.
+    Restarted,
+    /// Nothing.
+    Over,
+}
+
+/// How a VM ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// By its own will.
+    PoweredOff,
+    /// It said that it failed.
+    Crashed,
+    /// It could not go on.
+    Stopped(String),
+    /// It wanted to start again and could not.
+    NotRestarted(String),
+}
+
+/// What the tasks of a VM's vCPUs agree on when it goes down: the last one out decides what follows.
+pub(crate) struct Life {
+    vm: VmRef,
+    /// vCPUs whose task has not left this life.
+    inside: AtomicUsize,
+    /// How many lives there have been.
+    lives: AtomicUsize,
+    over: AtomicBool,
+    outcome: SpinNoIrq<Option<Outcome>>,
+    /// Lines for the console.
+    news: SpinNoIrq<Vec<String>>,
+}
+
+impl Life {
+    fn new(vm: VmRef) -> Arc<Self> {
+        Arc::new(Self {
+            inside: AtomicUsize::new(vm.vcpu_list().len()),
+            vm,
+            lives: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+            outcome: SpinNoIrq::new(None),
+            news: SpinNoIrq::new(Vec::new()),
+        })
+    }
+
+    pub(crate) fn vm(&self) -> &Vm {
+        &self.vm
+    }
+
+    /// A vCPU's task leaves a VM that went down as `kind` says. Returns the number of the life that ended, for [`after`](Self::after).
+    pub(crate) fn leave(&self, kind: SystemDownKind) -> usize {
+        let life = self.lives.load(Ordering::SeqCst);
+        if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.last_one_out(kind);
+        }
+        life
+    }
+
+    /// What followed life number `life`; `None`: that is not decided yet.
+    pub(crate) fn after(&self, life: usize) -> Option<AfterDown> {
+        if self.over.load(Ordering::SeqCst) {
+            Some(AfterDown::Over)
+        } else if self.lives.load(Ordering::SeqCst) != life {
+            Some(AfterDown::Restarted)
+        } else {
+            None
+        }
+    }
+
+    fn last_one_out(&self, kind: SystemDownKind) {
+        let outcome = match kind {
+            SystemDownKind::PowerOff => Outcome::PoweredOff,
+            SystemDownKind::Reset => match self.restart() {
+                Ok(()) => return,
+                Err(error) => Outcome::NotRestarted(error),
+            },
+            SystemDownKind::Crash => match self.vm.stop_record() {
+                Some(record) => Outcome::Stopped(record.to_string()),
+                None => Outcome::Crashed,
+            },
+        };
+        *self.outcome.lock() = Some(outcome);
+        self.over.store(true, Ordering::SeqCst);
+        self.tell_all();
+    }
+
+    fn restart(&self) -> Result<(), String> {
+        self.say(format!("VM {:?} starts again", self.vm.name()));
+        self.vm.boot().map_err(|error| error.to_string())?;
+        self.inside
+            .store(self.vm.vcpu_list().len(), Ordering::SeqCst);
+        self.lives.fetch_add(1, Ordering::SeqCst);
+        self.tell_all();
+        Ok(())
+    }
+
+    /// Wakes the tasks that wait for what follows, and housekeeping.
+    fn tell_all(&self) {
+        for placement in &self.vm.config().vm.vcpus {
+            vcpu_task::wake(placement);
+        }
+        housekeeping::wake();
+    }
+
+    /// Leaves a line for the console.
+    pub(crate) fn say(&self, line: String) {
+        self.news.lock().push(line);
+        housekeeping::wake();
+    }
+}
+
+/// A VM and what the manager knows of it.
+struct Entry {
+    life: Arc<Life>,
+    /// Whether its end has been reported.
+    reported: bool,
+}
+
+/// The registry of VMs.
+pub(crate) struct Manager {
+    machine: Arc<Machine>,
+    images: Arc<Images>,
+    vms: Vec<Entry>,
+    all_well: bool,
+}
+
+impl Manager {
+    pub(crate) fn new(machine: Arc<Machine>, images: Arc<Images>) -> Self {
+        Self {
+            machine,
+            images,
+            vms: Vec::new(),
+            all_well: true,
+        }
+    }
+
+    /// Makes a VM and starts it.
+    ///
+    /// # Errors
+    /// It does not start, for this reason; it has taken nothing.
+    pub(crate) fn start(
+        &mut self,
+        config: VmConfig,
+        house: &mut Housekeeping,
+    ) -> Result<(), String> {
+        let port = VmPort::new(housekeeping::wake);
+        let vm = Vm::new(AxVMConfig {
+            vm: config,
+            machine: self.machine.clone(),
+            images: self.images.clone(),
+            console: port.clone(),
+        })
+        .and_then(|vm| vm.boot().map(|()| vm))
+        .map_err(|error| match &error.cause {
+            // It names file, line and key, which says more than the VM's name.
+            VmErrorCause::Config(config) => config.to_string(),
+            _ => error.to_string(),
+        })?;
+        house.add_vm(vm.name(), port);
+        house.note(&describe(&vm));
+        let life = Life::new(vm);
+        self.vms.push(Entry {
+            life: life.clone(),
+            reported: false,
+        });
+        vcpu_task::spawn_all(&life);
+        Ok(())
+    }
+
+    /// The VM that was started as number `index`.
+    pub(crate) fn vm(&self, index: usize) -> Option<&Vm> {
+        self.vms.get(index).map(|entry| entry.life.vm())
+    }
+
+    /// Whether a VM has something to say.
+    pub(crate) fn has_news(&self) -> bool {
+        self.vms.iter().any(|entry| {
+            (!entry.reported && entry.life.over.load(Ordering::SeqCst))
+                || !entry.life.news.lock().is_empty()
+        })
+    }
+
+    /// Reports what happened, through `report`; gives the numbers of the VMs that ended to `ended`.
+    pub(crate) fn report(&mut self, mut report: impl FnMut(&str), mut ended: impl FnMut(usize)) {
+        for (index, entry) in self.vms.iter_mut().enumerate() {
+            for line in core::mem::take(&mut *entry.life.news.lock()) {
+                report(&line);
+            }
+            if entry.reported || !entry.life.over.load(Ordering::SeqCst) {
+                continue;
+            }
+            entry.reported = true;
+            let name = entry.life.vm().name();
+            match entry.life.outcome.lock().take() {
+                Some(Outcome::PoweredOff) => report(&format!("VM {name:?} powered off")),
+                Some(Outcome::Crashed) => {
+                    self.all_well = false;
+                    report(&format!("error: VM {name:?} says that it failed"));
+                }
+                Some(Outcome::Stopped(why)) => {
+                    self.all_well = false;
+                    report(&format!("error: VM {name:?} was stopped: {why}"));
+                }
+                Some(Outcome::NotRestarted(why)) => {
+                    self.all_well = false;
+                    report(&format!("error: VM {name:?} does not start again: {why}"));
+                }
+                None => {}
+            }
+            let mut statistics = String::new();
+            // Writing to a string does not fail.
+            let _ = entry.life.vm().write_statistics(&mut statistics);
+            for line in statistics.lines().filter(|line| !line.trim().is_empty()) {
+                report(&format!("  {line}"));
+            }
+            ended(index);
+        }
+    }
+
+    /// Whether no VM runs any more.
+    pub(crate) fn all_ended(&self) -> bool {
+        self.vms.iter().all(|entry| entry.reported)
+    }
+
+    /// How it went.
+    pub(crate) fn result(&self) -> RunResult {
+        if self.all_well && !self.vms.is_empty() {
+            RunResult::AllWell
+        } else {
+            RunResult::Failed
+        }
+    }
+}
+
+fn describe(vm: &Vm) -> String {
+    let usage = vm.memory_usage();
+    let pcpus: Vec<_> = vm
+        .config()
+        .vm
+        .vcpus
+        .iter()
+        .map(|vcpu| home(vcpu).to_string())
+        .collect();
+    let vcpus = pcpus.len();
+    format!(
+        "VM {:?} starts: {vcpus} vCPU{} on pCPU {}, {} MiB of RAM, {} KiB of tables",
+        vm.name(),
+        if vcpus == 1 { "" } else { "s" },
+        pcpus.join(", "),
+        usage.ram_bytes >> 20,
+        usage.table_bytes >> 10,
+    )
+}
+
+/// The pCPU on which a vCPU's task lives: the first of those that it may use.
+pub(crate) fn home(placement: &VCpuPlacement) -> usize {
+    placement.pcpus.iter().next().unwrap_or(housekeeping::PCPU)
+}

@@ -1,0 +1,102 @@
+//! How tasks wait.
+//!
+//! A waiting task stays in the scheduler's queue and sleeps by itself: with interrupts off it looks once more whether there is reason to wake,
+//! and then waits for an interrupt. Whoever makes a reason stores it first and then [kicks](axplat_riscv64::irq::kick) the pCPU, so a reason that comes
+//! too late for the look interrupts the sleep. No wake-up is lost, with the scheduler's tick or without it.
+//!
+//! On a pCPU that several tasks share, the one that sleeps must not sleep over another's reason: it gives way to each of them first, and does
+//! not sleep if an interrupt was served since it began to.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use axvcpu::AxVCpuHal;
+
+use crate::host::{self, Host};
+
+/// What the tasks of one pCPU know of one another.
+struct Pcpu {
+    /// How many of AxHV's tasks live here.
+    tasks: AtomicUsize,
+    /// How many of them have something to do.
+    active: AtomicUsize,
+    /// How many interrupts the host has served here.
+    interrupts: AtomicUsize,
+}
+
+/// As many as the widest platform config allows.
+const MAX_PCPUS: usize = 64;
+
+static PCPUS: [Pcpu; MAX_PCPUS] = [const {
+    Pcpu {
+        tasks: AtomicUsize::new(0),
+        active: AtomicUsize::new(0),
+        interrupts: AtomicUsize::new(0),
+    }
+}; MAX_PCPUS];
+
+/// Counts interrupts from now on. Once, before the first task waits.
+pub(crate) fn init() {
+    host::on_every_interrupt(|_| {
+        if let Some(pcpu) = PCPUS.get(Host::this_pcpu()) {
+            pcpu.interrupts.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// A task's place on the pCPU that it never leaves. Ends when dropped.
+pub(crate) struct Place {
+    pcpu: &'static Pcpu,
+}
+
+impl Place {
+    /// The calling task lives on the current pCPU from now on.
+    pub(crate) fn take() -> Self {
+        // There is no pCPU past the last.
+        let pcpu = &PCPUS[Host::this_pcpu() % MAX_PCPUS];
+        pcpu.tasks.fetch_add(1, Ordering::Relaxed);
+        pcpu.active.fetch_add(1, Ordering::Relaxed);
+        Self { pcpu }
+    }
+
+    /// Waits until `awake`. If that depends on the time, the caller's timer must interrupt this pCPU.
+    pub(crate) fn park_until(&self, awake: impl Fn() -> bool) {
+        let Pcpu {
+            active, interrupts, ..
+        } = self.pcpu;
+        active.fetch_sub(1, Ordering::Relaxed);
+        loop {
+            let served = interrupts.load(Ordering::Relaxed);
+            if awake() {
+                break;
+            }
+            give_way();
+            host::wait_for_interrupt_unless(|| {
+                awake()
+                    || active.load(Ordering::Relaxed) > 0
+                    || interrupts.load(Ordering::Relaxed) != served
+            });
+        }
+        active.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pcpu.tasks.fetch_sub(1, Ordering::Relaxed);
+        self.pcpu.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets the other tasks of a shared pCPU look whether they have reason to wake; on a pCPU that one task owns, it costs a load.
+pub(crate) fn give_way() {
+    if is_shared() {
+        host::yield_now();
+    }
+}
+
+/// Whether several tasks live on this pCPU.
+pub(crate) fn is_shared() -> bool {
+    PCPUS
+        .get(Host::this_pcpu())
+        .is_some_and(|pcpu| pcpu.tasks.load(Ordering::Relaxed) > 1)
+}

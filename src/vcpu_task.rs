@@ -1,0 +1,130 @@
+//! One vCPU is one task, pinned to one pCPU.
+//!
+//! The task drives its vCPU until the VM says otherwise, and sleeps by [`park`](crate::park) when the vCPU waits. While the task of a vCPU that owns
+//! its pCPU is current, the scheduler does not tick there: there is nothing to schedule.
+
+use alloc::{boxed::Box, format, sync::Arc};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use axplat_riscv64::timer::{NEVER, VmTimer};
+use axtask::TaskExt;
+use axvcpu::{AxVCpuHal, SystemDownKind};
+use axvm::{AxVMHal, VCpuNext};
+use axvmconfig::{Sharing, VCpuPlacement};
+
+use crate::{
+    arch,
+    host::{self, Host},
+    manager::{AfterDown, Life, home},
+    park::Place,
+};
+
+/// What the scheduler's hooks need to know of a vCPU's task.
+struct VCpuTask {
+    /// The vCPU's timer: its wait's end, and its guest's where the hardware has none for guests.
+    timer: &'static VmTimer,
+    sharing: Sharing,
+}
+
+/// The part of it that hangs on the task.
+struct Hook(Arc<VCpuTask>);
+
+#[extern_trait::extern_trait]
+impl TaskExt for Hook {
+    fn on_enter(&self) {
+        set_current(Some(self.0.timer));
+        match self.0.sharing {
+            Sharing::Dedicated => host::suspend_tick(),
+            Sharing::Shared => {}
+        }
+    }
+
+    fn on_leave(&self) {
+        set_current(None);
+        match self.0.sharing {
+            Sharing::Dedicated => host::resume_tick(),
+            Sharing::Shared => {}
+        }
+    }
+}
+
+/// For each pCPU, the timer of the vCPU whose task is current.
+static CURRENT: [AtomicPtr<VmTimer>; 64] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 64];
+
+fn set_current(timer: Option<&'static VmTimer>) {
+    let pointer = timer.map_or(core::ptr::null_mut(), |timer| {
+        core::ptr::from_ref(timer).cast_mut()
+    });
+    if let Some(current) = CURRENT.get(Host::this_pcpu()) {
+        current.store(pointer, Ordering::Relaxed);
+    }
+}
+
+/// Arms the timer of the vCPU whose task is current on this pCPU.
+pub(crate) fn set_timer(deadline: u64) {
+    let current = CURRENT
+        .get(Host::this_pcpu())
+        .map(|current| current.load(Ordering::Relaxed));
+    // SAFETY: null, or from the `&'static VmTimer` that `set_current` was given.
+    if let Some(timer) = current.and_then(|pointer| unsafe { pointer.as_ref() }) {
+        timer.arm(deadline);
+    }
+}
+
+/// Starts the tasks of all of a VM's vCPUs.
+pub(crate) fn spawn_all(life: &Arc<Life>) {
+    for placement in &life.vm().config().vm.vcpus {
+        // One for each vCPU that there ever is, and there are as many as the configs say.
+        let timer: &'static VmTimer = Box::leak(Box::new(VmTimer::new(|_| (), 0)));
+        let sharing = placement.sharing_on(host::pcpu_count());
+        let hook = Hook(Arc::new(VCpuTask { timer, sharing }));
+        let (life, id) = (life.clone(), placement.vcpu_id);
+        let name = format!("{}/{id}", life.vm().name());
+        host::spawn_pinned(home(placement), name, hook, move || run(&life, id, timer));
+    }
+}
+
+/// Has the task of a vCPU look whether it has reason to wake.
+pub(crate) fn wake(placement: &VCpuPlacement) {
+    Host::kick(home(placement));
+}
+
+/// The task.
+fn run(life: &Life, id: usize, timer: &'static VmTimer) {
+    let place = Place::take();
+    timer.register();
+    if let Err(error) = arch::enable_this_pcpu() {
+        life.say(format!(
+            "error: VM {:?}: pCPU {} cannot run guests: {error}",
+            life.vm().name(),
+            Host::this_pcpu()
+        ));
+        life.vm().shutdown(SystemDownKind::Crash);
+    }
+    loop {
+        match life.vm().drive(id) {
+            VCpuNext::Wait { deadline } => {
+                timer.arm(deadline);
+                place.park_until(|| life.vm().vcpu_should_wake(id));
+                timer.arm(NEVER);
+            }
+            VCpuNext::Off => place.park_until(|| life.vm().vcpu_should_wake(id)),
+            VCpuNext::VmDown(kind) => match wait_for_what_follows(life, &place, kind) {
+                AfterDown::Restarted => {}
+                AfterDown::Over => break,
+            },
+            VCpuNext::VmFailed => {
+                match wait_for_what_follows(life, &place, SystemDownKind::Crash) {
+                    AfterDown::Restarted => {}
+                    AfterDown::Over => break,
+                }
+            }
+        }
+    }
+}
+
+fn wait_for_what_follows(life: &Life, place: &Place, kind: SystemDownKind) -> AfterDown {
+    let ended = life.leave(kind);
+    place.park_until(|| life.after(ended).is_some());
+    life.after(ended).unwrap_or(AfterDown::Over)
+}
