@@ -7,6 +7,8 @@
 //! On other machines than RISC-V the registers are those of a [machine made of memory](crate::machine), so that all above can be
 //! tested there. Numbers are those of the privileged specification, "CSR Listing".
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 /// Control and status register `N`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Csr<const N: u16>;
@@ -125,7 +127,7 @@ impl<const N: u16> Csr<N> {
     #[inline(always)]
     pub(crate) fn write(self, value: u64) {
         // SAFETY: none of the CSRs above moves the hypervisor's memory, stack or control flow (see the module's head).
-        unsafe { core::arch::asm!("csrw {}, {}", const N, in(reg) value, options(nostack)) };
+        unsafe { core::arch::asm!("csrw {}, {}", const N, in(reg) value, options(nomem, nostack)) };
     }
 
     #[inline(always)]
@@ -133,7 +135,7 @@ impl<const N: u16> Csr<N> {
         let old;
         // SAFETY: as for `write`.
         unsafe {
-            core::arch::asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nostack));
+            core::arch::asm!("csrrw {}, {}, {}", out(reg) old, const N, in(reg) value, options(nomem, nostack));
         }
         old
     }
@@ -141,7 +143,7 @@ impl<const N: u16> Csr<N> {
     #[inline(always)]
     pub(crate) fn set(self, bits: u64) {
         // SAFETY: as for `write`.
-        unsafe { core::arch::asm!("csrs {}, {}", const N, in(reg) bits, options(nostack)) };
+        unsafe { core::arch::asm!("csrs {}, {}", const N, in(reg) bits, options(nomem, nostack)) };
     }
 
     /// Clears `bits`; what the register held before.
@@ -150,7 +152,7 @@ impl<const N: u16> Csr<N> {
         let old;
         // SAFETY: as for `write`.
         unsafe {
-            core::arch::asm!("csrrc {}, {}, {}", out(reg) old, const N, in(reg) bits, options(nostack));
+            core::arch::asm!("csrrc {}, {}, {}", out(reg) old, const N, in(reg) bits, options(nomem, nostack));
         }
         old
     }
@@ -199,15 +201,17 @@ pub(crate) struct InterruptsOff {
 impl InterruptsOff {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self {
-            before: SSTATUS.clear(sstatus::SIE) & sstatus::SIE,
-        }
+        let before = SSTATUS.clear(sstatus::SIE) & sstatus::SIE;
+        // The compiler may move memory accesses across a CSR's; not across this.
+        compiler_fence(Ordering::SeqCst);
+        Self { before }
     }
 }
 
 impl Drop for InterruptsOff {
     #[inline(always)]
     fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
         SSTATUS.set(self.before);
     }
 }

@@ -21,9 +21,13 @@ use crate::{ExitKind, RISCVVCpu, trap::Next, vcpu::Pending};
 const EXTENSION: usize = 7;
 const FUNCTION: usize = 6;
 
-/// Declares which extensions there are and who answers them.
+/// Declares which extensions there are and who answers them: those that answer without leaving, and those that leave. The latter are
+/// looked up in a function of their own, so that the former are reached without a stack frame.
 macro_rules! extensions {
-    ($($number:path => $module:ident, $kind:ident;)*) => {
+    (
+        answers { $($number:path => $module:ident, $kind:ident;)* }
+        leaves { $($leaving_number:path => $leaving_module:ident, $leaving_kind:ident;)* }
+    ) => {
         /// Answers the guest's call.
         #[inline(always)]
         pub(crate) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
@@ -31,6 +35,17 @@ macro_rules! extensions {
                 $($number => {
                     vcpu.counters.count(ExitKind::$kind);
                     $module::call(vcpu)
+                })*
+                number => call_leaving(vcpu, number),
+            }
+        }
+
+        #[inline(never)]
+        fn call_leaving<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, number: u64) -> Next {
+            match number {
+                $($leaving_number => {
+                    vcpu.counters.count(ExitKind::$leaving_kind);
+                    $leaving_module::call(vcpu)
                 })*
                 _ => {
                     vcpu.counters.count(ExitKind::SbiOther);
@@ -41,21 +56,25 @@ macro_rules! extensions {
 
         /// Whether there is extension `number`.
         fn is_present(number: u64) -> bool {
-            matches!(number, $($number)|*)
+            matches!(number, $($number)|* $(| $leaving_number)*)
         }
     };
 }
 
 extensions! {
-    base::NUMBER => base, SbiBase;
-    time::NUMBER => time, SbiTime;
-    ipi::NUMBER => ipi, SbiIpi;
-    rfence::NUMBER => rfence, SbiRfence;
-    hsm::NUMBER => hsm, SbiHsm;
-    srst::NUMBER => srst, SbiSrst;
-    dbcn::NUMBER => dbcn, SbiDbcn;
-    legacy::CONSOLE_PUTCHAR => legacy, SbiLegacy;
-    legacy::CONSOLE_GETCHAR => legacy, SbiLegacy;
+    answers {
+        base::NUMBER => base, SbiBase;
+        time::NUMBER => time, SbiTime;
+        ipi::NUMBER => ipi, SbiIpi;
+        rfence::NUMBER => rfence, SbiRfence;
+    }
+    leaves {
+        hsm::NUMBER => hsm, SbiHsm;
+        srst::NUMBER => srst, SbiSrst;
+        dbcn::NUMBER => dbcn, SbiDbcn;
+        legacy::CONSOLE_PUTCHAR => legacy, SbiLegacy;
+        legacy::CONSOLE_GETCHAR => legacy, SbiLegacy;
+    }
 }
 
 /// The length of `ecall`.

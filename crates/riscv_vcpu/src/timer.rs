@@ -11,18 +11,8 @@ use crate::{
 const NEVER: u64 = u64::MAX;
 
 impl<H: AxVCpuHal> RISCVVCpu<H> {
-    /// The guest sets its timer: raised once `time` reaches `deadline`, and not pending until then.
-    #[inline(always)]
-    pub(crate) fn set_timer(&mut self, deadline: u64) {
-        if self.features.contains(CpuFeatures::SSTC) {
-            VSTIMECMP.write(deadline);
-        } else {
-            self.emulate_timer(deadline);
-        }
-    }
-
-    #[cold]
-    fn emulate_timer(&mut self, deadline: u64) {
+    /// The guest without Sstc sets its timer: raised once `time` reaches `deadline`, and not pending until then.
+    pub(crate) fn emulate_timer(&mut self, deadline: u64) {
         self.deadline = deadline;
         HVIP.clear(interrupt::VSTIP);
         self.fire_if_due();

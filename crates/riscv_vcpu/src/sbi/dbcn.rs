@@ -10,7 +10,6 @@ use crate::{RISCVVCpu, trap::Next};
 pub(super) const NUMBER: u64 = EID_DBCN as u64;
 
 /// Answers a call. Whether the guest has that memory is looked at outside.
-#[inline(never)]
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     let len = vcpu.arg(0);
     let asked = match vcpu.arg(FUNCTION) as usize {

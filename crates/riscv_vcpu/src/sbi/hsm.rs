@@ -17,7 +17,6 @@ use crate::{
 pub(super) const NUMBER: u64 = EID_HSM as u64;
 
 /// Answers a call.
-#[inline(never)]
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     match vcpu.arg(FUNCTION) as usize {
         HART_START => start(vcpu),

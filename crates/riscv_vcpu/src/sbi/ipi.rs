@@ -13,6 +13,7 @@ use crate::{
 pub(super) const NUMBER: u64 = EID_SPI as u64;
 
 /// Answers a call. What the caller sends to itself is there at once; what others get, they get from outside.
+#[inline(never)]
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     let harts = match vcpu.arg(FUNCTION) as usize {
         SEND_IPI => Harts::named(vcpu, vcpu.arg(0), vcpu.arg(1)),

@@ -14,7 +14,6 @@ pub(super) const CONSOLE_GETCHAR: u64 = LEGACY_CONSOLE_GETCHAR as u64;
 pub(super) const LAST: u64 = 0x0f;
 
 /// Answers a call.
-#[inline(never)]
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     vcpu.ask(AxVCpuExitReason::Console(match vcpu.arg(EXTENSION) {
         CONSOLE_PUTCHAR => ConsoleCall::WriteByte(vcpu.arg(0) as u8),

@@ -20,6 +20,7 @@ const PAGE: u64 = 4096;
 const MOST_PAGES: u64 = 32;
 
 /// Answers a call. The caller's own part is done at once; the others do theirs from outside.
+#[inline(never)]
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     let asked = fence(vcpu).and_then(|fence| {
         let harts = Harts::named(vcpu, vcpu.arg(0), vcpu.arg(1))?;

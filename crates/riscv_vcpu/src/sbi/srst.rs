@@ -12,7 +12,6 @@ use crate::{RISCVVCpu, trap::Next};
 pub(super) const NUMBER: u64 = EID_SRST as u64;
 
 /// Answers a call.
-#[inline(never)]
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     let down = match vcpu.arg(FUNCTION) as usize {
         SYSTEM_RESET => kind(vcpu.arg(0), vcpu.arg(1)),
