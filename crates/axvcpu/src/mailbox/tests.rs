@@ -72,6 +72,64 @@ fn clear_leaves_nothing_but_where_the_vcpu_is() {
     assert!(!mailbox.is_in_guest());
 }
 
+/// One sender and one vCPU, at the same instant, again and again: either the vCPU sees the letter or the sender sees the vCPU. A store that
+/// is still in its pCPU's buffer when the other side looks would break this.
+#[test]
+fn either_side_sees_the_other() {
+    const ROUNDS: u64 = 200_000;
+    struct Pair {
+        mailbox: Mailbox,
+        arrived: AtomicU64,
+    }
+    /// Goes on once both sides have come here for the `n`th time, counted from 1.
+    fn meet(arrived: &AtomicU64, n: u64) {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        let mut spins = 0u32;
+        while arrived.load(Ordering::SeqCst) < 2 * n {
+            spins += 1;
+            if spins.is_multiple_of(1000) {
+                thread::yield_now();
+            }
+        }
+    }
+    let pair = Arc::new(Pair {
+        mailbox: Mailbox::new(),
+        arrived: AtomicU64::new(0),
+    });
+    let sender = {
+        let pair = pair.clone();
+        thread::spawn(move || -> Vec<bool> {
+            (0..ROUNDS)
+                .map(|round| {
+                    meet(&pair.arrived, 2 * round + 1);
+                    pair.mailbox.raise(0);
+                    let sees_vcpu = pair.mailbox.is_in_guest();
+                    meet(&pair.arrived, 2 * round + 2);
+                    sees_vcpu
+                })
+                .collect()
+        })
+    };
+    let sees_letter: Vec<bool> = (0..ROUNDS)
+        .map(|round| {
+            meet(&pair.arrived, 2 * round + 1);
+            pair.mailbox.entering();
+            let mail = pair.mailbox.take();
+            meet(&pair.arrived, 2 * round + 2);
+            // The sender comes back only after the next meeting.
+            pair.mailbox.clear();
+            pair.mailbox.left();
+            mail.edges != 0
+        })
+        .collect();
+    let sees_vcpu = sender.join().unwrap();
+    let lost = sees_letter
+        .iter()
+        .zip(&sees_vcpu)
+        .filter(|(letter, vcpu)| !**letter && !**vcpu);
+    assert_eq!(lost.count(), 0);
+}
+
 /// Several senders, each with a vector of its own, post, kick if the vCPU is in its guest, and wait until it has answered. The vCPU
 /// stays in its guest until kicked. One lost letter, and both wait for ever.
 #[test]
