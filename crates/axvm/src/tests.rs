@@ -1,1 +1,6 @@
+//! The VM as a whole, on scripted vCPUs.
 
+mod console;
+mod exits;
+mod life;
+mod smp;
