@@ -9,7 +9,7 @@
 use core::arch::naked_asm;
 use core::fmt::{self, Debug, Formatter};
 use core::mem::offset_of;
-use core::ops::{Index, IndexMut};
+use core::ops::{Index, Range};
 
 use crate::arch::{csr, entry};
 use crate::read_csr;
@@ -45,6 +45,11 @@ pub mod reg {
     pub const RA: usize = 1;
     pub const SP: usize = 2;
     pub const T0: usize = 5;
+    pub const T1: usize = 6;
+    pub const S2: usize = 18;
+    pub const S3: usize = 19;
+    pub const S4: usize = 20;
+    pub const S5: usize = 21;
     pub const A0: usize = 10;
     pub const A1: usize = 11;
     pub const A2: usize = 12;
@@ -62,6 +67,36 @@ pub struct Code {
     pub start: usize,
     /// Address of the `ebreak` after its last instruction.
     pub end: usize,
+}
+
+impl Code {
+    /// Where all snippets are: whole pages of their own.
+    pub fn section() -> Range<usize> {
+        unsafe extern "C" {
+            static __snippets_start: u8;
+            static __snippets_end: u8;
+        }
+        (&raw const __snippets_start).addr()..(&raw const __snippets_end).addr()
+    }
+
+    /// The same code at another virtual address, where the whole section appears at `base`.
+    pub fn seen_at(&self, base: usize) -> Self {
+        let offset = base.wrapping_sub(Self::section().start);
+        Self {
+            start: self.start.wrapping_add(offset),
+            end: self.end.wrapping_add(offset),
+        }
+    }
+
+    /// The `n`th of equal parts of this code, each of an instruction and an `ebreak` of `width`
+    /// bytes each.
+    pub fn part(&self, n: usize, width: usize) -> Self {
+        let start = self.start + 2 * width * n;
+        Self {
+            start,
+            end: start + width,
+        }
+    }
 }
 
 /// Assembles lines into a [`Code`]. Instructions are of four bytes unless `.option rvc` says
@@ -130,12 +165,6 @@ impl Index<usize> for Regs {
     type Output = usize;
     fn index(&self, register: usize) -> &usize {
         &self.0[register]
-    }
-}
-
-impl IndexMut<usize> for Regs {
-    fn index_mut(&mut self, register: usize) -> &mut usize {
-        &mut self.0[register]
     }
 }
 
@@ -223,6 +252,12 @@ impl Context {
             Mode::Supervisor => self.status |= csr::SSTATUS_SPP,
             Mode::User => self.status &= !csr::SSTATUS_SPP,
         }
+        self
+    }
+
+    /// With the bits `set` of `sstatus`, of those in `mask`.
+    pub fn status(mut self, mask: usize, set: usize) -> Self {
+        self.status = (self.status & !mask) | (set & mask);
         self
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Privileged Architecture, chapters 2 (listing) and 12 (supervisor level).
 
+use core::arch::asm;
+
 /// `sstatus.SIE`: interrupts are on.
 pub const SSTATUS_SIE: usize = 1 << 1;
 /// `sstatus.SPIE`: `SIE` after an `sret`.
@@ -58,4 +60,16 @@ pub fn pending_interrupts() -> usize {
 /// The `time` counter, in ticks of the timebase.
 pub fn time() -> u64 {
     read_csr!("time") as u64
+}
+
+/// Makes the software interrupt pending, as a hart may for itself.
+pub fn raise_software_interrupt() {
+    // SAFETY: as in `enable_interrupts`.
+    unsafe { asm!("csrsi sip, 2", options(nostack)) }
+}
+
+/// Clears a pending software interrupt.
+pub fn clear_software_interrupt() {
+    // SAFETY: as in `enable_interrupts`.
+    unsafe { asm!("csrci sip, 2", options(nostack)) }
 }

@@ -1,6 +1,8 @@
 //! How a hart gets into Rust, and what happens when a guest itself fails.
 
 use core::arch::naked_asm;
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +12,7 @@ use crate::{Exit, println, read_csr};
 const STACK_SIZE: usize = 64 << 10;
 
 #[repr(C, align(16))]
+#[derive(Debug)]
 struct Stack([u8; STACK_SIZE]);
 
 /// The boot hart's stack. Written by that hart's pushes only, never through this name.
@@ -53,29 +56,35 @@ extern "C" fn boot(hart: usize, device_tree: *const u8) -> ! {
     sbi::power_off(guest_main(machine))
 }
 
-/// What another hart needs to get into Rust; its address is the `opaque` of SBI `hart_start`.
+/// What another hart needs to get into Rust: a stack of its own, and the function to run there.
+/// One hart at a time may start with it.
 #[repr(C)]
 #[derive(Debug)]
 pub struct HartStart {
-    stack_top: usize,
+    stack: UnsafeCell<Stack>,
     main: extern "C" fn(hart: usize, opaque: usize) -> !,
 }
 
+// SAFETY: the stack is touched only by the hart that was started with it.
+unsafe impl Sync for HartStart {}
+
 impl HartStart {
-    /// A start at `main`, on a stack that ends at `stack_top`.
-    ///
-    /// # Safety
-    /// The stack is this hart's alone, and large enough for `main`.
-    pub const unsafe fn new(
-        stack_top: usize,
-        main: extern "C" fn(hart: usize, opaque: usize) -> !,
-    ) -> Self {
-        Self { stack_top, main }
+    /// A start at `main`, which gets the hart's id and [`opaque`](Self::opaque).
+    pub const fn new(main: extern "C" fn(hart: usize, opaque: usize) -> !) -> Self {
+        Self {
+            stack: UnsafeCell::new(Stack([0; _])),
+            main,
+        }
     }
 
-    /// The address to start the hart at.
+    /// The `start_addr` for SBI `hart_start`.
     pub fn entry() -> usize {
         hart_entry as *const () as usize
+    }
+
+    /// The `opaque` for SBI `hart_start`.
+    pub fn opaque(&'static self) -> usize {
+        (&raw const *self).addr()
     }
 }
 
@@ -83,14 +92,17 @@ impl HartStart {
 #[unsafe(naked)]
 extern "C" fn hart_entry() -> ! {
     naked_asm!(
-        "ld sp, {stack_top}(a1)",
+        "li t0, {stack_end}",
+        "add sp, a1, t0",
         "csrw sie, zero",
         "la t0, {fatal}",
         "csrw stvec, t0",
-        "ld t0, {main}(a1)",
+        "li t0, {main}",
+        "add t0, a1, t0",
+        "ld t0, 0(t0)",
         "jr t0",
-        stack_top = const core::mem::offset_of!(HartStart, stack_top),
-        main = const core::mem::offset_of!(HartStart, main),
+        stack_end = const offset_of!(HartStart, stack) + STACK_SIZE,
+        main = const offset_of!(HartStart, main),
         fatal = sym fatal_entry,
     )
 }

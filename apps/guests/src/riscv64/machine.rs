@@ -10,6 +10,7 @@ use fdt::node::FdtNode;
 use crate::arch::plic::Plic;
 use crate::arch::{Timer, sbi, uart};
 use crate::options::Options;
+use crate::report::Host;
 
 /// The machine, as its boot hart found it.
 #[derive(Debug)]
@@ -59,6 +60,15 @@ impl Machine {
             }
         }
         Name(self.hart)
+    }
+
+    /// What the SBI's implementation gives away about the host.
+    pub fn host(&self) -> Host {
+        if sbi::implementation() == sbi::OPENSBI {
+            Host::Native
+        } else {
+            Host::Hypervisor
+        }
     }
 
     /// The options on the command line.

@@ -14,6 +14,14 @@ pub struct Timer {
 }
 
 impl Timer {
+    /// The same timer, requested by the SBI even where the hart has `stimecmp`.
+    pub fn by_sbi(self) -> Self {
+        Self {
+            sstc: false,
+            ..self
+        }
+    }
+
     /// Ticks of the clock in a second.
     pub fn ticks_per_second(&self) -> u64 {
         self.frequency

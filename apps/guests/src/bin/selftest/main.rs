@@ -1,7 +1,35 @@
-//! x
+//! A guest that checks from inside whether the machine keeps what its specifications promise.
+//!
+//! One line for each check, a tally at the end, then power-off, with the reason "system failure" if
+//! a check failed. A check is true of every conforming machine, or is marked as true of a guest
+//! only; those are skipped where the machine's firmware is known not to be a hypervisor, and with
+//! the option `native`.
+
 #![cfg_attr(target_os = "none", no_std, no_main)]
-guests::guest!(run);
+
+#[cfg(all(target_os = "none", target_arch = "riscv64"))]
+#[path = "riscv64/mod.rs"]
+mod checks;
+
+guests::guest!(selftest);
+
 #[cfg(target_os = "none")]
-fn run(_machine: &'static guests::arch::Machine) -> guests::Exit {
-    guests::Exit::Failure
+fn selftest(machine: &'static guests::arch::Machine) -> guests::Exit {
+    use guests::console::Console;
+    use guests::report::{Host, run};
+    use guests::{Exit, println};
+
+    println!("selftest: {machine}");
+    let host = if machine.options().has("native") {
+        Host::Native
+    } else {
+        machine.host()
+    };
+    let tally = run(checks::THEMES, machine, host, checks::prepare, &mut Console);
+    println!("selftest: {tally}");
+    if tally.failed == 0 {
+        Exit::Success
+    } else {
+        Exit::Failure
+    }
 }
