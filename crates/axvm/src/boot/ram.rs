@@ -125,12 +125,11 @@ impl fmt::Display for Bytes {
             bytes if bytes < 64 << 10 => write!(f, "{bytes} bytes"),
             bytes if bytes < 1 << 20 => write!(f, "{} KiB", bytes.div_ceil(1 << 10)),
             bytes if bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
-            bytes => write!(
-                f,
-                "{}.{} MiB",
-                bytes >> 20,
-                (bytes >> 10) % 1024 * 10 / 1024
-            ),
+            bytes => {
+                // Rounded up, so that what does not fit never reads as what would.
+                let tenths = (u128::from(bytes) * 10).div_ceil(1 << 20);
+                write!(f, "{}.{} MiB", tenths / 10, tenths % 10)
+            }
         }
     }
 }
@@ -350,6 +349,8 @@ mod tests {
             (65536, "64 KiB"),
             (16 << 20, "16 MiB"),
             ((30 << 20) + (512 << 10), "30.5 MiB"),
+            ((2 << 20) + 1, "2.1 MiB"),
+            (u64::MAX, "17592186044416.0 MiB"),
         ] {
             assert_eq!(Bytes(bytes).to_string(), text);
         }

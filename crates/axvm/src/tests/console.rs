@@ -7,7 +7,7 @@ use axaddrspace::GuestPhysAddr;
 use axvcpu::{AxVCpuExitReason as Exit, ConsoleCall, HypercallError, SystemDownKind};
 use proptest::prelude::*;
 
-use crate::testing::*;
+use crate::testing::{DEVICE, Event, LAZY, RAM, TestVm, booted, peek, poke, try_vm, world};
 
 fn write(addr: u64, len: u64) -> ConsoleCall {
     ConsoleCall::Write {

@@ -9,7 +9,12 @@ use axvcpu::{
     VCpuError, VCpuState,
 };
 
-use crate::{VmErrorCause, testing::*};
+use crate::{
+    VmErrorCause,
+    testing::{
+        DEVICE, DEVICE_HOLE, DEVICE_VALUE, Event, Failure, LAZY, RAM, booted, try_vm, world,
+    },
+};
 
 const RAW: RawExit = RawExit {
     reason: 99,

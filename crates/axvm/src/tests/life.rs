@@ -5,7 +5,10 @@ use core::sync::atomic::Ordering;
 
 use axvcpu::{AxVCpuExitReason as Exit, FailReason, RawExit, SystemDownKind, VCpuState};
 
-use crate::{PowerState, VCpuNext, VmErrorCause, testing::*};
+use crate::{
+    PowerState, VCpuNext, VmErrorCause,
+    testing::{Event, Failure, LAZY, MEMORY, RAM, booted, peek, poke, try_vm, world},
+};
 
 const OFF: Exit = Exit::SystemDown {
     kind: SystemDownKind::PowerOff,

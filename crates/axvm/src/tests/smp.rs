@@ -10,7 +10,11 @@ use axvcpu::{
     AxVCpuExitReason as Exit, Fence, HypercallError, LineLevel, Mailbox, SystemDownKind, VCpuSet,
 };
 
-use crate::{PowerState, VCpuNext, door::ExternalLines, testing::*};
+use crate::{
+    PowerState, VCpuNext,
+    door::ExternalLines,
+    testing::{DEVICE, EXTERNAL, Event, RAM, TestVm, booted, run_on, world},
+};
 
 const OFF: Exit = Exit::SystemDown {
     kind: SystemDownKind::PowerOff,

@@ -207,7 +207,7 @@ fn headers_that_cannot_be_are_told() {
             Err(ImageError::Header(_))
         ));
     }
-    for text_offset in [SIZE, 1 << 40, u64::MAX & !(IMAGE_ALIGN - 1)] {
+    for text_offset in [SIZE, 1 << 40, !(IMAGE_ALIGN - 1)] {
         let result = load(&linux_image(0x1000, text_offset, 0), &auto()).result;
         assert!(
             matches!(
