@@ -5,7 +5,7 @@
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
 use axaddrspace::NestedMode;
-use riscv_vcpu::MachineIds;
+use riscv_vcpu::{CpuFeatures, MachineIds};
 
 /// The machine, as far as its VMs see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +39,9 @@ pub struct IsaInfo {
 
 /// The supervisor extensions that a guest has whenever the host does: they need nothing from a hypervisor but what the vCPU enables for
 /// every guest. Those that are not listed stay hidden: a guest that trusts in one would find it missing.
-const GUEST_SUPERVISOR_EXTENSIONS: [&str; 11] = [
+const GUEST_SUPERVISOR_EXTENSIONS: [&str; 10] = [
     "ssccptr",
     "sscounterenw",
-    "sstc",
     "sstvala",
     "sstvecd",
     "ssu64xl",
@@ -72,15 +71,19 @@ impl IsaInfo {
         self.extensions.iter().any(|name| name == extension)
     }
 
-    /// What a guest on these CPUs can use.
+    /// What a guest on these CPUs can use, if the vCPUs give it `features`.
     #[must_use]
-    pub fn for_guest(&self) -> Self {
-        let shown = |name: &&String| match name.as_bytes() {
-            [b'h'] => false,
-            [_] => true,
-            [b's', ..] => GUEST_SUPERVISOR_EXTENSIONS.contains(&name.as_str()),
-            [b'z', ..] => !HIDDEN_USER_EXTENSIONS.contains(&name.as_str()),
-            _ => false,
+    pub fn for_guest(&self, features: CpuFeatures) -> Self {
+        let shown = |name: &&String| match name.as_str() {
+            "h" => false,
+            "f" | "d" | "q" | "zcf" | "zcd" => features.contains(CpuFeatures::FLOAT),
+            "v" => features.contains(CpuFeatures::VECTOR),
+            "sstc" => features.contains(CpuFeatures::SSTC),
+            name if name.len() == 1 => true,
+            name if name.starts_with("zf") => features.contains(CpuFeatures::FLOAT),
+            name if name.starts_with("zv") => features.contains(CpuFeatures::VECTOR),
+            name if name.starts_with('z') => !HIDDEN_USER_EXTENSIONS.contains(&name),
+            name => GUEST_SUPERVISOR_EXTENSIONS.contains(&name),
         };
         Self {
             extensions: self.extensions.iter().filter(shown).cloned().collect(),
@@ -106,8 +109,7 @@ impl IsaInfo {
 mod tests {
     use super::*;
 
-    const QEMU: &str =
-        "rv64imafdch_zicbom_zicsr_zkr_zba_shcounterenw_smaia_ssaia_sstc_svadu_xvendor";
+    const QEMU: &str = "rv64imafdcvh_zicbom_zicsr_zkr_zfa_zba_zvfh_shcounterenw_smaia_ssaia_sstc_svadu_svpbmt_xvendor";
 
     fn host() -> IsaInfo {
         IsaInfo {
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn an_isa_string_comes_apart_and_together() {
         assert_eq!(host().isa_string(), QEMU);
-        assert!(host().has("h") && host().has("sstc") && !host().has("v"));
+        assert!(host().has("h") && host().has("sstc") && !host().has("q"));
         assert_eq!(IsaInfo::extensions_of("rv32imac"), None);
         assert_eq!(IsaInfo::extensions_of(""), None);
         assert_eq!(
@@ -132,8 +134,20 @@ mod tests {
 
     #[test]
     fn a_guest_sees_what_it_can_use() {
-        let guest = host().for_guest();
-        assert_eq!(guest.isa_string(), "rv64imafdc_zicbom_zicsr_zba_sstc");
-        assert_eq!(guest.cbom_block_size, Some(64));
+        let guest = |features| host().for_guest(features).isa_string();
+        let all = "rv64imafdcv_zicbom_zicsr_zfa_zba_zvfh_sstc_svpbmt";
+        assert_eq!(guest(CpuFeatures::all()), all);
+        assert_eq!(
+            guest(CpuFeatures::empty()),
+            "rv64imac_zicbom_zicsr_zba_svpbmt"
+        );
+        assert_eq!(
+            guest(CpuFeatures::FLOAT),
+            "rv64imafdc_zicbom_zicsr_zfa_zba_svpbmt"
+        );
+        assert_eq!(
+            host().for_guest(CpuFeatures::all()).cbom_block_size,
+            Some(64)
+        );
     }
 }

@@ -31,7 +31,7 @@ impl<H: AxVCpuHal> GuestArch for RISCVVCpu<H> {
         };
         Ok(RISCVVCpuConfig {
             vcpu_count: config.vm.vcpus.len(),
-            features: CpuFeatures::detect() & features(&config.machine.isa),
+            features: features(&config.machine.isa),
             nested_mode: config.machine.nested_mode,
             wfi,
             sharing,
@@ -97,13 +97,13 @@ impl<H: AxVCpuHal> GuestArch for RISCVVCpu<H> {
     }
 }
 
-/// What the vCPUs must switch or let through for a guest that is told of these extensions.
-fn features(isa: &IsaInfo) -> CpuFeatures {
-    let mut features = CpuFeatures::empty();
-    features.set(CpuFeatures::SSTC, isa.has("sstc"));
-    features.set(CpuFeatures::FLOAT, isa.has("f") && isa.has("d"));
-    features.set(CpuFeatures::VECTOR, isa.has("v"));
-    features
+/// What the vCPUs give their guests of what the machine is said to have.
+pub(crate) fn features(isa: &IsaInfo) -> CpuFeatures {
+    let mut said = CpuFeatures::empty();
+    said.set(CpuFeatures::SSTC, isa.has("sstc"));
+    said.set(CpuFeatures::FLOAT, isa.has("f") && isa.has("d"));
+    said.set(CpuFeatures::VECTOR, isa.has("v"));
+    said & CpuFeatures::detect()
 }
 
 /// The far end of a serial port that nothing is plugged into.

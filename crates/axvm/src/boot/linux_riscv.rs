@@ -14,7 +14,7 @@ use super::{
     kernel::load_kernel,
     ram::{GuestRam, GuestRange, RamMap, Thing},
 };
-use crate::{AxVCpuConfig, AxVMConfig, BootState};
+use crate::{AxVCpuConfig, AxVMConfig, BootState, arch::riscv};
 
 /// Puts kernel, ramdisk and device tree into RAM.
 pub(crate) fn load(
@@ -118,7 +118,8 @@ impl<'a> Loader<'a> {
     ) -> Result<GuestRange, ConfigError> {
         let vm = &self.config.vm;
         let map = vm.isa.guest_map();
-        let isa = self.config.machine.isa.for_guest();
+        let isa = &self.config.machine.isa;
+        let isa = isa.for_guest(riscv::features(isa));
         let uarts: Vec<_> = vm
             .devices
             .iter()
