@@ -13,8 +13,8 @@ export PATH=/bin HOME=/root TERM="${TERM:-vt100}"
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox --install -s /bin
 
-# The console belongs to init's own messages from here on.
-echo 4 >/proc/sys/kernel/printk
+# From here on the kernel speaks up only when something is wrong.
+echo 5 >/proc/sys/kernel/printk
 
 echo "AxHV guest: Linux $(uname -r), $(nproc) CPUs online"
 

@@ -185,13 +185,14 @@ fn ipi_bad_hart(machine: &Machine) -> Verdict {
     Ok(())
 }
 
-/// Hart masks that name a hart that does not exist, some beside one that does.
+/// Hart masks that name a hart that does not exist, one of them beside one that does.
 fn bad_masks(machine: &Machine) -> [(usize, usize); 4] {
     let after_last = machine.harts().max().unwrap_or(0) + 1;
+    let beside = 1 << (after_last - machine.hart) | 1;
     [
         (1, NO_HART),
         (1, after_last),
-        (1 << after_last, 0),
+        (beside, machine.hart),
         (0b11, usize::MAX - 1),
     ]
 }
