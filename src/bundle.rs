@@ -31,12 +31,9 @@ pub(crate) fn plan(limits: &MachineLimits) -> Result<Plan, String> {
     let mut configs = Vec::new();
     let mut refusals = Vec::new();
     for file in bundle.configs() {
-        match core::str::from_utf8(file.data) {
-            Ok(text) => match VmConfig::parse(file.path, text, arch::ISA) {
-                Ok(config) => configs.push(config),
-                Err(errors) => refusals.extend(errors.iter().map(ToString::to_string)),
-            },
-            Err(error) => refusals.push(format!("{}: not UTF-8: {error}", file.path)),
+        match VmConfig::parse_bytes(file.path, file.data, arch::ISA) {
+            Ok(config) => configs.push(config),
+            Err(errors) => refusals.extend(errors.iter().map(ToString::to_string)),
         }
     }
     if configs.is_empty() && refusals.is_empty() {
@@ -53,6 +50,8 @@ pub(crate) fn plan(limits: &MachineLimits) -> Result<Plan, String> {
         });
         refusals.extend(refused.iter().map(ToString::to_string));
     }
+    // The order in which they start; the first has the console.
+    configs.sort_by_key(|config| config.id);
     Ok(Plan {
         configs,
         bundle,

@@ -44,8 +44,9 @@ impl AxMmHal for Host {
         HostPhysAddr::new(mem::virt_to_phys(addr.as_usize().into()).as_usize() as u64)
     }
 
-    fn flush_nested(start: GuestPhysAddr, len: u64) {
-        irq::flush_nested_everywhere(start.as_usize(), len as usize);
+    fn flush_nested(_start: GuestPhysAddr, _len: u64) {
+        // A fence with an address would leave the tables on the way there cached, which are freed too.
+        irq::flush_nested_everywhere();
     }
 }
 
@@ -93,9 +94,13 @@ pub(crate) fn pcpu_count() -> usize {
     axhal::cpu_num()
 }
 
-/// How many bytes of RAM there are.
-pub(crate) fn ram_bytes() -> u64 {
-    mem::total_ram_size() as u64
+/// How many bytes of RAM the machine has left for VMs and for the hypervisor's own heap.
+pub(crate) fn free_ram_bytes() -> u64 {
+    let free = |region: &mem::PhysMemRegion| region.flags.contains(mem::MemRegionFlags::FREE);
+    mem::memory_regions()
+        .filter(free)
+        .map(|region| region.size as u64)
+        .sum()
 }
 
 /// Ticks of the host's counter in `millis` milliseconds.

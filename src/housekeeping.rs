@@ -21,23 +21,37 @@ pub(crate) const PCPU: usize = 0;
 /// How long an unfinished line of a VM without the focus waits.
 const LINE_PATIENCE_MILLIS: u64 = 100;
 
-/// Whether there may be something to do.
-static WANTED: AtomicBool = AtomicBool::new(false);
-/// Whether housekeeping sleeps, or is about to, and needs a kick.
+/// How long housekeeping waits for more to show before it sleeps until it is kicked. A VM that writes byte by byte thus pays for a kick
+/// once, not for each byte, and nobody sees the difference.
+const DOZE_MILLIS: u64 = 1;
+
+/// A VM has written something.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+/// There is something that does not wait: a key, a VM's news, the end of [`TIMER`].
+static URGENT: AtomicBool = AtomicBool::new(false);
+/// Whether housekeeping sleeps, or is about to, and what is written needs a kick to be seen.
 static ASLEEP: AtomicBool = AtomicBool::new(false);
 
-/// Ends a console line's wait.
-static TIMER: VmTimer = VmTimer::new(|_| WANTED.store(true, Ordering::SeqCst), 0);
+/// Ends a doze, and a console line's wait.
+static TIMER: VmTimer = VmTimer::new(|_| URGENT.store(true, Ordering::SeqCst), 0);
 
 /// What was typed and not read yet; the interrupt handler fills it.
 static TYPED: SpinNoIrq<VecDeque<u8>> = SpinNoIrq::new(VecDeque::new());
 /// More than anybody types ahead; past it, keys are dropped.
 const TYPED_MAX: usize = 1024;
 
-/// Has housekeeping look for something to do. From any pCPU.
-pub(crate) fn wake() {
-    WANTED.store(true, Ordering::SeqCst);
+/// Has housekeeping show what a VM has written. From any pCPU.
+pub(crate) fn show() {
+    WRITTEN.store(true, Ordering::SeqCst);
     if ASLEEP.load(Ordering::SeqCst) && Host::this_pcpu() != PCPU {
+        Host::kick(PCPU);
+    }
+}
+
+/// Has housekeeping look for news. From any pCPU.
+pub(crate) fn wake() {
+    URGENT.store(true, Ordering::SeqCst);
+    if Host::this_pcpu() != PCPU {
         Host::kick(PCPU);
     }
 }
@@ -55,7 +69,7 @@ fn read_keys() {
         typed.extend(buf.iter().take(count.min(room)));
     }
     drop(typed);
-    WANTED.store(true, Ordering::SeqCst);
+    URGENT.store(true, Ordering::SeqCst);
 }
 
 /// The housekeeping task.
@@ -99,7 +113,8 @@ impl Housekeeping {
     /// Keeps house until every VM has ended.
     pub(crate) fn keep(&mut self, manager: &mut Manager) -> RunResult {
         loop {
-            WANTED.store(false, Ordering::SeqCst);
+            URGENT.store(false, Ordering::SeqCst);
+            let written = WRITTEN.swap(false, Ordering::SeqCst);
             self.read_keys(manager);
             let pumped = self.pump(manager);
             if manager.has_news() {
@@ -118,8 +133,10 @@ impl Housekeeping {
             if manager.all_ended() {
                 return manager.result();
             }
-            if !pumped.again {
-                self.sleep(pumped.deadline);
+            match pumped {
+                Pumped { again: true, .. } => {}
+                _ if written => self.doze(pumped.deadline),
+                _ => self.sleep(pumped.deadline),
             }
         }
     }
@@ -149,10 +166,19 @@ impl Housekeeping {
         pumped
     }
 
+    /// Waits for more to show, for a moment.
+    fn doze(&self, deadline: Option<u64>) {
+        let end = Host::now() + host::ticks_of_millis(DOZE_MILLIS);
+        TIMER.arm(deadline.map_or(end, |deadline| deadline.min(end)));
+        self.place.park_until(|| URGENT.load(Ordering::SeqCst));
+    }
+
+    /// Waits until there is something to do.
     fn sleep(&self, deadline: Option<u64>) {
         TIMER.arm(deadline.unwrap_or(NEVER));
         ASLEEP.store(true, Ordering::SeqCst);
-        self.place.park_until(|| WANTED.load(Ordering::SeqCst));
+        self.place
+            .park_until(|| WRITTEN.load(Ordering::SeqCst) || URGENT.load(Ordering::SeqCst));
         ASLEEP.store(false, Ordering::SeqCst);
     }
 }

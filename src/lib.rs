@@ -45,11 +45,11 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
     let machine = Arc::new(machine);
     let limits = MachineLimits {
         pcpus: machine.pcpus,
-        ram_bytes: host::ram_bytes(),
+        ram_bytes: host::free_ram_bytes(),
         guest_phys_bits: arch::guest_phys_bits(machine.nested_mode),
     };
     house.note(&format!(
-        "AxHV {}: {} pCPUs, {} MiB of RAM, {}",
+        "AxHV {}: {} pCPUs, {} MiB of free RAM, {}",
         env!("CARGO_PKG_VERSION"),
         machine.pcpus,
         limits.ram_bytes >> 20,

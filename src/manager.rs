@@ -187,7 +187,7 @@ impl Manager {
         config: VmConfig,
         house: &mut Housekeeping,
     ) -> Result<(), String> {
-        let port = VmPort::new(housekeeping::wake);
+        let port = VmPort::new(housekeeping::show);
         let vm = Vm::new(AxVMConfig {
             vm: config,
             machine: self.machine.clone(),

@@ -11,7 +11,11 @@ fn main() {
     // axhal's build script writes three levels above its own OUT_DIR, which is where ours has it too: <target>/<triple>/<profile>.
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let script = out.join("../../..").join(format!("linker_{platform}.lds"));
-    for argument in ["-no-pie", "-znostart-stop-gc", &format!("-T{}", script.display())] {
+    for argument in [
+        "-no-pie",
+        "-znostart-stop-gc",
+        &format!("-T{}", script.display()),
+    ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
 }

@@ -149,14 +149,14 @@ fn an_elf_that_loads_outside_ram() {
     ]);
     let elf = system_tests::guest("hello.elf");
     let ended = beside_a_good_vm(Bundle::new().vm("bad", &config).file("hello.elf", &elf));
-    says(&ended, &["vms/bad.toml:", "kernel_path", "outside"]);
+    says(&ended, &["vms/bad.toml:", "kernel_path", "not within"]);
 }
 
 #[test]
 fn more_memory_than_the_machine_has() {
     refused(
         &hello_with(&[("8MiB", "64GiB")]),
-        &["memory_regions", "64 GiB"],
+        &["memory_regions", "64GiB"],
     );
 }
 

@@ -106,10 +106,12 @@ pub fn kick(cpu: usize) {
 }
 
 /// Forgets the guest-physical translations of all VMs on all harts.
-pub fn flush_nested_everywhere(start: usize, len: usize) {
+pub fn flush_nested_everywhere() {
+    /// The size that asks for the whole address space (SBI, "RFENCE Extension").
+    const ALL: usize = usize::MAX;
     for hart in machine().harts() {
         // The call returns once the hart has done it (SBI, "RFENCE Extension"). A refusal would leave stale translations behind.
-        let done = sbi_rt::remote_hfence_gvma(HartMask::from_mask_base(1, hart.id), start, len);
+        let done = sbi_rt::remote_hfence_gvma(HartMask::from_mask_base(1, hart.id), 0, ALL);
         assert!(done.is_ok(), "the firmware refused a remote hfence.gvma");
     }
 }

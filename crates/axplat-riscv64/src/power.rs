@@ -59,8 +59,8 @@ impl PowerIf for PowerIfImpl {
                 .cast::<u32>();
             // SAFETY: the device tree names the test device there, and it is mapped; this write ends the machine.
             unsafe { register.write_volatile(command) };
-        }
-        if well {
+            // It ends soon. The firmware must not be asked too: its word would come after ours, and without a status.
+        } else if well {
             sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
         } else {
             sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::SystemFailure);
