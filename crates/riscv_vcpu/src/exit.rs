@@ -247,3 +247,6 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         Next::Resume
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,3 +233,6 @@ fn decode_compressed(word: u32) -> Option<Operation> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

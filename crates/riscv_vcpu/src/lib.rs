@@ -24,6 +24,8 @@ mod percpu;
 mod regs;
 mod sbi;
 mod switch;
+#[cfg(test)]
+mod testing;
 mod timer;
 mod trap;
 mod vcpu;

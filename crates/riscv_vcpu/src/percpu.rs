@@ -183,3 +183,6 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

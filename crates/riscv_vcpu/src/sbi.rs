@@ -127,3 +127,6 @@ const fn error_code(error: HypercallError) -> usize {
         HypercallError::AlreadyAvailable => binary::RET_ERR_ALREADY_AVAILABLE,
     }
 }
+
+#[cfg(test)]
+mod tests;

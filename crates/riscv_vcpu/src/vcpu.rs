@@ -433,6 +433,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.regs.guest_regs.sepc
     }
 
+    /// In state Ready the CSRs may be those of an earlier run; after `unbind` they are true.
     fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let guest = &self.regs.guest_regs;
         writeln!(
@@ -460,3 +461,6 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         writeln!(out, "last recorded trap: {raw}, htinst {:#x}", trap.htinst)
     }
 }
+
+#[cfg(test)]
+mod tests;
