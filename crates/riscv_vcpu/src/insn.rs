@@ -117,21 +117,18 @@ const OPCODE_STORE: u32 = 0x23;
 
 /// Decodes `htinst`.
 pub(crate) fn decode_trap_instruction(htinst: u64) -> TrapInstruction {
-    match htinst {
-        0 => return TrapInstruction::Absent,
+    match u32::try_from(htinst) {
+        Ok(word) if word & 1 == 1 => decode_transformed(word),
         // 32-bit and 64-bit entries of the guest's page table.
-        0x2000 | 0x3000 => return TrapInstruction::PageTableRead,
-        0x2020 | 0x3020 => return TrapInstruction::PageTableWrite,
-        _ => {}
+        Ok(0x2000 | 0x3000) => TrapInstruction::PageTableRead,
+        Ok(0x2020 | 0x3020) => TrapInstruction::PageTableWrite,
+        // Zero, or a custom or reserved value.
+        Ok(_) | Err(_) => TrapInstruction::Absent,
     }
-    let Ok(word) = u32::try_from(htinst) else {
-        return TrapInstruction::Absent;
-    };
-    if word & 1 == 0 {
-        // A custom or reserved value.
-        return TrapInstruction::Absent;
-    }
-    // A transformed instruction is always that of 32 bits; bit 1 tells whether the original was.
+}
+
+/// A transformed instruction is always that of 32 bits; bit 1 tells whether the original was.
+fn decode_transformed(word: u32) -> TrapInstruction {
     let length = if word & 2 == 0 { 2 } else { 4 };
     // Where the base register was: how far into a misaligned access the fault is.
     let offset = word >> 15 & 0x1f;

@@ -1,8 +1,8 @@
 //! Which vCPU a pCPU holds.
 //!
 //! A vCPU's CSRs, nested table and FP and vector registers stay in the hardware when it is left, and are loaded only where another's (or
-//! nobody's) are. They are never fetched from afar: a vCPU whose pCPU is its own ([`Sharing::Dedicated`](crate::Sharing)) saves them when it is unbound, one that
-//! shares its pCPU after each run. So when another vCPU comes, the hardware holds nothing that memory does not, and no pCPU ever reaches
+//! nobody's) are. They are never fetched from afar: a vCPU whose pCPU is its own ([`Sharing::Dedicated`](crate::Sharing)) saves them when
+//! it is unbound, one that shares its pCPU after each run. So when another vCPU comes, the hardware holds nothing that memory does not, and no pCPU ever reaches
 //! for another vCPU's save area, which its owner may be using elsewhere.
 
 use axerrno::{AxResult, ax_err, ax_err_type};
@@ -10,7 +10,7 @@ use axvcpu::AxVCpuHal;
 
 use crate::{
     CpuFeatures, RISCVVCpu,
-    csr::{self, VSTIMECMP, sstatus},
+    csr::{self, VSIE, VSTIMECMP, sstatus},
     trap,
     vcpu::Home,
 };
@@ -70,6 +70,20 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         }
         self.save_units();
         self.home = Home::Both;
+    }
+
+    /// Leaves the hardware to others. Interrupts are off, and what the hardware alone has of the vCPU is there.
+    #[cold]
+    pub(crate) fn give_up(&mut self) {
+        match self.home {
+            Home::Hardware => self.save(),
+            Home::Both | Home::Memory => {}
+        }
+        if self.cell.is_some_and(|cell| cell.holds(self.uid)) {
+            // An interrupt that nobody takes any more would wake the idle host for ever.
+            VSIE.write(0);
+        }
+        self.home = Home::Memory;
     }
 
     /// Saves the FP and vector registers, where the guest has changed them.

@@ -225,7 +225,8 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         }
         trap::enter(self);
         self.regs.guest_regs.sepc = SEPC.read();
-        self.regs.guest_regs.hstatus = HSTATUS.read();
+        // SPV must not stay: the host may be in the midst of a trap of its own, whose sret would then lead to a guest.
+        self.regs.guest_regs.hstatus = HSTATUS.swap(0);
         self.regs.guest_regs.sstatus = SSTATUS.swap(host_sstatus);
     }
 
@@ -352,11 +353,9 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     }
 
     fn unbind(&mut self) -> AxResult {
-        if self.home == Home::Hardware {
-            let _off = csr::InterruptsOff::new();
-            self.check_not_displaced()?;
-            self.save();
-        }
+        let _off = csr::InterruptsOff::new();
+        self.check_not_displaced()?;
+        self.give_up();
         Ok(())
     }
 

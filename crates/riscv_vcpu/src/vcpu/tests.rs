@@ -162,12 +162,48 @@ fn a_vcpu_that_is_loaded_is_not_loaded_again() {
         machine::with(|m| m.fences.clear());
         trap(HOST_SOFT, |_| assert_eq!(VSTVAL.read(), 0x99));
         let _ = run(&mut vcpu);
-        vcpu.unbind().unwrap();
-        vcpu.bind().unwrap();
-        VSTVAL.write(0x98);
-        trap(HOST_SOFT, |_| assert_eq!(VSTVAL.read(), 0x98));
+        assert_eq!(machine::with(|m| m.fences.len()), 0);
+    }
+}
+
+#[test]
+fn an_unbound_vcpu_leaves_no_interrupt_behind_and_flushes_nothing() {
+    for config in [config(), shared()] {
+        let mut vcpu = vcpu_with(0, config);
+        trap(HOST_SOFT, |_| VSIE.write(0x222));
         let _ = run(&mut vcpu);
-        assert_eq!(machine::with(|m| m.fences.len()), 0, "nothing is flushed");
+        vcpu.unbind().unwrap();
+        assert_eq!(VSIE.read(), 0);
+        machine::with(|m| m.fences.clear());
+        vcpu.bind().unwrap();
+        trap(HOST_SOFT, |_| assert_eq!(VSIE.read(), 0x222));
+        let _ = run(&mut vcpu);
+        assert_eq!(
+            machine::with(|m| m.fences.len()),
+            0,
+            "it has its VMID still"
+        );
+    }
+}
+
+#[test]
+fn one_that_lost_the_hardware_leaves_it_alone() {
+    let (mut one, mut two) = (vcpu_with(0, shared()), vcpu_with(1, shared()));
+    let _ = run(&mut one);
+    trap(HOST_SOFT, |_| VSIE.write(0x222));
+    let _ = run(&mut two);
+    one.unbind().unwrap();
+    assert_eq!(VSIE.read(), 0x222, "that is the other's");
+}
+
+/// A host task's trap that returns after a guest ran must return to the host.
+#[test]
+fn sret_goes_to_the_host_again() {
+    let mut vcpu = vcpu();
+    for _ in 0..2 {
+        trap(HOST_SOFT, |_| assert!(HSTATUS.read() & hstatus::SPV != 0));
+        let _ = run(&mut vcpu);
+        assert_eq!(HSTATUS.read() & hstatus::SPV, 0);
     }
 }
 
@@ -281,6 +317,8 @@ fn the_host_gets_its_status_back() {
         trap(HOST_SOFT, |_| SSTATUS.set(sstatus::FS | sstatus::SPIE));
         let _ = run(&mut vcpu);
         assert_eq!(SSTATUS.read(), host);
+        // Else a trap handler that this run came in the midst of would return to a guest.
+        assert_eq!(HSTATUS.read() & hstatus::SPV, 0);
         assert!(vcpu.registers().guest_regs.sstatus & sstatus::FS == sstatus::FS);
     }
 }
