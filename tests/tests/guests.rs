@@ -61,9 +61,9 @@ fn selftest(machine: &Machine) {
     let ended = machine.boot(&bundle).end();
     let verdict = ended
         .output
-        .lines()
-        .find_map(|line| line.split_once("selftest: "))
-        .map(|(_, rest)| rest.trim());
+        .rsplit_once("selftest: ")
+        .and_then(|(_, rest)| rest.lines().next())
+        .map(str::trim);
     let passed = verdict.and_then(|verdict| verdict.strip_suffix(" passed, 0 failed"));
     let count = passed
         .and_then(|count| count.parse::<u32>().ok())
