@@ -85,7 +85,7 @@ pub struct RISCVVCpuConfig {
     pub sharing: Sharing,
     /// What the guest reads about its machine's maker.
     pub machine_ids: MachineIds,
-    /// Where the VM has RAM. A guest page fault there leaves as [`NestedPageFault`](axvcpu::AxVCpuExitReason::NestedPageFault); elsewhere it
-    /// is an access to a device.
+    /// Where the VM has RAM. A guest page fault there leaves as [`NestedPageFault`](axvcpu::AxVCpuExitReason::NestedPageFault);
+    /// elsewhere it is an access to a device.
     pub ram: Arc<[Range<GuestPhysAddr>]>,
 }

@@ -52,7 +52,8 @@ exit_kinds! {
     Wfi = "wfi",
     /// Any other instruction that is not for VS-mode.
     VirtualInstruction = "virtual-instruction",
-    /// An exception that the guest was given, because it reached for what is not there or because its delegation is not in hardware.
+    /// An exception that the guest was given, because it reached for what is not there or because its delegation is not in
+    /// hardware.
     Exception = "exception",
     /// The host's timer.
     HostTimer = "host-timer",

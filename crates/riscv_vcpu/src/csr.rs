@@ -1,8 +1,8 @@
 //! The control and status registers, and the fences.
 //!
 //! With [`trap`](crate::trap) the only place that touches the hardware. Only those CSRs are named whose writes cannot break the
-//! hypervisor's own memory, stack or control flow: the trap vector and the host's page table are not among them. `hgatp`, which decides what a
-//! guest reaches, is written by the loader of a vCPU alone.
+//! hypervisor's own memory, stack or control flow: the trap vector and the host's page table are not among them. `hgatp`, which
+//! decides what a guest reaches, is written by the loader of a vCPU alone.
 //!
 //! On other machines than RISC-V the registers are those of a [machine made of memory](crate::machine), so that all above can be
 //! tested there. Numbers are those of the privileged specification, "CSR Listing".

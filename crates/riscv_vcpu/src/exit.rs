@@ -1,8 +1,8 @@
 //! What happens when the guest traps.
 //!
 //! [`vmexit_handler`] is called by the trap assembly with the guest's caller-saved registers in memory and all else still in the
-//! hardware. It answers what concerns the CPU alone; the rest it describes in [`RISCVVCpu::exit`](RISCVVCpu) and leaves the loop. Every
-//! branch ends in a call in tail position, so that the frequent ones carry no stack frame.
+//! hardware. It answers what concerns the CPU alone; the rest it describes in [`RISCVVCpu::exit`](RISCVVCpu) and leaves the
+//! loop. Every branch ends in a call in tail position, so that the frequent ones carry no stack frame.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, RawExit};

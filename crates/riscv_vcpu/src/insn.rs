@@ -1,9 +1,9 @@
 //! Decodes the load or store behind a guest page fault.
 //!
-//! The hardware may hand the instruction over in `htinst`, transformed; else it is read from the guest's code. Either way it is the guest's, so
-//! any word at all may come. Only plain integer loads and stores are decoded: nothing else works on a device's registers.
-//! Encodings: unprivileged specification, "RV32/64G Instruction Set Listings" and "C Extension"; privileged specification, "Transformed
-//! Instruction or Pseudoinstruction for mtinst or htinst".
+//! The hardware may hand the instruction over in `htinst`, transformed; else it is read from the guest's code. Either way it is
+//! the guest's, so any word at all may come. Only plain integer loads and stores are decoded: nothing else works on a device's
+//! registers. Encodings: unprivileged specification, "RV32/64G Instruction Set Listings" and "C Extension"; privileged
+//! specification, "Transformed Instruction or Pseudoinstruction for mtinst or htinst".
 
 use axvcpu::AccessWidth;
 

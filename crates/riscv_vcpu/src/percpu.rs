@@ -12,8 +12,8 @@ use spin::Mutex;
 
 use crate::{config::MAX_CPUS, csr, trap};
 
-/// The exceptions that a guest takes itself, as far as the hardware lets it: all that a hart without the H extension could raise, but for calls
-/// from S-mode, which are for us (privileged specification, "Hypervisor Trap Delegation Registers").
+/// The exceptions that a guest takes itself, as far as the hardware lets it: all that a hart without the H extension could
+/// raise, but for calls from S-mode, which are for us (privileged specification, "Hypervisor Trap Delegation Registers").
 pub(crate) const DELEGATED_EXCEPTIONS: u64 = 1 << 0 // instruction address misaligned
     | 1 << 1 // instruction access fault
     | 1 << 2 // illegal instruction

@@ -53,7 +53,8 @@ pub struct GuestRegisters {
     pub x: [u64; 32],
     /// The program counter. In the CSR while the vCPU's loop runs.
     pub sepc: u64,
-    /// The HS-level `sstatus` under which the guest runs: privilege and the FP and vector units' states. In the CSR while the loop runs.
+    /// The HS-level `sstatus` under which the guest runs: privilege and the FP and vector units' states. In the CSR while the
+    /// loop runs.
     pub sstatus: u64,
     /// `hstatus` likewise.
     pub hstatus: u64,

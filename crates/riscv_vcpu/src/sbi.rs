@@ -1,7 +1,7 @@
 //! The Supervisor Binary Interface, version 2.0: what the guest's firmware would be.
 //!
-//! One file an extension. Each has one function, [`call`](base::call), which answers in the guest's registers and resumes it, or leaves with what must be
-//! done outside. A new extension is a file and a line in the table below.
+//! One file an extension. Each has one function, [`call`](base::call), which answers in the guest's registers and resumes it, or
+//! leaves with what must be done outside. A new extension is a file and a line in the table below.
 
 mod base;
 mod dbcn;
@@ -21,8 +21,8 @@ use crate::{ExitKind, RISCVVCpu, trap::Next, vcpu::Pending};
 const EXTENSION: usize = 7;
 const FUNCTION: usize = 6;
 
-/// Declares which extensions there are and who answers them: those that answer without leaving, and those that leave. The latter are
-/// looked up in a function of their own, so that the former are reached without a stack frame.
+/// Declares which extensions there are and who answers them: those that answer without leaving, and those that leave. The latter
+/// are looked up in a function of their own, so that the former are reached without a stack frame.
 macro_rules! extensions {
     (
         answers { $($number:path => $module:ident, $kind:ident;)* }

@@ -1,9 +1,10 @@
 //! Which vCPU a pCPU holds.
 //!
-//! A vCPU's CSRs, nested table and FP and vector registers stay in the hardware when it is left, and are loaded only where another's (or
-//! nobody's) are. They are never fetched from afar: a vCPU whose pCPU is its own ([`Sharing::Dedicated`](crate::Sharing)) saves them when
-//! it is unbound, one that shares its pCPU after each run. So when another vCPU comes, the hardware holds nothing that memory does not, and no pCPU ever reaches
-//! for another vCPU's save area, which its owner may be using elsewhere.
+//! A vCPU's CSRs, nested table and FP and vector registers stay in the hardware when it is left, and are loaded only where
+//! another's (or nobody's) are. They are never fetched from afar: a vCPU whose pCPU is its own
+//! ([`Sharing::Dedicated`](crate::Sharing)) saves them when it is unbound, one that shares its pCPU after each run. So when
+//! another vCPU comes, the hardware holds nothing that memory does not, and no pCPU ever reaches for another vCPU's save area,
+//! which its owner may be using elsewhere.
 
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::AxVCpuHal;

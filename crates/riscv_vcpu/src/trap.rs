@@ -1,7 +1,7 @@
 //! The world switch, and what must survive a trap of its own.
 //!
-//! [`enter`] runs the guest: `trap.S` stores and loads registers and calls [`vmexit_handler`](crate::exit::vmexit_handler) at each trap. The
-//! other functions here run one instruction that may fault, with a trap vector of their own around it.
+//! [`enter`] runs the guest: `trap.S` stores and loads registers and calls [`vmexit_handler`](crate::exit::vmexit_handler) at
+//! each trap. The other functions here run one instruction that may fault, with a trap vector of their own around it.
 
 use crate::regs::{FloatRegisters, VectorRegisters};
 
@@ -70,10 +70,10 @@ mod hardware {
         // The assembly takes the vCPU's address for that of its registers.
         const { assert!(offset_of!(RISCVVCpu<H>, regs) == 0) };
         let handler: extern "C" fn(&mut RISCVVCpu<H>) -> Next = vmexit_handler::<H>;
-        // SAFETY: the assembly follows the C calling convention: it returns with all callee-saved registers, gp, tp, sp and stvec as they
-        // were. It hands the exclusively borrowed vCPU to the handler, which is of its type, one call at a time, and writes none but the
-        // first field, which is `repr(C)` and has the offsets that the assembly uses. `sret` goes to the guest (hstatus.SPV is set by the
-        // caller), which reaches only memory that its nested page table gives it.
+        // SAFETY: the assembly follows the C calling convention: it returns with all callee-saved registers, gp, tp, sp and
+        // stvec as they were. It hands the exclusively borrowed vCPU to the handler, which is of its type, one call at a time,
+        // and writes none but the first field, which is `repr(C)` and has the offsets that the assembly uses. `sret` goes to the
+        // guest (hstatus.SPV is set by the caller), which reaches only memory that its nested page table gives it.
         unsafe { riscv_vcpu_enter((&raw mut *vcpu).cast(), handler as *const ()) };
     }
 
@@ -90,7 +90,8 @@ mod hardware {
         }
     }
 
-    /// Runs one instruction under a trap vector that steps over it; evaluates to whether it did not trap. `value` takes what it read.
+    /// Runs one instruction under a trap vector that steps over it; evaluates to whether it did not trap. `value` takes what it
+    /// read.
     ///
     /// A trap from HS-mode to HS-mode overwrites `sepc`, `sstatus` and `hstatus`, where the guest's may be: they are put back.
     macro_rules! guarded {
@@ -176,7 +177,8 @@ mod hardware {
 
     /// The floating-point unit is on.
     pub(crate) fn load_float(float: &FloatRegisters) {
-        // SAFETY: reads the 32 words of the array; the hypervisor is compiled without floating point, so the registers are not its own.
+        // SAFETY: reads the 32 words of the array; the hypervisor is compiled without floating point, so the registers are not
+        // its own.
         unsafe { riscv_vcpu_load_float(float.f.as_ptr()) };
         csr::FCSR.write(float.fcsr);
     }

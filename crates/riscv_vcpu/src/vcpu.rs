@@ -1,8 +1,8 @@
 //! The vCPU: what it consists of, how it is set up, and how it runs.
 //!
-//! [`run`](AxArchVCpu::run) enters the guest once and comes back when [the exit handler](crate::exit) says so. All that the handler
-//! answers itself happens within that one call. What is asked of the vCPU between two runs is noted down in memory and takes effect at
-//! the next entry, because only then is it certain to be in the hardware.
+//! [`run`](AxArchVCpu::run) enters the guest once and comes back when [the exit handler](crate::exit) says so. All that the
+//! handler answers itself happens within that one call. What is asked of the vCPU between two runs is noted down in memory and
+//! takes effect at the next entry, because only then is it certain to be in the hardware.
 
 use alloc::sync::Arc;
 use core::{
@@ -36,7 +36,7 @@ pub const SOFTWARE_INTERRUPT: usize = 2;
 /// The line of the guest's external interrupt controller, as [`set_interrupt_line`](AxArchVCpu::set_interrupt_line) numbers it.
 pub const EXTERNAL_INTERRUPT: usize = 10;
 
-/// [`Csr`](csr::Csr) numbers of `scounteren`'s first three bits: cycles, time and instructions, as firmware leaves them to user mode.
+/// `scounteren` as firmware leaves it: user mode reads cycles, time and instructions.
 const USER_COUNTERS: u64 = 0b111;
 
 /// Unused by every vCPU: ids start at 1.

@@ -114,7 +114,8 @@ fn every_compressed_word() {
         assert_eq!(access.length, 2);
         count += 1;
     }
-    // C.LW, C.LD, C.SW, C.SD: 2^11 each; Zcb: 5 × 2^6 × 2 but for half of C.LHU, C.LH, C.SH; from the stack: 2 × 31 × 2^6; to it: 2 × 2^11.
+    // C.LW, C.LD, C.SW, C.SD: 2^11 each; Zcb: 5 × 2^6 × 2 but for half of C.LHU, C.LH, C.SH; from the stack: 2 × 31 × 2^6; to
+    // it: 2 × 2^11.
     let zcb = 2 * 256 + 3 * 128;
     assert_eq!(count, 4 * 2048 + zcb + 2 * 31 * 64 + 2 * 2048);
 }
