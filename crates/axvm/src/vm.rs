@@ -199,13 +199,12 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             SystemDownKind::Reset => RESET,
             SystemDownKind::Crash => CRASH,
         };
-        let first = self
+        // Fails for whoever comes second.
+        let _ = self
             .down
             .compare_exchange(NOT_DOWN, how, Ordering::SeqCst, Ordering::SeqCst);
-        if first.is_ok() {
-            for door in self.doors.iter() {
-                door.notify();
-            }
+        for door in self.doors.iter() {
+            door.notify();
         }
     }
 

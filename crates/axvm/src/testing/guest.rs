@@ -216,5 +216,7 @@ impl<const W: usize> Device for TestDevice<W> {
         Ok(())
     }
 
-    fn reset(&self) {}
+    fn reset(&self) {
+        world::<W>().note(0, Event::DeviceReset);
+    }
 }

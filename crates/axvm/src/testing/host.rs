@@ -45,6 +45,7 @@ pub(crate) enum Event {
     Fault,
     Answer(Result<u64, HypercallError>),
     DeviceWrite(u64, u64),
+    DeviceReset,
     HostIrq(usize),
     Reschedule,
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::boot::{
-    GuestRange,
+    ElfError, GuestRange,
     testing::{Segment, TestRam, elf, gzip, linux_image, range},
 };
 
@@ -16,8 +16,8 @@ const TEXT: u64 = 2 << 20;
 struct Loaded {
     result: Result<GuestPhysAddr, ImageError>,
     ram: TestRam,
-    /// Where a page can still be taken at the start of the kernel's place.
-    taken: bool,
+    /// Bytes from the entry on that nothing else may have, rounded up to pages.
+    taken: u64,
 }
 
 fn load(file: &[u8], config: &KernelConfig) -> Loaded {
@@ -25,10 +25,11 @@ fn load(file: &[u8], config: &KernelConfig) -> Loaded {
     let regions = [range(BASE, SIZE)];
     let mut map = RamMap::new(&regions);
     let result = load_kernel(file, config, Isa::Riscv64, &mut map, &mut ram);
-    let taken = match result {
-        Ok(entry) => map.check(entry, 1).is_err(),
+    let is_taken = |at: &u64| match result {
+        Ok(entry) => map.check(entry.checked_add(*at).unwrap(), 1).is_err(),
         Err(_) => false,
     };
+    let taken = (0..SIZE).step_by(0x1000).take_while(is_taken).count() as u64 * 0x1000;
     Loaded { result, ram, taken }
 }
 
@@ -56,7 +57,7 @@ fn a_linux_image_goes_to_its_text_offset_packed_or_not() {
             let loaded = load(&file, &config(format));
             assert_eq!(loaded.result, Ok(GuestPhysAddr::new(BASE + TEXT)));
             assert_eq!(loaded.ram.read(BASE + TEXT, image.len()), image);
-            assert!(loaded.taken);
+            assert_eq!(loaded.taken, 0x3_1000, "the 200,000 bytes that it asks for");
         }
     }
 }
@@ -92,6 +93,22 @@ fn an_elf_goes_to_its_segments_packed_or_not() {
     }
     let flat = load(&file, &config(KernelFormat::Flat));
     assert_eq!(flat.ram.read(BASE + TEXT, 4), b"\x7fELF", "flat means flat");
+}
+
+#[test]
+fn an_elf_whose_bytes_are_not_all_there_is_refused() {
+    let segment = Segment {
+        paddr: BASE,
+        vaddr: BASE,
+        filesz: 100_000,
+        memsz: 100_000,
+    };
+    let file = elf(BASE, &[segment]);
+    let short = &file[..file.len() - 1];
+    for file in [short.to_vec(), gzip(short)] {
+        let result = load(&file, &auto()).result;
+        assert_eq!(result, Err(ImageError::Elf(ElfError::BadSegment(0))));
+    }
 }
 
 #[test]
