@@ -1,7 +1,8 @@
 //! What a VM finds in its memory when it starts.
 //!
-//! The loaders know images and RAM, not VMs: [`kernel`] puts the kernel there, [`blob`] the rest, [`fdt`] writes the device tree, and
-//! [`linux_riscv`] is the order in which a RISC-V VM gets them. Files come from an [`ImageSource`], which may be asked again for a reboot.
+//! The loaders know images and RAM, not VMs: [`kernel`] puts the kernel there, [`blob`] the rest,
+//! [`fdt`] writes the device tree, and [`linux_riscv`] is the order in which a RISC-V VM gets them.
+//! Files come from an [`ImageSource`], which may be asked again for a reboot.
 
 mod blob;
 mod elf;

@@ -1,4 +1,5 @@
-//! The debug console (SBI specification, "Debug Console Extension"): bytes between guest memory and the VM's console.
+//! The debug console (SBI specification, "Debug Console Extension"): bytes between guest memory and
+//! the VM's console.
 
 use axaddrspace::{AddrSpace, AxMmHal, GuestPhysAddr};
 use axdevice::CharBackend;
@@ -9,7 +10,8 @@ use crate::GuestRange;
 
 /// Bytes that go over the stack at a time.
 const CHUNK: usize = 256;
-/// Bytes that one call moves at most; the answer tells the guest to come again. So no call keeps the vCPU for long.
+/// Bytes that one call moves at most; the answer tells the guest to come again. So no call keeps
+/// the vCPU for long.
 const MAX_PER_CALL: u64 = 4096;
 
 /// What became of a call.
@@ -17,7 +19,8 @@ const MAX_PER_CALL: u64 = 4096;
 pub(crate) enum Answer {
     /// It is done, and this is for the guest.
     Now(Result<u64, HypercallError>),
-    /// The console has no room for a byte that the guest may not be let go without (SBI: `console_write_byte` blocks).
+    /// The console has no room for a byte that the guest may not be let go without (SBI:
+    /// `console_write_byte` blocks).
     NoRoom,
 }
 
@@ -61,8 +64,8 @@ pub(crate) fn serve<H: AxMmHal>(
     })
 }
 
-/// Calls `move_chunk` for one chunk after the other of `len` bytes at `addr`, all of which must be RAM, until it moves less than it is given.
-/// Returns how many bytes were moved.
+/// Calls `move_chunk` for one chunk after the other of `len` bytes at `addr`, all of which must be
+/// RAM, until it moves less than it is given. Returns how many bytes were moved.
 fn move_chunks(
     ram: &[GuestRange],
     addr: GuestPhysAddr,

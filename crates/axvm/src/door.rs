@@ -1,8 +1,10 @@
 //! A vCPU's door: what the rest of the VM reaches it by, wherever it runs or waits.
 //!
-//! No wake-up is lost, whichever way the two sides interleave. Who wants something stores it first (a letter in the mailbox, a power
-//! state), then looks whether the vCPU is in its guest or waits, and kicks its pCPU if so. Who waits says so first, then looks with interrupts off
-//! at all that it waits for ([`should_wake`](VCpuDoor::should_wake)), then sleeps. All of these are sequentially consistent.
+//! No wake-up is lost, whichever way the two sides interleave. Who wants something stores it first
+//! (a letter in the mailbox, a power state), then looks whether the vCPU is in its guest or waits,
+//! and kicks its pCPU if so. Who waits says so first, then looks with interrupts off at all that it
+//! waits for ([`should_wake`](VCpuDoor::should_wake)), then sleeps. All of these are sequentially
+//! consistent.
 
 use alloc::sync::Arc;
 use core::{
@@ -141,7 +143,8 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
         Ok(())
     }
 
-    /// The state as its own task finds it, which a start that was pending has left [`On`](PowerState::On).
+    /// The state as its own task finds it, which a start that was pending has left
+    /// [`On`](PowerState::On).
     pub(crate) fn take_start(&self) -> PowerState {
         let mut power = self.power.lock();
         match *power {

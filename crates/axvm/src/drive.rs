@@ -1,7 +1,8 @@
 //! A vCPU's life, as its task drives it: run, wait, stop, end.
 //!
-//! The task calls [`AxVM::drive`] and does what it says until the VM is down. All that concerns threads (sleeping, interrupts,
-//! pinning) is the task's affair; all that concerns the VM is decided here.
+//! The task calls [`AxVM::drive`] and does what it says until the VM is down. All that concerns
+//! threads (sleeping, interrupts, pinning) is the task's affair; all that concerns the VM is
+//! decided here.
 
 use alloc::{format, string::String};
 use core::fmt;
@@ -14,16 +15,19 @@ use crate::{AxVM, AxVMHal, GuestArch, PowerState, door::VCpuDoor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum VCpuNext {
-    /// Sleep until [`vcpu_should_wake`](AxVM::vcpu_should_wake), then drive on: the guest waits for an interrupt.
+    /// Sleep until [`vcpu_should_wake`](AxVM::vcpu_should_wake), then drive on: the guest waits for
+    /// an interrupt.
     Wait {
-        /// When the vCPU's own timer ends the wait, in ticks of the host's counter; [`u64::MAX`]: never.
+        /// When the vCPU's own timer ends the wait, in ticks of the host's counter; [`u64::MAX`]:
+        /// never.
         deadline: u64,
     },
     /// Sleep until [`vcpu_should_wake`](AxVM::vcpu_should_wake), then drive on: the vCPU is off.
     Off,
     /// End: the VM went down.
     VmDown(SystemDownKind),
-    /// End: this vCPU cannot go on, and the VM goes down. [`stop_record`](AxVM::stop_record) says why.
+    /// End: this vCPU cannot go on, and the VM goes down. [`stop_record`](AxVM::stop_record) says
+    /// why.
     VmFailed,
 }
 
@@ -45,8 +49,8 @@ impl fmt::Display for StopRecord {
 }
 
 impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
-    /// Lets vCPU `id` run until its task has something to do. To be called by that task only, on a pCPU of the vCPU's affinity, and not
-    /// again once it said that the VM is down.
+    /// Lets vCPU `id` run until its task has something to do. To be called by that task only, on a
+    /// pCPU of the vCPU's affinity, and not again once it said that the VM is down.
     pub fn drive(&self, id: usize) -> VCpuNext {
         let Some(door) = self.doors.get(id) else {
             return VCpuNext::VmFailed;
@@ -171,8 +175,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         VCpuNext::VmFailed
     }
 
-    /// Whether vCPU `id`, whose task sleeps, has something to do. To be asked with interrupts off, right before sleeping: who gives it
-    /// something later sends a kick.
+    /// Whether vCPU `id`, whose task sleeps, has something to do. To be asked with interrupts off,
+    /// right before sleeping: who gives it something later sends a kick.
     #[must_use]
     pub fn vcpu_should_wake(&self, id: usize) -> bool {
         let awake = |door: &VCpuDoor<A>| door.should_wake(H::now());

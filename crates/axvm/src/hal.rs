@@ -4,11 +4,12 @@ use axvcpu::AxVCpuHal;
 
 /// The host services of a VM, beyond those of its vCPUs.
 pub trait AxVMHal: AxVCpuHal {
-    /// Sends `pcpu` an interrupt that takes it out of its guest or its sleep, and does nothing else. Callable with interrupts off; a kick of the
-    /// caller's own pCPU may be left out.
+    /// Sends `pcpu` an interrupt that takes it out of its guest or its sleep, and does nothing
+    /// else. Callable with interrupts off; a kick of the caller's own pCPU may be left out.
     fn kick(pcpu: usize);
 
-    /// Whether another task of this pCPU should run before the guest does: asked after a host interrupt was served.
+    /// Whether another task of this pCPU should run before the guest does: asked after a host
+    /// interrupt was served.
     fn needs_reschedule() -> bool;
 
     /// Lets other tasks run. The vCPU is bound to no pCPU meanwhile, and may come back on another.

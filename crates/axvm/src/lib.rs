@@ -1,10 +1,12 @@
 //! A VM: vCPUs, devices and memory, and the loop that serves its exits.
 //!
-//! [`AxVM`] is one VM. [`AxVM::new`] makes it from an [`AxVMConfig`], [`AxVM::boot`] starts it, and each vCPU's task
-//! [drives](AxVM::drive) that vCPU until the VM is down. [`AxVM::run_vcpu`] is the one dispatcher of exits.
+//! [`AxVM`] is one VM. [`AxVM::new`] makes it from an [`AxVMConfig`], [`AxVM::boot`] starts it, and
+//! each vCPU's task [drives](AxVM::drive) that vCPU until the VM is down. [`AxVM::run_vcpu`] is the
+//! one dispatcher of exits.
 //!
-//! [`AxVMHal`] is what all this asks of the host, [`GuestArch`] what it asks of the instruction set; the rest is the same on every
-//! architecture. What a VM finds in its memory when it starts is put there by the loaders in `boot`.
+//! [`AxVMHal`] is what all this asks of the host, [`GuestArch`] what it asks of the instruction
+//! set; the rest is the same on every architecture. What a VM finds in its memory when it starts is
+//! put there by the loaders in `boot`.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -22,7 +22,8 @@ pub struct Machine {
     pub pcpus: usize,
 }
 
-/// What RISC-V CPUs can do, in the words of their device-tree bindings (Linux, riscv/cpus.yaml and riscv/extensions.yaml).
+/// What RISC-V CPUs can do, in the words of their device-tree bindings (Linux, riscv/cpus.yaml and
+/// riscv/extensions.yaml).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IsaInfo {
     /// The extensions, in canonical order: `i`, `m`, `a` … `zicsr` …
@@ -37,8 +38,9 @@ pub struct IsaInfo {
     pub cboz_block_size: Option<u32>,
 }
 
-/// The supervisor extensions that a guest has whenever the host does: they need nothing from a hypervisor but what the vCPU enables for
-/// every guest. Those that are not listed stay hidden: a guest that trusts in one would find it missing.
+/// The supervisor extensions that a guest has whenever the host does: they need nothing from a
+/// hypervisor but what the vCPU enables for every guest. Those that are not listed stay hidden: a
+/// guest that trusts in one would find it missing.
 const GUEST_SUPERVISOR_EXTENSIONS: [&str; 10] = [
     "ssccptr",
     "sscounterenw",
@@ -52,11 +54,13 @@ const GUEST_SUPERVISOR_EXTENSIONS: [&str; 10] = [
     "svvptc",
 ];
 
-/// The user-level extensions that nevertheless need a hypervisor: entropy from a CSR, and the two control-flow guards.
+/// The user-level extensions that nevertheless need a hypervisor: entropy from a CSR, and the two
+/// control-flow guards.
 const HIDDEN_USER_EXTENSIONS: [&str; 3] = ["zicfilp", "zicfiss", "zkr"];
 
 impl IsaInfo {
-    /// The extensions in an ISA string such as `rv64imafdc_zicsr` (device tree: `riscv,isa`); `None` if it is not one for RV64.
+    /// The extensions in an ISA string such as `rv64imafdc_zicsr` (device tree: `riscv,isa`);
+    /// `None` if it is not one for RV64.
     #[must_use]
     pub fn extensions_of(isa: &str) -> Option<Vec<String>> {
         let mut parts = isa.strip_prefix("rv64")?.split('_');

@@ -10,7 +10,8 @@ use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, smp};
 enum Leave {
     /// The caller decides what follows this.
     Exit(AxVCpuExitReason),
-    /// Other tasks come first; then, if there is an exit, it is served once more, else the guest runs.
+    /// Other tasks come first; then, if there is an exit, it is served once more, else the guest
+    /// runs.
     Yield(Option<AxVCpuExitReason>),
 }
 
@@ -25,9 +26,10 @@ enum Served {
 impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// Runs vCPU `vcpu_id` on this pCPU until something happens that the VM does not decide.
     ///
-    /// Accesses to devices, nested page faults, the console, interrupts of the host, and what the vCPUs ask of one another are served here and
-    /// the guest goes on. Everything else is returned; so is [`SystemDown`](AxVCpuExitReason::SystemDown), before the guest runs, once the VM
-    /// is [going down](Self::shutdown). On return the vCPU is bound to no pCPU, whatever happened.
+    /// Accesses to devices, nested page faults, the console, interrupts of the host, and what the
+    /// vCPUs ask of one another are served here and the guest goes on. Everything else is returned;
+    /// so is [`SystemDown`](AxVCpuExitReason::SystemDown), before the guest runs, once the VM is
+    /// [going down](Self::shutdown). On return the vCPU is bound to no pCPU, whatever happened.
     pub fn run_vcpu(&self, vcpu_id: usize) -> Result<AxVCpuExitReason, VmError> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
@@ -53,7 +55,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     ) -> Result<Leave, VCpuError> {
         door.bind(H::this_pcpu())?;
         let result = self.run_rounds(door, unserved);
-        // After a failure the vCPU is invalid, which no unbinding mends: the first error is the one to report.
+        // After a failure the vCPU is invalid, which no unbinding mends: the first error is the one
+        // to report.
         let unbound = door.vcpu().unbind();
         result.and_then(|leave| unbound.map(|()| leave))
     }

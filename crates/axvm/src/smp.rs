@@ -1,5 +1,6 @@
-//! What a VM's vCPUs ask of one another: interrupts, fences, and power (SBI specification, "IPI", "RFENCE" and "Hart State Management"
-//! extensions). The numbers are the guest's, and so are the mistakes in them.
+//! What a VM's vCPUs ask of one another: interrupts, fences, and power (SBI specification, "IPI",
+//! "RFENCE" and "Hart State Management" extensions). The numbers are the guest's, and so are the
+//! mistakes in them.
 
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{AxArchVCpu, Fence, HypercallError, VCpuSet};
@@ -25,7 +26,8 @@ pub(crate) fn send_ipi<A: AxArchVCpu>(
     Ok(0)
 }
 
-/// Has each vCPU of `target` do `fence` before its guest runs on, and waits for those in their guests; not once `give_up` says so.
+/// Has each vCPU of `target` do `fence` before its guest runs on, and waits for those in their
+/// guests; not once `give_up` says so.
 ///
 /// The caller is out of its own guest, so two that wait for each other both go on.
 pub(crate) fn remote_fence<A: AxArchVCpu>(

@@ -1,6 +1,7 @@
 //! What the tests share: [`host`] and [`guest`], and VMs made of them.
 //!
-//! Tests run at the same time, so each has a world of its own, by number: `TestHal<7>`, `ScriptedCpu<7>` and `world::<7>()` belong together.
+//! Tests run at the same time, so each has a world of its own, by number: `TestHal<7>`,
+//! `ScriptedCpu<7>` and `world::<7>()` belong together.
 
 mod guest;
 mod host;
@@ -70,7 +71,8 @@ impl ImageSource for Files {
     }
 }
 
-/// The config of a VM named `linux` whose kernel is `image`, with `text` for the rest of `[kernel]` and what follows.
+/// The config of a VM named `linux` whose kernel is `image`, with `text` for the rest of `[kernel]`
+/// and what follows.
 pub(crate) fn vm_config(cpus: usize, text: &str) -> VmConfig {
     let pcpus: Vec<String> = (1..=cpus).map(|pcpu| alloc::format!("{pcpu}")).collect();
     let text = alloc::format!(

@@ -1,4 +1,5 @@
-//! One VM: what it is made of, how it starts and how it ends. What its vCPUs do in between is in [`crate::run`] and [`crate::drive`].
+//! One VM: what it is made of, how it starts and how it ends. What its vCPUs do in between is in
+//! [`crate::run`] and [`crate::drive`].
 
 use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
 use core::{
@@ -26,7 +27,8 @@ pub type AxVCpuRef<A> = Arc<AxVCpu<A>>;
 
 /// One VM.
 ///
-/// Everything but the last group is made once, by [`new`](Self::new), and stays. Its memory goes back to the host when it is dropped.
+/// Everything but the last group is made once, by [`new`](Self::new), and stays. Its memory goes
+/// back to the host when it is dropped.
 pub struct AxVM<H: AxVMHal, A: GuestArch> {
     pub(crate) config: AxVMConfig,
     pub(crate) ram: Box<[GuestRange]>,
@@ -53,7 +55,8 @@ const RESET: u8 = 2;
 const CRASH: u8 = 3;
 
 impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
-    /// Makes the VM: its memory, vCPUs and devices. It fails whole, and then has taken nothing from the host.
+    /// Makes the VM: its memory, vCPUs and devices. It fails whole, and then has taken nothing from
+    /// the host.
     pub fn new(config: AxVMConfig) -> Result<AxVMRef<H, A>, VmError> {
         match Self::build(&config) {
             Ok((memory, ram, doors, devices)) => Ok(Arc::new(Self {
@@ -128,8 +131,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         Ok((memory, ram.into(), doors, devices))
     }
 
-    /// Starts the VM from the beginning: RAM holds its images and nothing of a former life, devices and vCPUs are as after power-on. vCPU 0
-    /// starts; the others wait until it starts them.
+    /// Starts the VM from the beginning: RAM holds its images and nothing of a former life, devices
+    /// and vCPUs are as after power-on. vCPU 0 starts; the others wait until it starts them.
     ///
     /// May be called again once every vCPU has been [driven](Self::drive) to its end.
     pub fn boot(&self) -> Result<(), VmError> {
@@ -192,7 +195,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         Ok(())
     }
 
-    /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive). The first to say how is heeded.
+    /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive).
+    /// The first to say how is heeded.
     pub fn shutdown(&self, kind: SystemDownKind) {
         let how = match kind {
             SystemDownKind::PowerOff => POWER_OFF,
@@ -305,7 +309,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         self.stopped.lock().clone()
     }
 
-    /// Writes, for each vCPU, how often it left its guest and why: first as the VM served it, then as the vCPU itself counted.
+    /// Writes, for each vCPU, how often it left its guest and why: first as the VM served it, then
+    /// as the vCPU itself counted.
     pub fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         for (id, door) in self.doors.iter().enumerate() {
             writeln!(out, "vCPU {id}: {}", door.exits)?;

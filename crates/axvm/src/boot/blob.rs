@@ -30,7 +30,8 @@ pub(crate) fn load_blob(
     Ok(range)
 }
 
-/// The device tree in `file`: what its header says it is long, if it is one (Devicetree Specification 0.4, section 5.2).
+/// The device tree in `file`: what its header says it is long, if it is one (Devicetree
+/// Specification 0.4, section 5.2).
 pub(crate) fn device_tree(file: &[u8]) -> Result<&[u8], ImageError> {
     const MAGIC: u32 = 0xd00d_feed;
     const HEADER_LEN: usize = 40;

@@ -1,7 +1,7 @@
 //! ELF kernels: each loadable segment goes to its physical address.
 //!
-//! The program headers stand at the front of the file, so the segments' places are known before their bytes arrive, and a packed file
-//! is loaded while it is unpacked.
+//! The program headers stand at the front of the file, so the segments' places are known before
+//! their bytes arrive, and a packed file is loaded while it is unpacked.
 
 use alloc::vec::Vec;
 use core::{fmt, ops::Range};
@@ -38,7 +38,8 @@ pub enum ElfError {
     },
     /// It has no loadable segment, or too many.
     Segments(usize),
-    /// This loadable segment claims more bytes of file than of memory, or bytes that the file has not.
+    /// This loadable segment claims more bytes of file than of memory, or bytes that the file has
+    /// not.
     BadSegment(usize),
     /// This loadable segment has no place in RAM.
     Place(usize, PlaceError),
@@ -103,7 +104,8 @@ impl ElfPlan {
             let end = end.filter(|_| header.p_filesz <= header.p_memsz);
             let file = header.p_offset..end.ok_or(ElfError::BadSegment(index))?;
             segments.push(Segment { file, start });
-            // The entry is a virtual address, which the kernel's own tables will translate; it starts without them.
+            // The entry is a virtual address, which the kernel's own tables will translate; it
+            // starts without them.
             let offset = entry
                 .checked_sub(header.p_vaddr)
                 .filter(|&at| at < header.p_memsz);

@@ -1,7 +1,7 @@
 //! The device tree of a RISC-V VM (Devicetree Specification 0.4; the bindings are Linux's).
 //!
-//! It says what there is: CPUs, memory, interrupt controller, UARTs, and what the kernel is told on its way. Places and numbers
-//! come from the caller, who built the devices from the same ones.
+//! It says what there is: CPUs, memory, interrupt controller, UARTs, and what the kernel is told on
+//! its way. Places and numbers come from the caller, who built the devices from the same ones.
 
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
@@ -14,7 +14,8 @@ use crate::machine::IsaInfo;
 
 /// The clock of a PC's UART times two; with it every usual baud rate has a divisor.
 const UART_CLOCK_HZ: u32 = 3_686_400;
-/// The number of the supervisor external interrupt at a hart's own controller (privileged specification, "scause").
+/// The number of the supervisor external interrupt at a hart's own controller (privileged
+/// specification, "scause").
 const SUPERVISOR_EXTERNAL: u32 = 9;
 /// A context that is wired to nothing (binding sifive,plic-1.0.0).
 const NO_INTERRUPT: u32 = u32::MAX;
@@ -34,7 +35,8 @@ pub(crate) struct GuestTree<'a> {
     pub(crate) uarts: &'a [UartNode],
 }
 
-/// The interrupt controller. Each hart has two contexts: machine mode, which is wired to nothing, then supervisor mode.
+/// The interrupt controller. Each hart has two contexts: machine mode, which is wired to nothing,
+/// then supervisor mode.
 pub(crate) struct PlicNode {
     pub(crate) window: Window,
     /// The highest source number.
@@ -48,7 +50,8 @@ pub(crate) struct UartNode {
 }
 
 impl GuestTree<'_> {
-    /// The flattened tree. It fails for names and strings that no device tree can hold, which a checked config does not have.
+    /// The flattened tree. It fails for names and strings that no device tree can hold, which a
+    /// checked config does not have.
     pub(crate) fn flatten(&self) -> Result<Vec<u8>, Error> {
         let mut fdt = FdtWriter::new()?;
         let root = fdt.begin_node("")?;

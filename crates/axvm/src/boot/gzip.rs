@@ -1,7 +1,8 @@
 //! gzip, unpacked piece by piece.
 //!
-//! [`Gunzip`] inflates one member (RFC 1952) through a 32 KiB window, which is all it ever allocates: what the file says about its own
-//! size is only compared at the end, with its checksum. It is the kernel loader's ([`super::kernel`]) source for compressed images.
+//! [`Gunzip`] inflates one member (RFC 1952) through a 32 KiB window, which is all it ever
+//! allocates: what the file says about its own size is only compared at the end, with its checksum.
+//! It is the kernel loader's ([`super::kernel`]) source for compressed images.
 
 use alloc::{boxed::Box, vec};
 use core::fmt;
@@ -58,7 +59,8 @@ pub(crate) fn is_gzip(file: &[u8]) -> bool {
     file.starts_with(&MAGIC)
 }
 
-/// What the last four bytes claim: the unpacked length modulo 2^32. Good for a message, not for a decision.
+/// What the last four bytes claim: the unpacked length modulo 2^32. Good for a message, not for a
+/// decision.
 pub(crate) fn claimed_len(file: &[u8]) -> Option<u32> {
     file.last_chunk().copied().map(u32::from_le_bytes)
 }
@@ -95,12 +97,14 @@ impl<'a> Gunzip<'a> {
         })
     }
 
-    /// The next piece; all but the last are 32 KiB. `None` at the end, once the checksum was found right.
+    /// The next piece; all but the last are 32 KiB. `None` at the end, once the checksum was found
+    /// right.
     pub(crate) fn next_piece(&mut self) -> Result<Option<&[u8]>, GzipError> {
         if self.end == End::Reached {
             return Ok(None);
         }
-        // The output wraps round in the window, so each call begins at 0 with the window as it was left.
+        // The output wraps round in the window, so each call begins at 0 with the window as it was
+        // left.
         let (status, read, written) =
             decompress(&mut self.inflate, self.input, &mut self.window, 0, 0);
         self.input = self.input.get(read..).ok_or(GzipError::Corrupt)?;
@@ -154,7 +158,8 @@ fn skip_header(file: &[u8]) -> Result<&[u8], GzipError> {
     Ok(rest)
 }
 
-/// Checks what follows the compressed data against what was unpacked. Zeros may follow: media and archives pad.
+/// Checks what follows the compressed data against what was unpacked. Zeros may follow: media and
+/// archives pad.
 fn check_trailer(rest: &[u8], crc: u32, len: u32) -> Result<(), GzipError> {
     let (trailer, after) = rest
         .split_first_chunk::<TRAILER_LEN>()

@@ -1,7 +1,8 @@
 //! Kernels: what kind of file it is, where it goes, and how it gets there.
 //!
-//! A kernel is an ELF file ([`super::elf`]), a RISC-V Linux `Image`, or a flat binary. Any of them may be packed with gzip
-//! ([`super::gzip`]); it is then unpacked straight into guest RAM, and no further than that reaches.
+//! A kernel is an ELF file ([`super::elf`]), a RISC-V Linux `Image`, or a flat binary. Any of them
+//! may be packed with gzip ([`super::gzip`]); it is then unpacked straight into guest RAM, and no
+//! further than that reaches.
 
 use axaddrspace::GuestPhysAddr;
 use axvmconfig::{Isa, KernelConfig, KernelFormat};
@@ -216,7 +217,8 @@ struct FlatPlan {
 }
 
 impl FlatPlan {
-    /// The plan for a file at `start`. A gzip file's `claimed` length may be wrong, so it is good for an early word only.
+    /// The plan for a file at `start`. A gzip file's `claimed` length may be wrong, so it is good
+    /// for an early word only.
     fn new(
         start: GuestPhysAddr,
         claimed: u64,

@@ -1,5 +1,6 @@
-//! How a RISC-V VM starts, as Linux wants it and others can live with (Linux, Documentation/arch/riscv/boot.rst): `a0` is the hart's
-//! number, which the vCPU sees to, and `a1` is the address of the device tree.
+//! How a RISC-V VM starts, as Linux wants it and others can live with (Linux,
+//! Documentation/arch/riscv/boot.rst): `a0` is the hart's number, which the vCPU sees to, and `a1`
+//! is the address of the device tree.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,14 +1,15 @@
 //! Where things go in a guest's RAM before it starts.
 //!
-//! [`RamMap`] knows the RAM and what is taken of it; [`GuestRam`] is the door through which the loaders write. Neither trusts a number
-//! that comes out of an image.
+//! [`RamMap`] knows the RAM and what is taken of it; [`GuestRam`] is the door through which the
+//! loaders write. Neither trusts a number that comes out of an image.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use axaddrspace::{AxMmHal, GuestMemory, GuestMemoryError, GuestPhysAddr};
 
-/// How far above the start of RAM the things that we place may lie: what every kernel reaches early in its boot.
+/// How far above the start of RAM the things that we place may lie: what every kernel reaches early
+/// in its boot.
 const PLACE_LIMIT: u64 = 1 << 30;
 
 /// A stretch of guest-physical memory that does not wrap.
@@ -63,7 +64,8 @@ impl fmt::Display for GuestRange {
     }
 }
 
-/// Guest RAM as the loaders write it. All of it reads as zero before the first write, so what an image leaves out need not be cleared.
+/// Guest RAM as the loaders write it. All of it reads as zero before the first write, so what an
+/// image leaves out need not be cleared.
 pub trait GuestRam {
     /// Writes `bytes` at `addr`; all or nothing.
     fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError>;
@@ -207,8 +209,9 @@ impl<'a> RamMap<'a> {
         Ok(range)
     }
 
-    /// Takes `size` bytes for `thing` where they are free: as high as they fit below [`PLACE_LIMIT`] in the first region, out of a growing
-    /// kernel's way; aligned to `align`, a power of two.
+    /// Takes `size` bytes for `thing` where they are free: as high as they fit below
+    /// [`PLACE_LIMIT`] in the first region, out of a growing kernel's way; aligned to `align`, a
+    /// power of two.
     pub(crate) fn take_high(
         &mut self,
         thing: Thing,

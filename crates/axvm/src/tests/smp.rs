@@ -1,4 +1,5 @@
-//! What vCPUs ask of one another: in one thread to see each answer, in several to see that nothing is lost.
+//! What vCPUs ask of one another: in one thread to see each answer, in several to see that nothing
+//! is lost.
 
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -307,14 +308,16 @@ fn two_vcpus_that_fence_each_other_both_go_on() {
     }
 }
 
-/// A task, as the host would write it: sleeps only when there is nothing to do, and only until a kick.
+/// A task, as the host would write it: sleeps only when there is nothing to do, and only until a
+/// kick.
 fn task<const W: usize>(vm: Arc<TestVm<W>>, id: usize) -> SystemDownKind {
     let pcpu = id + 1;
     run_on(pcpu);
     loop {
         match vm.drive(id) {
             VCpuNext::Wait { .. } | VCpuNext::Off => {
-                // A kick that comes from here on ends the sleep, as a pending interrupt ends a wait-for-interrupt.
+                // A kick that comes from here on ends the sleep, as a pending interrupt ends a
+                // wait-for-interrupt.
                 while !vm.vcpu_should_wake(id) {
                     while world::<W>().kicks[pcpu].swap(0, Ordering::SeqCst) == 0 {
                         thread::yield_now();
@@ -327,7 +330,8 @@ fn task<const W: usize>(vm: Arc<TestVm<W>>, id: usize) -> SystemDownKind {
     }
 }
 
-/// vCPU `id` runs until it finds an interrupt: now and then it halts for it, now and then it stays in its guest until a kick.
+/// vCPU `id` runs until it finds an interrupt: now and then it halts for it, now and then it stays
+/// in its guest until a kick.
 fn receive<const W: usize>(id: usize, turn: u64, mailbox: &Mailbox) -> Exit {
     mailbox.entering();
     let found = mailbox.take().edges != 0;
@@ -346,7 +350,8 @@ fn receive<const W: usize>(id: usize, turn: u64, mailbox: &Mailbox) -> Exit {
     }
 }
 
-/// vCPU 0 and 1 play ping-pong by interrupts, some of which find the other in its guest, some waiting, some in between.
+/// vCPU 0 and 1 play ping-pong by interrupts, some of which find the other in its guest, some
+/// waiting, some in between.
 #[test]
 fn no_wake_up_is_lost() {
     const W: usize = 47;
