@@ -77,7 +77,10 @@ impl AxVCpuHal for Host {
 
 impl AxVMHal for Host {
     fn kick(pcpu: usize) {
-        irq::kick(pcpu);
+        // The caller's own pCPU has nothing to be taken out of, unless another task sleeps there.
+        if pcpu != this_cpu_id() || park::is_shared() {
+            irq::kick(pcpu);
+        }
     }
 
     fn needs_reschedule() -> bool {

@@ -43,7 +43,8 @@ const TYPED_MAX: usize = 1024;
 /// Has housekeeping show what a VM has written. From any pCPU.
 pub(crate) fn show() {
     WRITTEN.store(true, Ordering::SeqCst);
-    if ASLEEP.load(Ordering::SeqCst) && Host::this_pcpu() != PCPU {
+    // One kick is enough, however long housekeeping takes to come.
+    if ASLEEP.load(Ordering::SeqCst) && ASLEEP.swap(false, Ordering::SeqCst) {
         Host::kick(PCPU);
     }
 }

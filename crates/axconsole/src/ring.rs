@@ -20,7 +20,11 @@ impl Ring {
     /// Appends what there is room for, from the first byte on; says how many.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.size - self.bytes.len());
-        self.bytes.extend(bytes.iter().take(count));
+        match bytes {
+            // A UART writes byte by byte.
+            &[byte] if count == 1 => self.bytes.push_back(byte),
+            _ => self.bytes.extend(bytes.iter().take(count)),
+        }
         count
     }
 

@@ -3,7 +3,7 @@
 use axaddrspace::{GuestPhysAddr, HostPhysAddr};
 use axerrno::AxResult;
 
-use crate::{AxVCpuExitReason, Mailbox};
+use crate::{AxVCpuExitReason, DeviceAccess, Mailbox};
 
 /// The level of an interrupt line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,11 @@ pub trait AxArchVCpu: Sized {
     /// Prepares a vCPU that another vCPU starts: at `entry`, with `arg` where the architecture passes it, all else as at reset.
     fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) -> AxResult;
 
-    /// Runs the guest until something happens that is not the CPU's own affair.
+    /// Runs the guest until something happens that is neither the CPU's own affair nor answered by `devices`.
     ///
     /// Host interrupts are off from before the mailbox is marked [`entering`](Mailbox::entering) and emptied until the guest runs, so that a
     /// letter posted after that is followed by a kick that takes the guest out again; and on when this returns.
-    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason>;
+    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason>;
 
     /// The vCPU belongs to this pCPU from now on. State is loaded when it first runs, if it is not there still.
     fn bind(&mut self) -> AxResult;

@@ -10,6 +10,7 @@
 extern crate std;
 
 mod arch;
+mod devices;
 mod exit;
 mod hal;
 mod mailbox;
@@ -17,6 +18,7 @@ mod state;
 mod vcpu;
 
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel};
+pub use devices::{DeviceAccess, NoDevices};
 pub use exit::{
     AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, SystemDownKind, VCpuSet,
 };

@@ -90,6 +90,13 @@ impl Mailbox {
         self.in_guest.store(false, Ordering::SeqCst);
     }
 
+    /// Whether [`take`](Self::take) would find anything but `lines` as they were.
+    #[must_use]
+    pub fn has_changed_from(&self, lines: u64) -> bool {
+        self.edges.load(Ordering::SeqCst) | self.fences.load(Ordering::SeqCst) != 0
+            || self.levels.load(Ordering::SeqCst) != lines
+    }
+
     /// Takes all letters out. Lines stay as they are.
     pub fn take(&self) -> Mail {
         // Read before swapping: an empty box, the common case, costs no atomic read-modify-write.

@@ -9,7 +9,7 @@ use axaddrspace::{GuestPhysAddr, HostPhysAddr};
 use axerrno::AxResult;
 use spin::{Mutex, MutexGuard};
 
-use crate::{AxArchVCpu, AxVCpuExitReason, Mailbox, VCpuError, VCpuState};
+use crate::{AxArchVCpu, AxVCpuExitReason, DeviceAccess, Mailbox, VCpuError, VCpuState};
 
 /// What [`AxVCpu::pcpu`] holds when the vCPU belongs to no pCPU.
 const NO_PCPU: usize = usize::MAX;
@@ -144,11 +144,11 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     ///
     /// On the pCPU that bound it only.
     #[inline]
-    pub fn run(&self) -> Result<AxVCpuExitReason, VCpuError> {
+    pub fn run(&self, devices: &dyn DeviceAccess) -> Result<AxVCpuExitReason, VCpuError> {
         let mut hold = self.lock()?;
         hold.expect("run", VCpuState::Ready)?;
         self.set_state(VCpuState::Running);
-        let result = hold.arch.run(&self.mailbox);
+        let result = hold.arch.run(&self.mailbox, devices);
         hold.settle("run", VCpuState::Running, VCpuState::Ready, result)
     }
 

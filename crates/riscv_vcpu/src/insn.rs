@@ -97,6 +97,18 @@ pub(crate) struct Access {
     pub(crate) length: u64,
 }
 
+impl Access {
+    /// Stands where nothing was decoded yet.
+    pub(crate) const NONE: Self = Self {
+        operation: Operation::Load(Load {
+            width: AccessWidth::Byte,
+            extension: Extension::Zero,
+            to: Register(0),
+        }),
+        length: 0,
+    };
+}
+
 /// What `htinst` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrapInstruction {

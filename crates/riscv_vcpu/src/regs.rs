@@ -43,6 +43,10 @@ pub struct HypervisorRegisters {
     pub stvec: u64,
     /// The Rust function that the trap assembly calls.
     pub handler: u64,
+    /// The one that it calls for an access to a device.
+    pub device_handler: u64,
+    /// What that one is given beside the vCPU.
+    pub context: u64,
 }
 
 /// The guest's registers.

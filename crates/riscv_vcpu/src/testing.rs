@@ -9,7 +9,7 @@ use core::{
 };
 
 use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, NestedMode};
-use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox};
+use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
     CpuFeatures, MAX_CPUS, MachineIds, RISCVPerCpu, RISCVVCpu, RISCVVCpuConfig, Sharing, WfiPolicy,
@@ -164,7 +164,7 @@ pub(crate) fn sbi(extension: u64, function: u64, args: &[u64]) {
 
 /// Runs what was added, to the end: the host's timer, if nothing leaves before.
 pub(crate) fn run(vcpu: &mut TestCpu) -> AxVCpuExitReason {
-    vcpu.run(&Mailbox::new()).unwrap()
+    vcpu.run(&Mailbox::new(), &NoDevices).unwrap()
 }
 
 pub(crate) const HOST_TIMER: AxVCpuExitReason = AxVCpuExitReason::ExternalInterrupt {

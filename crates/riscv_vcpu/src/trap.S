@@ -63,7 +63,8 @@
     \op s11, {HOST_SAVED}+8*11(a0)
 .endm
 
-# riscv_vcpu_enter(a0: registers, a1: handler): returns once the handler says Leave. Host interrupts are off throughout.
+# riscv_vcpu_enter(a0: registers, a1: handler, a2: device handler, a3: context): returns once a handler says Leave. Host interrupts are
+# off throughout.
     .global riscv_vcpu_enter
     .type riscv_vcpu_enter, @function
 riscv_vcpu_enter:
@@ -72,6 +73,8 @@ riscv_vcpu_enter:
     sd gp, {HOST_GP}(a0)
     sd tp, {HOST_TP}(a0)
     sd a1, {HANDLER}(a0)
+    sd a2, {DEVICE_HANDLER}(a0)
+    sd a3, {CONTEXT}(a0)
     lla t0, riscv_vcpu_trap
     csrrw t0, stvec, t0
     sd t0, {HOST_STVEC}(a0)
@@ -93,16 +96,29 @@ riscv_vcpu_trap:
     ld gp, {HOST_GP}(a0)
     ld tp, {HOST_TP}(a0)
     jalr t1
-    bnez a0, .Lleave
+    bnez a0, .Lnot_yet
     csrr a0, sscratch
 .Lresume:
     each_caller_saved ld
     ld a0, {X}+8*10(a0)
     sret
 
-.Lleave:
+# A device's value may come from, or go to, any register: all of them are in memory while it is called.
+.Lnot_yet:
+    addi a1, a0, -{NEXT_DEVICE}
     csrr a0, sscratch
     each_callee_saved sd
+    bnez a1, .Lleave
+    ld a1, {CONTEXT}(a0)
+    ld t1, {DEVICE_HANDLER}(a0)
+    jalr t1
+    mv a1, a0
+    csrr a0, sscratch
+    bnez a1, .Lleave
+    each_callee_saved ld
+    j .Lresume
+
+.Lleave:
     ld t0, {HOST_STVEC}(a0)
     csrw stvec, t0
     csrw sscratch, zero

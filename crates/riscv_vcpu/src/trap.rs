@@ -13,6 +13,8 @@ pub(crate) enum Next {
     Resume = 0,
     /// Out of the vCPU's loop.
     Leave = 1,
+    /// To the [device handler](crate::exit::device_handler), with all of the guest's registers in memory.
+    Device = 2,
 }
 
 #[cfg(target_arch = "riscv64")]
@@ -37,7 +39,7 @@ mod hardware {
     use crate::{
         RISCVVCpu,
         csr::{self, HSTATUS, SEPC, SSTATUS},
-        exit::vmexit_handler,
+        exit::{Context, device_handler, vmexit_handler},
         regs::{GuestRegisters, HypervisorRegisters, VmCpuRegisters},
     };
 
@@ -51,6 +53,9 @@ mod hardware {
         HOST_SAVED = const host(offset_of!(HypervisorRegisters, saved)),
         HOST_STVEC = const host(offset_of!(HypervisorRegisters, stvec)),
         HANDLER = const host(offset_of!(HypervisorRegisters, handler)),
+        DEVICE_HANDLER = const host(offset_of!(HypervisorRegisters, device_handler)),
+        CONTEXT = const host(offset_of!(HypervisorRegisters, context)),
+        NEXT_DEVICE = const Next::Device as usize,
     );
 
     const fn host(offset: usize) -> usize {
@@ -58,7 +63,12 @@ mod hardware {
     }
 
     unsafe extern "C" {
-        fn riscv_vcpu_enter(registers: *mut core::ffi::c_void, handler: *const ());
+        fn riscv_vcpu_enter(
+            registers: *mut core::ffi::c_void,
+            handler: *const (),
+            device_handler: *const (),
+            context: *const core::ffi::c_void,
+        );
         fn riscv_vcpu_save_float(registers: *mut u64);
         fn riscv_vcpu_load_float(registers: *const u64);
         fn riscv_vcpu_save_vector(registers: *mut u64, eight: usize);
@@ -66,15 +76,24 @@ mod hardware {
     }
 
     /// Runs the guest until the exit handler says [`Next::Leave`]. The CSRs hold the guest's state, and host interrupts are off.
-    pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) {
+    pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_>) {
         // The assembly takes the vCPU's address for that of its registers.
         const { assert!(offset_of!(RISCVVCpu<H>, regs) == 0) };
         let handler: extern "C" fn(&mut RISCVVCpu<H>) -> Next = vmexit_handler::<H>;
+        let device_handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_>) -> Next =
+            device_handler::<H>;
         // SAFETY: the assembly follows the C calling convention: it returns with all callee-saved registers, gp, tp, sp and
-        // stvec as they were. It hands the exclusively borrowed vCPU to the handler, which is of its type, one call at a time,
-        // and writes none but the first field, which is `repr(C)` and has the offsets that the assembly uses. `sret` goes to the
+        // stvec as they were. It hands the exclusively borrowed vCPU, and the context, which outlives the call, to the handlers,
+        // which are of their types, one call at a time, and writes none but the first field, which is `repr(C)` and has the offsets that the assembly uses. `sret` goes to the
         // guest (hstatus.SPV is set by the caller), which reaches only memory that its nested page table gives it.
-        unsafe { riscv_vcpu_enter((&raw mut *vcpu).cast(), handler as *const ()) };
+        unsafe {
+            riscv_vcpu_enter(
+                (&raw mut *vcpu).cast(),
+                handler as *const (),
+                device_handler as *const (),
+                (&raw const *context).cast(),
+            );
+        };
     }
 
     /// Gives up the guest for good, from within the exit handler: traps are the host's again.
@@ -232,9 +251,13 @@ mod scripted {
     use axvcpu::AxVCpuHal;
 
     use super::{FloatRegisters, Next, VectorRegisters};
-    use crate::{RISCVVCpu, VmCpuRegisters, csr, exit::vmexit_handler, machine};
+    use crate::{
+        RISCVVCpu, VmCpuRegisters, csr,
+        exit::{Context, device_handler, vmexit_handler},
+        machine,
+    };
 
-    pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) {
+    pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_>) {
         loop {
             match machine::with(|m| m.script.pop_front()) {
                 Some(step) => step(&mut vcpu.regs),
@@ -243,9 +266,13 @@ mod scripted {
                     csr::SCAUSE.write(csr::interrupt::FLAG | csr::interrupt::SUPERVISOR_TIMER);
                 }
             }
-            match vmexit_handler(vcpu) {
+            let next = match vmexit_handler(vcpu) {
+                Next::Device => device_handler(vcpu, context),
+                next => next,
+            };
+            match next {
                 Next::Resume => {}
-                Next::Leave => break,
+                Next::Leave | Next::Device => break,
             }
         }
     }

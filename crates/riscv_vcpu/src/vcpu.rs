@@ -15,7 +15,8 @@ use core::{
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox, RawExit,
+    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail,
+    Mailbox, RawExit,
 };
 
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
     config::MAX_CPUS,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
-    insn::{Load, Store},
+    exit::{Context, Decoded, DeviceStep},
+    insn::{Access, Load},
     percpu::Cell,
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
@@ -51,8 +53,6 @@ pub(crate) enum Pending {
     Answer,
     /// A load from a device.
     Load(Load),
-    /// A store to a device, whose value is fetched once all the guest's registers are in memory.
-    Store(Store),
 }
 
 /// The last access that left the vCPU, in case nothing answers it.
@@ -83,6 +83,11 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     pub(crate) exit: AxVCpuExitReason,
     pub(crate) pending: Pending,
     pub(crate) last_access: Option<LastAccess>,
+    /// The access that the device handler is asked for.
+    pub(crate) step: DeviceStep,
+    pub(crate) decoded: Decoded,
+    /// The mailbox's lines as they were taken last.
+    pub(crate) lines: u64,
     pub(crate) counters: ExitCounters,
     pub(crate) vcpu_id: usize,
     pub(crate) vcpu_count: usize,
@@ -194,7 +199,8 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// What waited outside takes effect. The vCPU is in the hardware.
     #[inline]
-    fn open(&mut self, mail: Mail) {
+    pub(crate) fn open(&mut self, mail: Mail) {
+        self.lines = mail.levels;
         let edges = self.edges | mail.edges & interrupt::VSSIP;
         if edges != 0 {
             HVIP.set(edges);
@@ -216,30 +222,18 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Switches the CSRs that are switched at every entry, and runs the guest.
     #[inline]
-    fn enter(&mut self) {
+    fn enter(&mut self, context: &Context<'_>) {
         let host_sstatus = SSTATUS.swap(self.regs.guest_regs.sstatus);
         HSTATUS.write(self.regs.guest_regs.hstatus);
         SEPC.write(self.regs.guest_regs.sepc);
         if let Some(exception) = self.exception.take() {
             exception.raise();
         }
-        trap::enter(self);
+        trap::enter(self, context);
         self.regs.guest_regs.sepc = SEPC.read();
         // SPV must not stay: the host may be in the midst of a trap of its own, whose sret would then lead to a guest.
         self.regs.guest_regs.hstatus = HSTATUS.swap(0);
         self.regs.guest_regs.sstatus = SSTATUS.swap(host_sstatus);
-    }
-
-    /// Why the guest was left, with what could not be told while its registers were in the hardware.
-    #[inline]
-    fn take_exit(&mut self) -> AxVCpuExitReason {
-        if let Pending::Store(store) = self.pending {
-            self.pending = Pending::Nothing;
-            if let AxVCpuExitReason::MmioWrite { data, .. } = &mut self.exit {
-                *data = store.from.read(&self.regs.guest_regs.x) & store.width.mask();
-            }
-        }
-        self.exit
     }
 }
 
@@ -269,6 +263,12 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             last_access: None,
+            step: DeviceStep {
+                addr: GuestPhysAddr::new(0),
+                access: Access::NONE,
+            },
+            decoded: Decoded::NONE,
+            lines: 0,
             counters: ExitCounters::new(),
             vcpu_id,
             vcpu_count: config.vcpu_count,
@@ -326,20 +326,20 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
         let _off = csr::InterruptsOff::new();
         self.load()?;
         self.pending = Pending::Nothing;
         self.last_access = None;
         mailbox.entering();
         self.open(mailbox.take());
-        self.enter();
+        self.enter(&Context { mailbox, devices });
         mailbox.left();
         self.home = Home::Hardware;
         if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {
             self.save();
         }
-        Ok(self.take_exit())
+        Ok(self.exit)
     }
 
     fn bind(&mut self) -> AxResult {

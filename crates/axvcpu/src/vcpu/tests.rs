@@ -10,7 +10,7 @@ use std::vec::Vec;
 use axerrno::{AxError, AxErrorKind};
 
 use super::*;
-use crate::{HypercallError, LineLevel};
+use crate::{DeviceAccess, HypercallError, LineLevel, NoDevices};
 
 use VCpuState::{Blocked, Created, Free, Invalid, Ready, Running};
 
@@ -60,7 +60,11 @@ impl AxArchVCpu for Script {
         self.call("start_at")
     }
 
-    fn run(&mut self, _mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+    fn run(
+        &mut self,
+        _mailbox: &Mailbox,
+        _devices: &dyn DeviceAccess,
+    ) -> AxResult<AxVCpuExitReason> {
         if let Some((entered, leave)) = &self.guest {
             entered.send(()).unwrap();
             leave.recv().unwrap();
@@ -168,7 +172,7 @@ const OPERATIONS: &[Operation] = &[
         to: Ready,
         calls: &["run"],
         make: |vcpu| {
-            vcpu.run()
+            vcpu.run(&NoDevices)
                 .map(|reason| assert_eq!(reason, AxVCpuExitReason::Halt))
         },
     },
@@ -410,7 +414,7 @@ fn who_and_where_it_is() {
     assert_eq!(vcpu.pcpu(), None);
     vcpu.bind(2).unwrap();
     assert_eq!(vcpu.pcpu(), Some(2));
-    let _ = vcpu.run().unwrap();
+    let _ = vcpu.run(&NoDevices).unwrap();
     assert_eq!(vcpu.pcpu(), Some(2));
     vcpu.unbind().unwrap();
     assert_eq!(vcpu.pcpu(), None);
@@ -455,7 +459,7 @@ fn a_running_vcpu_is_busy_for_everyone_else_and_nothing_changes() {
     vcpu.bind(PCPU).unwrap();
     let runner = {
         let vcpu = vcpu.clone();
-        thread::spawn(move || vcpu.run())
+        thread::spawn(move || vcpu.run(&NoDevices))
     };
     has_entered.recv().unwrap();
     let never = || -> AxResult<()> { panic!("the closure of a busy vCPU is not called") };

@@ -6,7 +6,9 @@ use core::{fmt, sync::atomic::Ordering};
 use axaddrspace::{FrameSize, GuestPhysAddr, HostPhysAddr};
 use axdevice::{AccessFault, AxVmDevices, CpuInterrupts, Device};
 use axerrno::AxResult;
-use axvcpu::{AccessWidth, AxArchVCpu, AxVCpuExitReason, HypercallError, LineLevel, Mailbox};
+use axvcpu::{
+    AccessWidth, AxArchVCpu, AxVCpuExitReason, DeviceAccess, HypercallError, LineLevel, Mailbox,
+};
 use axvmconfig::{ConfigError, keys};
 
 use super::host::{Event, Failure, PCPU, world};
@@ -74,7 +76,11 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
         Ok(())
     }
 
-    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+    fn run(
+        &mut self,
+        mailbox: &Mailbox,
+        _devices: &dyn DeviceAccess,
+    ) -> AxResult<AxVCpuExitReason> {
         assert_eq!(self.bound_to, Some(PCPU.get()), "it runs where it is bound");
         world::<W>().fails(Failure::Run)?;
         self.note(Event::Run);

@@ -5,7 +5,7 @@ extern crate std;
 use alloc::{rc::Rc, vec::Vec};
 use core::cell::Cell;
 
-use axvcpu::{AccessWidth, AxArchVCpu, Mailbox};
+use axvcpu::{AccessWidth, AxArchVCpu, Mailbox, NoDevices};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,17 +16,17 @@ use crate::{
     testing::{DEVICE, ENTRY, HOST_TIMER, RAM, TestCpu, Trap, config, run, trap, vcpu, vcpu_with},
 };
 
-const LOAD: u64 = cause::LOAD_GUEST_PAGE_FAULT;
-const STORE: u64 = cause::STORE_GUEST_PAGE_FAULT;
+pub(super) const LOAD: u64 = cause::LOAD_GUEST_PAGE_FAULT;
+pub(super) const STORE: u64 = cause::STORE_GUEST_PAGE_FAULT;
 const FETCH: u64 = cause::INSTRUCTION_GUEST_PAGE_FAULT;
 
 /// lw a0, 0(a0), transformed: of 4 and of 2 bytes.
-const LW_A0: u64 = 0x2503;
-const C_LW_A0: u64 = 0x2501;
+pub(super) const LW_A0: u64 = 0x2503;
+pub(super) const C_LW_A0: u64 = 0x2501;
 /// sd s1, transformed.
-const SD_S1: u64 = 0x0090_3023;
+pub(super) const SD_S1: u64 = 0x0090_3023;
 
-fn fault(cause: u64, gpa: u64, htinst: u64) -> Trap {
+pub(super) fn fault(cause: u64, gpa: u64, htinst: u64) -> Trap {
     // The guest uses addresses of its own; the low twelve bits are the same.
     let stval = 0xffff_ffc0_0000_0000 | gpa & 0xfff;
     Trap {
@@ -38,7 +38,7 @@ fn fault(cause: u64, gpa: u64, htinst: u64) -> Trap {
 }
 
 /// The exception that the guest was given: cause and value, and where its handler returns to.
-fn suffered() -> (u64, u64, u64) {
+pub(super) fn suffered() -> (u64, u64, u64) {
     (VSCAUSE.read(), VSTVAL.read(), VSEPC.read())
 }
 
@@ -444,7 +444,7 @@ fn the_mailbox_is_read_once_the_vcpu_is_entering() {
             note.set(true);
         },
     );
-    let _ = vcpu.run(&mailbox).unwrap();
+    let _ = vcpu.run(&mailbox, &NoDevices).unwrap();
     assert!(seen.get() && !mailbox.is_in_guest());
     assert!(SSTATUS.read() & sstatus::SIE != 0, "on again");
 }

@@ -4,6 +4,8 @@ extern crate std;
 
 use alloc::string::String;
 
+use axvcpu::NoDevices;
+
 use super::*;
 use crate::{
     csr::{
@@ -103,7 +105,7 @@ fn what_a_vcpu_is_not_made_from() {
 #[test]
 fn a_vcpu_runs_only_where_it_is_bound() {
     let mut vcpu = TestCpu::new(0, 0, config()).unwrap();
-    assert!(vcpu.run(&Mailbox::new()).is_err());
+    assert!(vcpu.run(&Mailbox::new(), &NoDevices).is_err());
 }
 
 /// The guest changes its CSRs; they are there after everything else used the hardware.
@@ -275,12 +277,15 @@ fn a_dedicated_pcpu_that_was_not_its_own() {
     let _ = run(&mut one);
     let mut two = vcpu_with(1, config());
     let _ = run(&mut two);
-    assert!(one.run(&Mailbox::new()).is_err(), "its state is gone");
+    assert!(
+        one.run(&Mailbox::new(), &NoDevices).is_err(),
+        "its state is gone"
+    );
     assert!(one.unbind().is_err());
     // A reset asks for nothing of it.
     one.setup(()).unwrap();
     trap(HOST_SOFT, assert_fresh);
-    assert!(one.run(&Mailbox::new()).is_ok());
+    assert!(one.run(&Mailbox::new(), &NoDevices).is_ok());
 }
 
 #[test]
@@ -328,7 +333,7 @@ fn letters_take_effect_at_the_entry() {
     use machine::Fence::{Instructions, Translations};
     let mut vcpu = vcpu();
     let mailbox = Mailbox::new();
-    let _ = vcpu.run(&mailbox).unwrap();
+    let _ = vcpu.run(&mailbox, &NoDevices).unwrap();
     machine::with(|m| m.fences.clear());
     mailbox.raise(SOFTWARE_INTERRUPT);
     mailbox.raise(6); // the guest's timer is its own
@@ -340,15 +345,15 @@ fn letters_take_effect_at_the_entry() {
         // The guest takes it.
         HVIP.clear(interrupt::VSSIP);
     });
-    let _ = vcpu.run(&mailbox).unwrap();
+    let _ = vcpu.run(&mailbox, &NoDevices).unwrap();
     let expected = [Instructions, Translations(csr::Translations::All)];
     assert_eq!(machine::with(|m| m.fences.clone()), expected);
     // An edge is once; a line is as long as it is high.
     trap(HOST_SOFT, |_| assert_eq!(HVIP.read(), interrupt::VSEIP));
-    let _ = vcpu.run(&mailbox).unwrap();
+    let _ = vcpu.run(&mailbox, &NoDevices).unwrap();
     mailbox.set_line(EXTERNAL_INTERRUPT, LineLevel::Low);
     trap(HOST_SOFT, |_| assert_eq!(HVIP.read(), 0));
-    let _ = vcpu.run(&mailbox).unwrap();
+    let _ = vcpu.run(&mailbox, &NoDevices).unwrap();
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! Devices that are asked within the vCPU's loop.
+
+extern crate std;
+
+use core::cell::RefCell;
+
+use axvcpu::{AccessWidth, AxArchVCpu, LineLevel};
+
+use super::{
+    tests::{C_LW_A0, LOAD, LW_A0, SD_S1, STORE, fault, suffered},
+    *,
+};
+use crate::{
+    csr::HVIP,
+    testing::{DEVICE, ENTRY, HOST_TIMER, trap, vcpu},
+};
+
+/// One register of 64 bits; a write moves the vCPU's external line, as an interrupt controller would.
+#[derive(Default)]
+struct Register {
+    value: RefCell<u64>,
+    line: Option<&'static Mailbox>,
+}
+
+impl DeviceAccess for Register {
+    fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
+        (addr.as_u64() == DEVICE).then(|| *self.value.borrow() & width.mask())
+    }
+
+    fn mmio_write(&self, addr: GuestPhysAddr, _: AccessWidth, data: u64) -> Option<()> {
+        (addr.as_u64() == DEVICE).then(|| *self.value.borrow_mut() = data)?;
+        if let Some(mailbox) = self.line {
+            let level = if data == 0 {
+                LineLevel::Low
+            } else {
+                LineLevel::High
+            };
+            mailbox.set_line(crate::EXTERNAL_INTERRUPT, level);
+        }
+        Some(())
+    }
+}
+
+#[test]
+fn an_access_that_is_answered_does_not_leave() {
+    let mut vcpu = vcpu();
+    let devices = Register::default();
+    trap(fault(STORE, DEVICE, SD_S1), |regs| {
+        regs.guest_regs.x[9] = 0x1_8000_0001
+    });
+    for _ in 0..3 {
+        trap(fault(LOAD, DEVICE, LW_A0), |_| {});
+    }
+    trap(fault(LOAD, DEVICE, C_LW_A0), |_| {});
+    assert_eq!(vcpu.run(&Mailbox::new(), &devices).unwrap(), HOST_TIMER);
+    assert_eq!(*devices.value.borrow(), 0x1_8000_0001);
+    assert_eq!(vcpu.arg(0), 0xffff_ffff_8000_0001, "sign-extended");
+    assert_eq!(vcpu.pc(), ENTRY + 4 * 4 + 2);
+    assert_eq!(vcpu.exit_counts().get(ExitKind::MmioRead), 4);
+    assert_eq!(vcpu.exit_counts().get(ExitKind::MmioWrite), 1);
+}
+
+/// What follows an instruction that was decoded before is told apart from it.
+#[test]
+fn each_instruction_is_decoded_as_what_it_is() {
+    let mut vcpu = vcpu();
+    let devices = Register::default();
+    *devices.value.borrow_mut() = 0xf1;
+    /// lbu a1, lb a2: transformed.
+    const LBU_A1: u64 = 0x4583;
+    const LB_A2: u64 = 0x0603;
+    for htinst in [LBU_A1, LB_A2, LBU_A1, LBU_A1] {
+        trap(fault(LOAD, DEVICE, htinst), |_| {});
+    }
+    // The same instruction in RAM is no access to a device.
+    trap(fault(LOAD, crate::testing::RAM.start, LBU_A1), |_| {});
+    let exit = vcpu.run(&Mailbox::new(), &devices).unwrap();
+    assert!(
+        matches!(exit, AxVCpuExitReason::NestedPageFault { .. }),
+        "{exit:?}"
+    );
+    assert_eq!((vcpu.arg(1), vcpu.arg(2)), (0xf1, 0xffff_ffff_ffff_fff1));
+}
+
+#[test]
+fn what_is_not_answered_leaves_and_can_be_faulted() {
+    let mut vcpu = vcpu();
+    vcpu.regs.vs_csrs.vstvec = 0x8050_0000;
+    let devices = Register::default();
+    trap(fault(LOAD, DEVICE, LW_A0), |_| {});
+    trap(fault(STORE, DEVICE + 8, SD_S1), |regs| {
+        regs.guest_regs.x[9] = 7
+    });
+    let exit = vcpu.run(&Mailbox::new(), &devices).unwrap();
+    let (addr, width) = (GuestPhysAddr::new(DEVICE + 8), AccessWidth::Qword);
+    assert_eq!(
+        exit,
+        AxVCpuExitReason::MmioWrite {
+            addr,
+            width,
+            data: 7
+        }
+    );
+    assert_eq!(vcpu.pc(), ENTRY + 8);
+    vcpu.fault_access().unwrap();
+    assert_eq!(vcpu.pc(), ENTRY + 4);
+    let _ = vcpu.run(&Mailbox::new(), &devices).unwrap();
+    assert_eq!(suffered().0, cause::STORE_ACCESS_FAULT);
+    assert_eq!(suffered().2, ENTRY + 4);
+}
+
+/// A line that the device moves is there when the guest goes on, without a kick.
+#[test]
+fn a_line_that_a_device_moves_takes_effect_at_once() {
+    let mut vcpu = vcpu();
+    let mailbox: &'static Mailbox = std::boxed::Box::leak(std::boxed::Box::default());
+    let devices = Register {
+        line: Some(mailbox),
+        ..Register::default()
+    };
+    let store = |value: u64, before: u64| {
+        trap(fault(STORE, DEVICE, SD_S1), move |regs| {
+            assert_eq!(HVIP.read() & interrupt::VSEIP, before);
+            regs.guest_regs.x[9] = value;
+        });
+    };
+    store(1, 0);
+    store(1, interrupt::VSEIP);
+    store(0, interrupt::VSEIP);
+    store(0, 0);
+    assert_eq!(vcpu.run(mailbox, &devices).unwrap(), HOST_TIMER);
+    assert_eq!(vcpu.exit_counts().get(ExitKind::MmioWrite), 4);
+}
