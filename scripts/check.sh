@@ -22,7 +22,7 @@ echo "check: documentation"
 RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --no-deps
 RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --no-deps "${BUILD_FLAGS[@]}" "${image[@]}"
 echo "check: no unsafe code outside the modules that may hold it"
-for crate in crates/axdevice crates/axvcpu crates/axvm crates/axvmconfig; do
-    grep -q '^#!\[forbid(unsafe_code)\]' "$crate/src/lib.rs" || { echo "check: $crate does not forbid unsafe code" >&2; exit 1; }
+for root in crates/{axconsole,axdevice,axvcpu,axvm,axvmconfig}/src/lib.rs tests/src/lib.rs apps/hvctl/src/main.rs; do
+    grep -q '^#!\[forbid(unsafe_code)\]' "$root" || { echo "check: $root does not forbid unsafe code" >&2; exit 1; }
 done
 echo "check: passed"

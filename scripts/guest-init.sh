@@ -32,8 +32,13 @@ case " $cmdline " in
     ;;
 *' axhv.run=poweroff '*) ;;
 *)
+    # poweroff and reboot ask init, which is this script, by signal.
+    trap 'poweroff -f' USR1 USR2
+    trap 'reboot -f' TERM
     # A session and a controlling terminal of its own give the shell job control.
-    cd /root && setsid cttyhack sh
+    cd /root
+    setsid cttyhack sh &
+    wait $!
     ;;
 esac
 

@@ -17,6 +17,8 @@ qemu_major=10
 say() { echo "setup: $*"; }
 die() { echo "setup: $*" >&2; exit 1; }
 
+can_be_root() { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif command -v sudo >/dev/null; then sudo "$@"
@@ -71,27 +73,38 @@ setup_tools() {
     command -v cpio >/dev/null || missing+=(cpio)
     command -v gzip >/dev/null || missing+=(gzip)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    # The guests' packages are Debian's and signed by it.
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
     [ ${#missing[@]} = 0 ] && return
     have_apt || die "install: ${missing[*]}"
     apt_install "${missing[@]}"
 }
 
-setup_rust() {
-    axhv_toolchain "$target" && toolchain_has_lints && return
-    if have_apt && { [ -n "$apt_updated" ] || as_root apt-get update -qq; } &&
-        [ -n "$(apt-cache --names-only search '^rust-web-src$')" ]; then
-        apt_updated=1
-        apt_install rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
-    elif command -v rustup >/dev/null; then
-        say "adding the target $target to your Rust toolchain"
-        rustup target add "$target"
-        rustup component add clippy rustfmt
-    fi
-    axhv_toolchain "$target" || die "found no Rust that can build for $target; install rustup, then run: rustup target add $target"
+toolchain_is_ready() {
+    local tools
+    axhv_toolchain "$target" || return 1
+    tools=$(dirname "$CARGO")
+    [ -x "$tools/cargo-clippy" ] && [ -x "$tools/rustfmt" ]
 }
 
-toolchain_has_lints() {
-    command -v cargo-clippy >/dev/null && command -v rustfmt >/dev/null
+debian_rust() {
+    have_apt && can_be_root || return 1
+    [ -n "$(apt-cache --names-only search '^rust-web-src$')" ] || { as_root apt-get update -qq && apt_updated=1; }
+    [ -n "$(apt-cache --names-only search '^rust-web-src$')" ] || return 1
+    apt_install rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
+}
+
+rustup_rust() {
+    command -v rustup >/dev/null || return 1
+    say "adding the target $target to your Rust toolchain"
+    rustup target add "$target" && rustup component add clippy rustfmt
+}
+
+setup_rust() {
+    toolchain_is_ready && return
+    debian_rust && toolchain_is_ready && return
+    rustup_rust && toolchain_is_ready && return
+    die "found no Rust 1.$axhv_rust_minor or newer for $target; install rustup, then run: rustup update stable && rustup target add $target"
 }
 
 setup_tools

@@ -3,13 +3,24 @@
 # A rustup whose toolchain has the target is taken first. Otherwise Debian's rustc-web, which has no bare-metal target but the sources
 # of core and alloc, so that they are built with everything else. AxHV's ArceOS crates use `#![feature]`, hence RUSTC_BOOTSTRAP.
 
+# The oldest Rust that builds all of it: 1.MINOR.
+axhv_rust_minor=95
+
+axhv_is_new_enough() {
+    local minor
+    minor=$("$1" --version | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+    [ -n "$minor" ] && [ "$minor" -ge "$axhv_rust_minor" ]
+}
+
 axhv_toolchain() {
     local target=$1
     export RUSTC_BOOTSTRAP=1
     BUILD_FLAGS=(--release --target "$target")
-    if command -v rustup >/dev/null && rustup target list --installed 2>/dev/null | grep -qx "$target"; then
+    if command -v rustup >/dev/null && rustup target list --installed 2>/dev/null | grep -qx "$target" &&
+        axhv_is_new_enough "$(rustup which rustc)"; then
         CARGO=$(rustup which cargo) RUSTC=$(rustup which rustc)
-    elif [ -x /usr/bin/cargo ] && [ -d /usr/src/rustc-"$(/usr/bin/rustc --version | cut -d' ' -f2)" ]; then
+    elif [ -x /usr/bin/cargo ] && [ -d /usr/src/rustc-"$(/usr/bin/rustc --version | cut -d' ' -f2)" ] &&
+        axhv_is_new_enough /usr/bin/rustc; then
         CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc
         BUILD_FLAGS+=(-Zbuild-std=core,alloc)
         # Debian's rustc brings no rust-lld of its own.

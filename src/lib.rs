@@ -27,6 +27,9 @@ use crate::{
     manager::{Images, Manager},
 };
 
+/// What the hypervisor keeps of the free RAM: for its heap, its tasks' stacks and the nested tables.
+const OWN_BYTES: u64 = 16 << 20;
+
 /// Runs every VM of the bundle until the last has ended, then powers the machine off.
 pub fn run() -> ! {
     host::pin_current(housekeeping::PCPU);
@@ -45,7 +48,7 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
     let machine = Arc::new(machine);
     let limits = MachineLimits {
         pcpus: machine.pcpus,
-        ram_bytes: host::free_ram_bytes(),
+        ram_bytes: host::free_ram_bytes().saturating_sub(OWN_BYTES),
         guest_phys_bits: arch::guest_phys_bits(machine.nested_mode),
     };
     house.note(&format!(

@@ -4,6 +4,7 @@ use alloc::{
     format,
     string::{String, ToString},
     sync::Arc,
+    vec,
     vec::Vec,
 };
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use axconsole::VmPort;
 use axvcpu::SystemDownKind;
 use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, VmErrorCause};
-use axvmconfig::{Bundle, VCpuPlacement, VmConfig};
+use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
 use crate::{
@@ -71,6 +72,8 @@ pub(crate) struct Life {
     lives: AtomicUsize,
     over: AtomicBool,
     outcome: SpinNoIrq<Option<Outcome>>,
+    /// Why a task could not run its vCPU at all.
+    refused: SpinNoIrq<Option<String>>,
     /// Lines for the console.
     news: SpinNoIrq<Vec<String>>,
 }
@@ -83,6 +86,7 @@ impl Life {
             lives: AtomicUsize::new(0),
             over: AtomicBool::new(false),
             outcome: SpinNoIrq::new(None),
+            refused: SpinNoIrq::new(None),
             news: SpinNoIrq::new(Vec::new()),
         })
     }
@@ -118,10 +122,13 @@ impl Life {
                 Ok(()) => return,
                 Err(error) => Outcome::NotRestarted(error),
             },
-            SystemDownKind::Crash => match self.vm.stop_record() {
-                Some(record) => Outcome::Stopped(record.to_string()),
-                None => Outcome::Crashed,
-            },
+            SystemDownKind::Crash => {
+                let record = self.vm.stop_record().map(|record| record.to_string());
+                match self.refused.lock().take().or(record) {
+                    Some(why) => Outcome::Stopped(why),
+                    None => Outcome::Crashed,
+                }
+            }
         };
         *self.outcome.lock() = Some(outcome);
         self.over.store(true, Ordering::SeqCst);
@@ -136,6 +143,12 @@ impl Life {
         self.lives.fetch_add(1, Ordering::SeqCst);
         self.tell_all();
         Ok(())
+    }
+
+    /// Takes the VM down, because one of its tasks cannot run its vCPU.
+    pub(crate) fn refuse(&self, why: String) {
+        self.refused.lock().get_or_insert(why);
+        self.vm.shutdown(SystemDownKind::Crash);
     }
 
     /// Wakes the tasks that wait for what follows, and housekeeping.
@@ -165,15 +178,19 @@ pub(crate) struct Manager {
     machine: Arc<Machine>,
     images: Arc<Images>,
     vms: Vec<Entry>,
+    /// For each pCPU, how many vCPUs live there.
+    vcpus_on: Vec<usize>,
     all_well: bool,
 }
 
 impl Manager {
     pub(crate) fn new(machine: Arc<Machine>, images: Arc<Images>) -> Self {
+        let vcpus_on = vec![0; machine.pcpus];
         Self {
             machine,
             images,
             vms: Vec::new(),
+            vcpus_on,
             all_well: true,
         }
     }
@@ -184,9 +201,10 @@ impl Manager {
     /// It does not start, for this reason; it has taken nothing.
     pub(crate) fn start(
         &mut self,
-        config: VmConfig,
+        mut config: VmConfig,
         house: &mut Housekeeping,
     ) -> Result<(), String> {
+        self.place(&mut config.vcpus);
         let port = VmPort::new(housekeeping::show);
         let vm = Vm::new(AxVMConfig {
             vm: config,
@@ -209,6 +227,19 @@ impl Manager {
         });
         vcpu_task::spawn_all(&life);
         Ok(())
+    }
+
+    /// Gives each vCPU its pCPU for good: of those that it may use, the one with the fewest vCPUs.
+    fn place(&mut self, vcpus: &mut [VCpuPlacement]) {
+        for vcpu in vcpus {
+            let load = |pcpu: &usize| self.vcpus_on.get(*pcpu).copied().unwrap_or(0);
+            if let Some(home) = vcpu.pcpus.iter().min_by_key(load) {
+                vcpu.pcpus = PcpuSet::single(home).unwrap_or(vcpu.pcpus);
+                if let Some(count) = self.vcpus_on.get_mut(home) {
+                    *count += 1;
+                }
+            }
+        }
     }
 
     /// The VM that was started as number `index`.
@@ -243,7 +274,8 @@ impl Manager {
                 }
                 Some(Outcome::Stopped(why)) => {
                     self.all_well = false;
-                    report(&format!("error: VM {name:?} was stopped: {why}"));
+                    report(&format!("error: VM {name:?} was stopped:"));
+                    why.lines().for_each(|line| report(&format!("  {line}")));
                 }
                 Some(Outcome::NotRestarted(why)) => {
                     self.all_well = false;
@@ -254,7 +286,7 @@ impl Manager {
             let mut statistics = String::new();
             // Writing to a string does not fail.
             let _ = entry.life.vm().write_statistics(&mut statistics);
-            for line in statistics.lines().filter(|line| !line.trim().is_empty()) {
+            for line in statistics.lines() {
                 report(&format!("  {line}"));
             }
             ended(index);
@@ -296,7 +328,7 @@ fn describe(vm: &Vm) -> String {
     )
 }
 
-/// The pCPU on which a vCPU's task lives: the first of those that it may use.
+/// The pCPU on which a vCPU's task lives, once the manager has chosen it.
 pub(crate) fn home(placement: &VCpuPlacement) -> usize {
     placement.pcpus.iter().next().unwrap_or(housekeeping::PCPU)
 }

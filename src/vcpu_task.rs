@@ -94,12 +94,8 @@ fn run(life: &Life, id: usize, timer: &'static VmTimer) {
     let place = Place::take();
     timer.register();
     if let Err(error) = arch::enable_this_pcpu() {
-        life.say(format!(
-            "error: VM {:?}: pCPU {} cannot run guests: {error}",
-            life.vm().name(),
-            Host::this_pcpu()
-        ));
-        life.vm().shutdown(SystemDownKind::Crash);
+        let pcpu = Host::this_pcpu();
+        life.refuse(format!("pCPU {pcpu} cannot run guests: {error}"));
     }
     loop {
         match life.vm().drive(id) {

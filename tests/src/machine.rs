@@ -90,20 +90,6 @@ impl Machine {
         Run::start(command, Some(bundle))
     }
 
-    /// Boots a guest on the bare machine, as the yardstick: `kernel` at the firmware's entry, with an initramfs and a command line.
-    #[must_use]
-    pub fn boot_bare(&self, kernel: &str, initramfs: &str, command_line: &str) -> Run {
-        let guest = |name: &str| repository("target/guests/riscv64").join(name);
-        let mut machine = self.clone();
-        machine
-            .arguments
-            .extend(["-append".into(), command_line.into()]);
-        Run::start(
-            machine.command("scripts/qemu.sh", &[guest(kernel), guest(initramfs)]),
-            None,
-        )
-    }
-
     fn command(&self, script: &str, files: &[PathBuf]) -> Command {
         let mut command = Command::new(repository(script));
         command

@@ -83,6 +83,11 @@ fn selftest_passes_with_vectors() {
 }
 
 #[test]
+fn selftest_passes_with_three_levels_of_nested_tables() {
+    selftest(&Machine::new().cpu("rv64,h=true,sv48=off"));
+}
+
+#[test]
 fn selftest_passes_without_sstc() {
     selftest(&Machine::new().cpu("rv64,h=true,sstc=false"));
 }

@@ -23,7 +23,7 @@ fn linux_and_an_rtos_side_by_side() {
     run.expect("\n1");
     // The other VM's lines come under its name, and it keeps its pace.
     run.expect("[heartbeat] heartbeat: ");
-    run.send("poweroff -f\n");
+    run.send("poweroff\n");
     run.expect("VM \"linux\" powered off");
     for _ in 0..2 {
         run.expect("heartbeat: ");
@@ -42,7 +42,7 @@ fn a_reboot_is_the_vms_own() {
     let mut run = Machine::new().boot(&main_job());
     run.expect("AxHV guest: Linux ");
     run.expect("# ");
-    run.send("reboot -f\n");
+    run.send("reboot\n");
     run.expect("VM \"linux\" starts again");
     run.expect("AxHV guest: Linux ");
     assert!(run.rest_of_line().contains("2 CPUs online"));
@@ -57,7 +57,7 @@ fn a_reboot_is_the_vms_own() {
     );
 }
 
-/// The same kernel as Debian would ship it compressed, on the other nested paging mode's largest RAM layout that fits.
+/// The same kernel, compressed, on a machine whose nested translation has three levels.
 #[test]
 fn linux_boots_from_a_compressed_image() {
     let image = gzip(&system_tests::guest("Image"));

@@ -245,12 +245,7 @@ impl Mux {
         for part in [b"[", name.as_bytes(), b"] "] {
             out(part);
         }
-        for run in text.chunk_by(|a, b| is_control(*a) == is_control(*b)) {
-            match run.first() {
-                Some(&first) if is_control(first) => run.iter().for_each(|_| out(b".")),
-                _ => out(run),
-            }
-        }
+        show_text(text, out);
         out(b"\r\n");
         out(unfinished);
     }
@@ -260,15 +255,31 @@ impl Mux {
 fn show_focused(channel: &mut Channel, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
     out(bytes);
     for &byte in bytes {
-        if channel.line.feed(byte) == Fed::Complete {
+        if channel.line.feed_shown(byte) == Fed::Complete {
             channel.line.clear();
         }
     }
 }
 
-/// Whether a terminal would do something other than show it.
-const fn is_control(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7f
+/// Shows text, with a dot for whatever a terminal would do something else with than show it.
+fn show_text(text: &[u8], out: &mut impl FnMut(&[u8])) {
+    for chunk in text.utf8_chunks() {
+        for shown in chunk.valid().split_inclusive(is_control) {
+            match shown.char_indices().next_back() {
+                Some((at, last)) if is_control(last) => {
+                    out(shown.get(..at).unwrap_or_default().as_bytes());
+                    out(b".");
+                }
+                _ => out(shown.as_bytes()),
+            }
+        }
+        chunk.invalid().iter().for_each(|_| out(b"."));
+    }
+}
+
+/// Whether a terminal obeys it (Unicode's C0 and C1 controls), but for the tabulator.
+fn is_control(character: char) -> bool {
+    character.is_control() && character != '\t'
 }
 
 #[cfg(test)]

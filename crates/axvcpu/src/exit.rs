@@ -165,7 +165,7 @@ pub enum AxVCpuExitReason {
     Nothing,
     /// A hypercall that the vCPU does not answer itself; answer with `set_return_value`.
     Hypercall {
-        /// Its number; on RISC-V the SBI extension in the high 32 bits and the function in the low.
+        /// Its number.
         nr: u64,
         /// Its arguments.
         args: [u64; 6],

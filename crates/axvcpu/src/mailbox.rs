@@ -122,6 +122,11 @@ impl Mailbox {
         self.edges.load(Ordering::SeqCst) | self.levels.load(Ordering::SeqCst) != 0
     }
 
+    /// Throws away the interrupts that were raised once: they were for the vCPU's former life. Lines stay as they are.
+    pub fn forget_raised(&self) {
+        self.edges.store(0, Ordering::SeqCst);
+    }
+
     /// Throws everything away, lines too: the vCPU is being reset.
     pub fn clear(&self) {
         self.edges.store(0, Ordering::SeqCst);

@@ -2,8 +2,7 @@
 
 pub(crate) mod riscv;
 
-use alloc::sync::Arc;
-use core::fmt;
+use alloc::{sync::Arc, vec::Vec};
 
 use axdevice::{AxVmDevices, CpuInterrupts, Uart16550};
 use axvcpu::AxArchVCpu;
@@ -39,8 +38,8 @@ pub trait GuestArch: AxArchVCpu + Send + 'static {
         memory: &mut dyn GuestRam,
     ) -> Result<BootState, ConfigError>;
 
-    /// Writes a line for each kind of exit that this vCPU had, and how often.
-    fn write_counters(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+    /// How often this vCPU left its guest, by the names of the reasons.
+    fn exit_counts(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// A VM's devices.

@@ -17,7 +17,7 @@ use axdevice::CpuInterrupts;
 use axvcpu::{AxArchVCpu, AxVCpu, Fence, LineLevel, VCpuError, VCpuState};
 use spin::Mutex;
 
-use crate::{AxVCpuRef, stats::ExitCounts};
+use crate::AxVCpuRef;
 
 /// Whether a vCPU is on (SBI specification, "Hart State Management Extension").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,6 @@ pub(crate) struct VCpuDoor<A> {
     /// Where its task is, or will be next.
     pcpu: AtomicUsize,
     kick: fn(usize),
-    pub(crate) exits: ExitCounts,
 }
 
 impl<A: AxArchVCpu> VCpuDoor<A> {
@@ -69,7 +68,6 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
             deadline: AtomicU64::new(u64::MAX),
             pcpu: AtomicUsize::new(pcpu),
             kick,
-            exits: ExitCounts::new(),
         }
     }
 

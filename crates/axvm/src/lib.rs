@@ -26,7 +26,6 @@ mod hal;
 mod machine;
 mod run;
 mod smp;
-mod stats;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -72,11 +72,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             }
             let exit = match unserved.take() {
                 Some(exit) => exit,
-                None => {
-                    let exit = door.vcpu().run(&self.devices.bus)?;
-                    door.exits.count(&exit);
-                    exit
-                }
+                None => door.vcpu().run(&self.devices.bus)?,
             };
             match self.serve(door, exit)? {
                 Served::Done => {}

@@ -310,14 +310,28 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     /// Writes, for each vCPU, how often it left its guest and why: first as the VM served it, then
-    /// as the vCPU itself counted.
+    /// Writes a line for each vCPU that left its guest: how often, and why. Nothing while the VM is
+    /// [`running`](Self::running), for a vCPU that runs is not to be disturbed.
     pub fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        if self.running() {
+            return Ok(());
+        }
         for (id, door) in self.doors.iter().enumerate() {
-            writeln!(out, "vCPU {id}: {}", door.exits)?;
-            match door.vcpu().inspect(|arch| arch.write_counters(out)) {
-                Ok(written) => written?,
-                Err(error) => writeln!(out, "  {error}")?,
+            // Nobody drives it any more, so it is not busy.
+            let counts = door.vcpu().inspect(A::exit_counts).unwrap_or_default();
+            let mut counts = counts
+                .into_iter()
+                .filter(|&(_, count)| count != 0)
+                .peekable();
+            if counts.peek().is_none() {
+                continue;
             }
+            write!(out, "vCPU {id} exits:")?;
+            for (position, (kind, count)) in counts.enumerate() {
+                let separator = if position == 0 { " " } else { ", " };
+                write!(out, "{separator}{kind} {count}")?;
+            }
+            writeln!(out)?;
         }
         Ok(())
     }

@@ -162,7 +162,7 @@ pub enum MapKind {
     /// Before the VM starts.
     #[default]
     Alloc,
-    /// Page by page, when the guest first touches each.
+    /// Piece by piece, when the guest first touches each.
     Lazy,
 }
 

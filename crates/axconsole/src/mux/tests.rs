@@ -86,12 +86,29 @@ fn the_focused_vms_unfinished_line_is_written_again_below() {
     assert_eq!(desk.take(), "boot ok\r\n~ # ls\r\n[rtos] beat\r\n~ # ls");
 }
 
+/// A prompt that asks the terminal where its cursor is must not ask again with each line of another VM.
+#[test]
+fn what_is_written_again_asks_the_terminal_nothing() {
+    let mut desk = Desk::new(&["linux", "rtos"]);
+    desk.ports[0].write(b"~ # \x1b[6nlss\x08 \x08 \x1b[1;31m-l\x1b[m\x1bM\x07");
+    desk.pump(0);
+    desk.take();
+    desk.ports[1].write(b"beat\n");
+    desk.pump(0);
+    assert_eq!(desk.take(), "\r\n[rtos] beat\r\n~ # ls -l");
+}
+
 #[test]
 fn another_vm_cannot_control_the_terminal() {
     let mut desk = Desk::new(&["linux", "evil"]);
     desk.ports[1].write(b"\x1b[2Jgone\x07\tok\x7f\n");
     desk.pump(0);
     assert_eq!(desk.take(), "[evil] .[2Jgone.\tok.\r\n");
+    // C1 controls, as a byte and as a character; text of other languages stays.
+    desk.ports[1].write(b"\x9b2J");
+    desk.ports[1].write("\u{9b}2J Gr\u{fc}\u{df}e\n".as_bytes());
+    desk.pump(0);
+    assert_eq!(desk.take(), "[evil] .2J.2J Gr\u{fc}\u{df}e\r\n");
 }
 
 #[test]

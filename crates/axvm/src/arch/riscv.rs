@@ -1,7 +1,6 @@
 //! RISC-V VMs: vCPUs on the H extension, a PLIC, 16550s.
 
 use alloc::{sync::Arc, vec::Vec};
-use core::fmt;
 
 use axdevice::{
     AxVmDevices, CharBackend, CpuInterrupts, Device, InterruptController, IrqLine, Plic,
@@ -85,15 +84,9 @@ impl<H: AxVCpuHal> GuestArch for RISCVVCpu<H> {
         linux_riscv::load(config, ram, memory)
     }
 
-    fn write_counters(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let happened: Vec<_> = self
-            .exit_counts()
-            .iter()
-            .filter(|&(_, count)| count != 0)
-            .collect();
-        happened
-            .iter()
-            .try_for_each(|(kind, count)| writeln!(out, "  {} {count}", kind.name()))
+    fn exit_counts(&self) -> Vec<(&'static str, u64)> {
+        let counts = Self::exit_counts(self).iter();
+        counts.map(|(kind, count)| (kind.name(), count)).collect()
     }
 }
 

@@ -123,6 +123,9 @@ fn image_addresses(config: &VmConfig) -> impl Iterator<Item = (&'static str, Gue
 
 /// What can be said of images without their sizes.
 fn check_images(config: &VmConfig, report: &mut Report) {
+    if config.kernel.dtb.is_some() {
+        check_own_device_tree(config, report);
+    }
     for (position, (key, addr)) in image_addresses(config).enumerate() {
         if key == keys::DTB_LOAD_ADDR && !addr.is_aligned(DTB_ALIGN) {
             report.error(
@@ -137,6 +140,34 @@ fn check_images(config: &VmConfig, report: &mut Report) {
             let line = report.line(other);
             report.error(key, format_args!("{addr} is {other} too (line {line})"));
         }
+    }
+}
+
+/// The guest learns its command line and its ramdisk from the device tree, and this one is given to it as it is.
+fn check_own_device_tree(config: &VmConfig, report: &mut Report) {
+    let kernel = &config.kernel;
+    if kernel.cmdline.is_some() {
+        report.error(
+            keys::CMDLINE,
+            format_args!(
+                "does not reach the guest beside {}: write it into that tree, as bootargs",
+                keys::DTB_PATH
+            ),
+        );
+    }
+    if kernel
+        .ramdisk
+        .as_ref()
+        .is_some_and(|ramdisk| ramdisk.load_addr.is_none())
+    {
+        report.error(
+            keys::RAMDISK_PATH,
+            format_args!(
+                "needs {} beside {}, the address that this tree gives",
+                keys::RAMDISK_LOAD_ADDR,
+                keys::DTB_PATH
+            ),
+        );
     }
 }
 

@@ -110,7 +110,6 @@ fn every_key_is_read() {
         dtb_load_addr = 0x8800_0000
         ramdisk_path = "initrd"
         ramdisk_load_addr = 0x8900_0001
-        cmdline = "console=ttyS0"
         memory_regions = [["256MiB"], ["4KiB"], "8KiB",
             { gpa = 0x4000_0000, size = 0x1000, flags = 3, map_type = "lazy" }]
         [devices]
@@ -150,7 +149,7 @@ fn every_key_is_read() {
     };
     assert_eq!(kernel.dtb, Some(blob("board.dtb", 0x8800_0000)));
     assert_eq!(kernel.ramdisk, Some(blob("initrd", 0x8900_0001)));
-    assert_eq!(kernel.cmdline.as_deref(), Some("console=ttyS0"));
+    assert_eq!(kernel.cmdline, None);
     let regions: Vec<_> = config
         .memory
         .iter()
@@ -377,6 +376,16 @@ fn kernel_rules() {
         "must be one of \"fs\", \"memory\"",
     );
     assert_refused("kernel", "cmdline = \"a\\tb\"", "no control characters");
+    assert_refused(
+        "kernel",
+        "cmdline = \"quiet\"\ndtb_path = \"d\"",
+        "does not reach the guest beside kernel.dtb_path",
+    );
+    assert_refused(
+        "kernel",
+        "ramdisk_path = \"r\"\ndtb_path = \"d\"",
+        "needs kernel.ramdisk_load_addr beside kernel.dtb_path",
+    );
     assert_refused(
         "kernel",
         &format!("cmdline = \"{}\"", "x".repeat(1024)),

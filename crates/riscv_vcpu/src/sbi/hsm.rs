@@ -75,12 +75,13 @@ fn status<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
 }
 
 fn suspend<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
-    match u32::try_from(vcpu.arg(0)) {
-        Ok(RETENTIVE) => {
+    // A parameter of 32 bits: what is above is the calling convention's.
+    match vcpu.arg(0) as u32 {
+        RETENTIVE => {
             vcpu.answer(Ok(0));
             vcpu.wait()
         }
-        Ok(NON_RETENTIVE) => match executable(vcpu, vcpu.arg(1)) {
+        NON_RETENTIVE => match executable(vcpu, vcpu.arg(1)) {
             Ok(entry) => {
                 resume_at(vcpu, entry, vcpu.arg(2));
                 vcpu.wait()
@@ -88,7 +89,7 @@ fn suspend<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
             Err(error) => vcpu.answer(Err(error)),
         },
         // The others are reserved or a platform's own, and this one has none.
-        Ok(_) | Err(_) => vcpu.answer(Err(HypercallError::InvalidParam)),
+        _ => vcpu.answer(Err(HypercallError::InvalidParam)),
     }
 }
 

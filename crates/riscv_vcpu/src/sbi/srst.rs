@@ -26,10 +26,8 @@ pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
 /// How the system goes down. Every other type and reason is reserved or a platform's own, and this one has none: both are invalid
 /// (table "SRST System Reset Errors").
 fn kind(reset_type: u64, reason: u64) -> Result<SystemDownKind, HypercallError> {
-    let (Ok(reset_type), Ok(reason)) = (u32::try_from(reset_type), u32::try_from(reason)) else {
-        return Err(HypercallError::InvalidParam);
-    };
-    match (reset_type, reason) {
+    // Parameters of 32 bits: what is above is the calling convention's.
+    match (reset_type as u32, reason as u32) {
         (RESET_TYPE_SHUTDOWN, RESET_REASON_NO_REASON) => Ok(SystemDownKind::PowerOff),
         (RESET_TYPE_SHUTDOWN, RESET_REASON_SYSTEM_FAILURE) => Ok(SystemDownKind::Crash),
         (

@@ -154,11 +154,3 @@ fn only_the_first_serial_port_is_the_console() {
         .collect();
     assert_eq!(names, ["plic", "a", "b"]);
 }
-
-#[test]
-fn counters_are_listed_once_they_count() {
-    let (vm, _) = vm::<60>(1);
-    let mut text = String::new();
-    vm.write_statistics(&mut text).unwrap();
-    assert_eq!(text, "vCPU 0: \n");
-}
