@@ -4,17 +4,20 @@ use axplat::console::ConsoleIf;
 use axplat::mem::{PhysAddr, phys_to_virt};
 use kspin::SpinNoIrq;
 use spin::Once;
-use uart_16550::MmioSerialPort;
 
-static UART: Once<SpinNoIrq<MmioSerialPort>> = Once::new();
+use crate::{
+    machine,
+    uart::{Mmio, Uart},
+};
+
+static UART: Once<SpinNoIrq<Uart<Mmio>>> = Once::new();
 
 pub(crate) fn init() {
-    if let Some(uart) = crate::machine().uart {
-        let base = phys_to_virt(PhysAddr::from_usize(uart.base)).as_usize();
-        // SAFETY: the device tree names a 16550 at `base` with this distance of registers; it is mapped, and only this module drives it.
-        let mut port = unsafe { MmioSerialPort::new_with_stride(base, uart.stride) };
-        port.init();
-        UART.call_once(|| SpinNoIrq::new(port));
+    if let Some(uart) = machine().uart {
+        let base = phys_to_virt(PhysAddr::from_usize(uart.base)).as_mut_ptr();
+        // SAFETY: the device tree names a 16550 at `base` with registers of this distance and width; it is mapped, and only this module drives it.
+        let registers = unsafe { Mmio::new(base, uart.stride, uart.width) };
+        UART.call_once(|| SpinNoIrq::new(Uart::new(registers)));
     }
 }
 
@@ -45,24 +48,24 @@ impl ConsoleIf for ConsoleIfImpl {
     fn read_bytes(bytes: &mut [u8]) -> usize {
         let Some(uart) = UART.get() else { return 0 };
         let mut uart = uart.lock();
-        for (count, byte) in bytes.iter_mut().enumerate() {
-            match uart.try_receive() {
-                Ok(received) => *byte = received,
-                Err(_) => return count,
-            }
-        }
-        bytes.len()
+        // A byte is taken from the UART only once there is room for it.
+        let arrived = core::iter::from_fn(|| uart.receive());
+        bytes
+            .iter_mut()
+            .zip(arrived)
+            .map(|(byte, received)| *byte = received)
+            .count()
     }
 
     /// The UART's interrupt at the PLIC.
     fn irq_num() -> Option<usize> {
-        crate::machine().uart.and_then(|uart| uart.irq)
+        machine().uart.and_then(|uart| uart.irq)
     }
 }
 
-fn put(uart: Option<&mut MmioSerialPort>, byte: u8) {
+fn put(uart: Option<&mut Uart<Mmio>>, byte: u8) {
     match uart {
-        Some(uart) => uart.send_raw(byte),
+        Some(uart) => uart.send(byte),
         None => {
             // There is nobody to tell that a console write failed.
             let _ = sbi_rt::console_write_byte(byte);

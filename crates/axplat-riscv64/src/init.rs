@@ -2,7 +2,7 @@
 
 use axplat::init::InitIf;
 
-use crate::{console, irq, machine, power, timer};
+use crate::{console, firmware, irq, machine::found, power, timer};
 
 struct InitIfImpl;
 
@@ -11,11 +11,23 @@ impl InitIf for InitIfImpl {
     /// First on the boot hart: traps, the machine, its console, its clock.
     fn init_early(_cpu_id: usize, device_tree: usize) {
         axcpu::init::init_trap();
-        machine::init(device_tree);
+        found::init(device_tree);
         console::init();
         timer::init();
-        if let Some(missing) = crate::machine().missing() {
+        let machine = found::machine();
+        if let Some(missing) = machine.missing() {
             power::stop(missing);
+        }
+        if let Some(missing) = firmware::missing(machine) {
+            power::stop(missing);
+        }
+        if machine.unused_harts > 0 {
+            axplat::console_println!(
+                "axhv: warning: {} of this machine's {} harts stay off: this image serves {}",
+                machine.unused_harts,
+                machine.unused_harts + machine.harts().len(),
+                machine.harts().len(),
+            );
         }
     }
 

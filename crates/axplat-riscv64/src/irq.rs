@@ -105,15 +105,20 @@ pub fn kick(cpu: usize) {
     }
 }
 
-/// Forgets the guest-physical translations of all VMs on all harts.
-pub fn flush_nested_everywhere() {
+/// Forgets the guest-physical translations of all VMs on a set of pCPUs, in which bit n is pCPU n. They have done it when this returns.
+pub fn flush_nested_on(pcpus: u64) {
     /// The size that asks for the whole address space (SBI, "RFENCE Extension").
     const ALL: usize = usize::MAX;
-    for hart in machine().harts() {
-        // The call returns once the hart has done it (SBI, "RFENCE Extension"). A refusal would leave stale translations behind.
-        let done = sbi_rt::remote_hfence_gvma(HartMask::from_mask_base(1, hart.id), 0, ALL);
+    for (mask, base) in machine().hart_masks(pcpus) {
+        // The call returns once the harts have done it (SBI, "RFENCE Extension"). A refusal would leave stale translations behind.
+        let done = sbi_rt::remote_hfence_gvma(HartMask::from_mask_base(mask, base), 0, ALL);
         assert!(done.is_ok(), "the firmware refused a remote hfence.gvma");
     }
+}
+
+/// Forgets the guest-physical translations of all VMs on all pCPUs.
+pub fn flush_nested_everywhere() {
+    flush_nested_on(u64::MAX);
 }
 
 fn set_source(source: usize, enabled: bool) {

@@ -1,8 +1,8 @@
 //! The ArceOS platform of AxHV's riscv64 image.
 //!
 //! Nothing about the machine is fixed when the image is built: harts, RAM, reserved memory, timebase, interrupt controller and UART are read from the
-//! device tree that the firmware hands over ([`Machine`]). What ArceOS asks of a platform is implemented on that, one module a trait of `axplat`;
-//! beyond it, a hypervisor needs [timers](timer) that share the hart's timer with the scheduler's tick, and a [kick](irq::kick) that
+//! device tree that the firmware hands over (`machine`). What ArceOS asks of a platform is implemented on that, one module a trait of `axplat`;
+//! beyond it, a hypervisor needs timers (`timer`) that share the hart's timer with the scheduler's tick, and a kick (`irq`) that
 //! takes a remote pCPU out of a guest or out of its sleep.
 //!
 //! The modules that touch no hart, `machine` and `uart`, are also compiled for tests on the developer's machine. There the crate is otherwise empty.

@@ -1,13 +1,16 @@
 //! Harts come up and the machine goes down.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::{
+    fmt::Display,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use axplat::{
     mem::{PhysAddr, phys_to_virt, va, virt_to_phys},
     power::PowerIf,
 };
 
-use crate::{boot, machine};
+use crate::{boot, machine, machine::found::found};
 
 /// Whether [`PowerIf::system_off`] reports success. A panic powers off too, so success has to be said.
 static ALL_WELL: AtomicBool = AtomicBool::new(false);
@@ -18,7 +21,7 @@ pub fn report_success() {
 }
 
 /// Stops before ArceOS is up, with one line that says why.
-pub(crate) fn stop(why: &str) -> ! {
+pub(crate) fn stop(why: impl Display) -> ! {
     axplat::console_println!("axhv: {why}");
     axplat::power::system_off()
 }
@@ -48,7 +51,7 @@ impl PowerIf for PowerIfImpl {
     /// Powers the machine off: by the test device where there is one, since it carries an exit status, else by the SBI.
     fn system_off() -> ! {
         let well = ALL_WELL.load(Ordering::Relaxed);
-        if let Some(finisher) = crate::machine::found().and_then(|machine| machine.finisher) {
+        if let Some(finisher) = found().and_then(|machine| machine.finisher) {
             let command = if well {
                 FINISH_PASS
             } else {

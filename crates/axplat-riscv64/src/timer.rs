@@ -59,12 +59,7 @@ impl VmTimer {
 
     /// Sets the deadline, in ticks of `time`; [`NEVER`] disarms. On the timer's own pCPU.
     pub fn arm(&'static self, deadline: u64) {
-        with_current(|timers| {
-            self.deadline.store(deadline, Ordering::Relaxed);
-            if deadline < timers.programmed.get() {
-                timers.program(deadline);
-            }
-        });
+        with_current(|timers| timers.arm(self, deadline));
     }
 
     fn next(&self) -> Option<&'static Self> {
@@ -80,6 +75,8 @@ struct CpuTimers {
     /// Whether the tick waits until it is [resumed](resume_tick).
     suspended: Cell<bool>,
     first: Cell<Option<&'static VmTimer>>,
+    /// Whom [`arm_current`] arms.
+    current: Cell<Option<&'static VmTimer>>,
     /// What the hardware holds.
     programmed: Cell<u64>,
 }
@@ -90,6 +87,7 @@ impl CpuTimers {
             tick: Cell::new(NEVER),
             suspended: Cell::new(false),
             first: Cell::new(None),
+            current: Cell::new(None),
             programmed: Cell::new(NEVER),
         }
     }
@@ -113,6 +111,13 @@ impl CpuTimers {
             .fold(self.tick_due(), u64::min)
     }
 
+    fn arm(&self, timer: &VmTimer, deadline: u64) {
+        timer.deadline.store(deadline, Ordering::Relaxed);
+        if deadline < self.programmed.get() {
+            self.program(deadline);
+        }
+    }
+
     fn program(&self, deadline: u64) {
         self.programmed.set(deadline);
         set_hardware(deadline);
@@ -126,6 +131,20 @@ fn with_current<T>(f: impl FnOnce(&CpuTimers) -> T) -> T {
     let _guard = NoPreemptIrqSave::new();
     // SAFETY: neither preemption nor an interrupt can come between, so this pCPU's timers are this call's alone.
     f(unsafe { TIMERS.current_ref_raw() })
+}
+
+/// Chooses the timer of the current pCPU that [`arm_current`] is about: whoever switches tasks does so for each.
+pub fn set_current(timer: Option<&'static VmTimer>) {
+    with_current(|timers| timers.current.set(timer));
+}
+
+/// [Arms](VmTimer::arm) the [current](set_current) timer of the current pCPU, if it has one.
+pub fn arm_current(deadline: u64) {
+    with_current(|timers| {
+        if let Some(timer) = timers.current.get() {
+            timers.arm(timer, deadline);
+        }
+    });
 }
 
 static TICK_HANDLER: Once<IrqHandler> = Once::new();
