@@ -1,55 +1,23 @@
 //! This image's architecture, named once.
+//!
+//! Each architecture's module has the platform under ArceOS (`platform`), one vCPU's and one pCPU's hardware side (`VCpu`, `PerCpu`), the instruction set as
+//! configs know it (`ISA`), what VMs are told about the machine (`describe_machine`; `None` if its CPUs cannot run guests), how many CPUs
+//! the machine has that one image does not serve (`unused_cpus`), how a host interrupt that took
+//! a guest out is served (`serve_interrupt`), and how all pCPUs forget nested translations (`flush_nested`).
 
-use alloc::{string::String, vec::Vec};
+#[cfg(target_arch = "riscv64")]
+mod riscv64;
+#[cfg(target_arch = "riscv64")]
+use riscv64 as this;
 
-use axaddrspace::NestedMode;
 use axerrno::AxResult;
-use axplat_riscv64::machine;
 use axvcpu::{AxArchPerCpu, AxVCpuHal};
-use axvm::{IsaInfo, Machine};
-use axvmconfig::Isa;
-use riscv_vcpu::MachineIds;
 
-use crate::host::{self, Host};
+use crate::host::Host;
 
-/// One vCPU's hardware side.
-pub(crate) type VCpu = riscv_vcpu::RISCVVCpu<Host>;
-/// One pCPU's virtualization state.
-pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
-/// The instruction set, as configs know it.
-pub(crate) const ISA: Isa = Isa::Riscv64;
-
-/// What VMs are told about the machine; `None` if its CPUs cannot run guests.
-pub(crate) fn describe_machine() -> Option<Machine> {
-    let host = machine();
-    let [cbom_block_size, cboz_block_size] = host.cache_blocks;
-    Some(Machine {
-        timebase_hz: host.timebase_hz,
-        isa: IsaInfo {
-            extensions: host.extensions().map(String::from).collect::<Vec<_>>(),
-            mmu_type: (!host.mmu_type.is_empty()).then(|| host.mmu_type.into()),
-            cbom_block_size,
-            cbop_block_size: None,
-            cboz_block_size,
-        },
-        nested_mode: PerCpu::best_mode()?,
-        pcpus: host::pcpu_count(),
-        ids: MachineIds::default(),
-    })
-}
-
-/// How many bits a guest-physical address has.
-pub(crate) const fn guest_phys_bits(mode: NestedMode) -> u32 {
-    mode.gpa_bits()
-}
-
-/// The nested translation's name in the privileged specification.
-pub(crate) const fn nested_mode_name(mode: NestedMode) -> &'static str {
-    match mode {
-        NestedMode::Sv39x4 => "Sv39x4",
-        NestedMode::Sv48x4 => "Sv48x4",
-    }
-}
+pub(crate) use this::{
+    ISA, PerCpu, VCpu, describe_machine, flush_nested, platform, serve_interrupt, unused_cpus,
+};
 
 /// Lets guests run on the current pCPU, if they cannot yet.
 pub(crate) fn enable_this_pcpu() -> AxResult {

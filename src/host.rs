@@ -8,12 +8,17 @@ use alloc::string::String;
 use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
 use axalloc::{UsageKind, global_allocator};
 use axhal::{mem, percpu::this_cpu_id};
-use axplat_riscv64::{irq, machine, power, timer};
 use axtask::{AxCpuMask, AxTaskExt, TaskExt, TaskInner};
 use axvcpu::AxVCpuHal;
 use axvm::AxVMHal;
 
-use crate::{park, vcpu_task};
+use crate::{
+    arch::{
+        self,
+        platform::{console, irq, machine, power, timer},
+    },
+    park,
+};
 
 /// ArceOS, as the host of AxHV's VMs.
 #[derive(Debug)]
@@ -45,8 +50,7 @@ impl AxMmHal for Host {
     }
 
     fn flush_nested(_start: GuestPhysAddr, _len: u64) {
-        // A fence with an address would leave the tables on the way there cached, which are freed too.
-        irq::flush_nested_everywhere();
+        arch::flush_nested();
     }
 }
 
@@ -54,12 +58,12 @@ impl AxVCpuHal for Host {
     type MmHal = Self;
 
     fn irq_fetch() -> usize {
-        // `scause` has said which it is.
+        // The exit has said which it is.
         0
     }
 
-    fn irq_handler(_vector: usize) {
-        // On RISC-V the interrupt stays pending until it is served, which the trap vector did as soon as the exit path let interrupts in.
+    fn irq_handler(vector: usize) {
+        arch::serve_interrupt(vector);
     }
 
     fn this_pcpu() -> usize {
@@ -71,7 +75,7 @@ impl AxVCpuHal for Host {
     }
 
     fn set_guest_timer(deadline: u64) {
-        vcpu_task::set_timer(deadline);
+        timer::arm_current(deadline);
     }
 }
 
@@ -164,7 +168,7 @@ pub(crate) fn on_every_interrupt(hook: fn(usize)) {
 
 /// Writes to the machine's console as it is.
 pub(crate) fn console_write(bytes: &[u8]) {
-    axplat_riscv64::console::write_raw(bytes);
+    console::write_raw(bytes);
 }
 
 /// Reads what has arrived at the machine's console.

@@ -4,12 +4,12 @@ use alloc::{collections::VecDeque, sync::Arc};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use axconsole::{Mux, Pumped, Typed, VmPort};
-use axplat_riscv64::timer::{NEVER, VmTimer};
 use axvcpu::AxVCpuHal;
 use axvm::AxVMHal;
 use kspin::SpinNoIrq;
 
 use crate::{
+    arch::platform::timer::{NEVER, VmTimer},
     host::{self, Host, RunResult},
     manager::Manager,
     park::Place,

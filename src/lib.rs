@@ -49,15 +49,22 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
     let limits = MachineLimits {
         pcpus: machine.pcpus,
         ram_bytes: host::free_ram_bytes().saturating_sub(OWN_BYTES),
-        guest_phys_bits: arch::guest_phys_bits(machine.nested_mode),
+        guest_phys_bits: machine.nested_mode.gpa_bits(),
     };
     house.note(&format!(
         "AxHV {}: {} pCPUs, {} MiB of free RAM, {}",
         env!("CARGO_PKG_VERSION"),
         machine.pcpus,
         limits.ram_bytes >> 20,
-        arch::nested_mode_name(machine.nested_mode),
+        machine.nested_mode.name(),
     ));
+    match arch::unused_cpus() {
+        0 => {}
+        unused => house.note(&format!(
+            "{unused} more CPUs stay off: one image serves {}",
+            machine.pcpus
+        )),
+    }
     let plan = match bundle::plan(&limits) {
         Ok(plan) => plan,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! How tasks wait.
 //!
 //! A waiting task stays in the scheduler's queue and sleeps by itself: with interrupts off it looks once more whether there is reason to wake,
-//! and then waits for an interrupt. Whoever makes a reason stores it first and then [kicks](axplat_riscv64::irq::kick) the pCPU, so a reason that comes
+//! and then waits for an interrupt. Whoever makes a reason stores it first and then [kicks](Host::kick) the pCPU, so a reason that comes
 //! too late for the look interrupts the sleep. No wake-up is lost, with the scheduler's tick or without it.
 //!
 //! On a pCPU that several tasks share, the one that sleeps must not sleep over another's reason: it gives way to each of them first, and does

@@ -4,16 +4,17 @@
 //! its pCPU is current, the scheduler does not tick there: there is nothing to schedule.
 
 use alloc::{boxed::Box, format, sync::Arc};
-use core::sync::atomic::{AtomicPtr, Ordering};
 
-use axplat_riscv64::timer::{NEVER, VmTimer};
 use axtask::TaskExt;
 use axvcpu::{AxVCpuHal, SystemDownKind};
 use axvm::{AxVMHal, VCpuNext};
 use axvmconfig::{Sharing, VCpuPlacement};
 
 use crate::{
-    arch,
+    arch::{
+        self,
+        platform::timer::{self, NEVER, VmTimer},
+    },
     host::{self, Host},
     manager::{AfterDown, Life, home},
     park::Place,
@@ -32,7 +33,7 @@ struct Hook(Arc<VCpuTask>);
 #[extern_trait::extern_trait]
 impl TaskExt for Hook {
     fn on_enter(&self) {
-        set_current(Some(self.0.timer));
+        timer::set_current(Some(self.0.timer));
         match self.0.sharing {
             Sharing::Dedicated => host::suspend_tick(),
             Sharing::Shared => {}
@@ -40,34 +41,11 @@ impl TaskExt for Hook {
     }
 
     fn on_leave(&self) {
-        set_current(None);
+        timer::set_current(None);
         match self.0.sharing {
             Sharing::Dedicated => host::resume_tick(),
             Sharing::Shared => {}
         }
-    }
-}
-
-/// For each pCPU, the timer of the vCPU whose task is current.
-static CURRENT: [AtomicPtr<VmTimer>; 64] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 64];
-
-fn set_current(timer: Option<&'static VmTimer>) {
-    let pointer = timer.map_or(core::ptr::null_mut(), |timer| {
-        core::ptr::from_ref(timer).cast_mut()
-    });
-    if let Some(current) = CURRENT.get(Host::this_pcpu()) {
-        current.store(pointer, Ordering::Relaxed);
-    }
-}
-
-/// Arms the timer of the vCPU whose task is current on this pCPU.
-pub(crate) fn set_timer(deadline: u64) {
-    let current = CURRENT
-        .get(Host::this_pcpu())
-        .map(|current| current.load(Ordering::Relaxed));
-    // SAFETY: null, or from the `&'static VmTimer` that `set_current` was given.
-    if let Some(timer) = current.and_then(|pointer| unsafe { pointer.as_ref() }) {
-        timer.arm(deadline);
     }
 }
 

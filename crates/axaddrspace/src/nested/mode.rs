@@ -21,6 +21,15 @@ pub enum NestedMode {
 }
 
 impl NestedMode {
+    /// The manual's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sv39x4 => "Sv39x4",
+            Self::Sv48x4 => "Sv48x4",
+        }
+    }
+
     /// How many levels of tables there are.
     #[must_use]
     pub const fn levels(self) -> usize {

@@ -1,0 +1,46 @@
+//! RISC-V with the H extension.
+
+use alloc::{string::String, vec::Vec};
+
+use axvm::{IsaInfo, Machine};
+use axvmconfig::Isa;
+use riscv_vcpu::MachineIds;
+
+use crate::host::{self, Host};
+
+pub(crate) use axplat_riscv64 as platform;
+
+pub(crate) type VCpu = riscv_vcpu::RISCVVCpu<Host>;
+pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
+pub(crate) const ISA: Isa = Isa::Riscv64;
+
+pub(crate) fn describe_machine() -> Option<Machine> {
+    let host = platform::machine();
+    let [cbom_block_size, cboz_block_size] = host.cache_blocks;
+    Some(Machine {
+        timebase_hz: host.timebase_hz,
+        isa: IsaInfo {
+            extensions: host.extensions().map(String::from).collect::<Vec<_>>(),
+            mmu_type: (!host.mmu_type.is_empty()).then(|| host.mmu_type.into()),
+            cbom_block_size,
+            cbop_block_size: None,
+            cboz_block_size,
+        },
+        nested_mode: PerCpu::best_mode()?,
+        pcpus: host::pcpu_count(),
+        ids: MachineIds::default(),
+    })
+}
+
+pub(crate) fn unused_cpus() -> usize {
+    platform::machine().unused_harts
+}
+
+/// The interrupt stays pending until it is served, which the trap vector did as soon as the exit path let interrupts in.
+pub(crate) fn serve_interrupt(_vector: usize) {}
+
+/// By the firmware, which returns once every hart has done it.
+pub(crate) fn flush_nested() {
+    // A fence with an address would leave the tables on the way there cached, which are freed too.
+    platform::irq::flush_nested_everywhere();
+}
