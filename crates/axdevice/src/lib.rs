@@ -16,14 +16,20 @@ mod bus;
 mod char_backend;
 mod device;
 mod irq;
+mod local;
 mod plic;
+mod power;
 #[cfg(test)]
 mod testing;
+mod timed;
 mod uart16550;
 
 pub use bus::{AxVmDevices, AxVmDevicesBuilder, BuildError, BusError, BusKind, DeviceRange};
 pub use char_backend::CharBackend;
 pub use device::{AccessFault, Device};
 pub use irq::{CpuInterrupts, InterruptController, IrqLine};
+pub use local::{CpuEvents, LocalInterrupts};
 pub use plic::{Plic, PlicError};
+pub use power::SystemPower;
+pub use timed::{Clock, Timed};
 pub use uart16550::{RegisterLayout, Uart16550};
