@@ -16,6 +16,7 @@ mod bus;
 mod char_backend;
 mod device;
 mod irq;
+mod lapic;
 mod local;
 mod plic;
 mod power;
@@ -28,6 +29,9 @@ pub use bus::{AxVmDevices, AxVmDevicesBuilder, BuildError, BusError, BusKind, De
 pub use char_backend::CharBackend;
 pub use device::{AccessFault, Device};
 pub use irq::{CpuInterrupts, InterruptController, IrqLine};
+pub use lapic::{
+    Acceptance, ApicBus, Delivery, Destination, DestinationMode, LocalApic, Message, TriggerMode,
+};
 pub use local::{CpuEvents, LocalInterrupts};
 pub use plic::{Plic, PlicError};
 pub use power::SystemPower;
