@@ -15,9 +15,11 @@ extern crate alloc;
 mod bus;
 mod char_backend;
 mod device;
+mod ioapic;
 mod irq;
 mod lapic;
 mod local;
+mod pic;
 mod plic;
 mod power;
 #[cfg(test)]
@@ -28,11 +30,13 @@ mod uart16550;
 pub use bus::{AxVmDevices, AxVmDevicesBuilder, BuildError, BusError, BusKind, DeviceRange};
 pub use char_backend::CharBackend;
 pub use device::{AccessFault, Device};
+pub use ioapic::IoApic;
 pub use irq::{CpuInterrupts, InterruptController, IrqLine};
 pub use lapic::{
     Acceptance, ApicBus, Delivery, Destination, DestinationMode, LocalApic, Message, TriggerMode,
 };
 pub use local::{CpuEvents, LocalInterrupts};
+pub use pic::Pic8259;
 pub use plic::{Plic, PlicError};
 pub use power::SystemPower;
 pub use timed::{Clock, Timed};
