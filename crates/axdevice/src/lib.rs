@@ -20,8 +20,10 @@ mod irq;
 mod lapic;
 mod local;
 mod pic;
+mod pit;
 mod plic;
 mod power;
+mod rtc;
 #[cfg(test)]
 mod testing;
 mod timed;
@@ -37,7 +39,9 @@ pub use lapic::{
 };
 pub use local::{CpuEvents, LocalInterrupts};
 pub use pic::Pic8259;
+pub use pit::Pit8254;
 pub use plic::{Plic, PlicError};
 pub use power::SystemPower;
+pub use rtc::CmosRtc;
 pub use timed::{Clock, Timed};
 pub use uart16550::{RegisterLayout, Uart16550};
