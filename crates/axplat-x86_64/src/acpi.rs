@@ -100,10 +100,7 @@ fn table<'m>(memory: &'m impl Memory, address: u64, signature: &[u8; 4]) -> Opti
 }
 
 fn sums_to_zero(bytes: &[u8]) -> bool {
-    bytes
-        .iter()
-        .fold(0_u8, |sum, &byte| sum.wrapping_add(byte))
-        == 0
+    bytes.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte)) == 0
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Lists of physical address ranges, without a heap.
 
+use core::fmt;
+
 /// A start and a size, as ArceOS counts them.
 pub(crate) type Range = (usize, usize);
 
@@ -7,10 +9,19 @@ const MAX_RANGES: usize = 64;
 const PAGE: usize = 4096;
 
 /// At most [`MAX_RANGES`] ranges of whole pages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Ranges {
     list: [Range; MAX_RANGES],
     len: usize,
+}
+
+impl fmt::Debug for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends = |&(start, size): &Range| start..start + size;
+        f.debug_list()
+            .entries(self.as_slice().iter().map(ends))
+            .finish()
+    }
 }
 
 /// What becomes of the part of a page at a range's edge.
@@ -113,10 +124,7 @@ impl Ranges {
     /// Whether all of a range is in one of these.
     pub(crate) fn contains(&self, start: usize, size: usize) -> bool {
         self.as_slice().iter().any(|&(from, len)| {
-            start >= from
-                && start
-                    .checked_add(size)
-                    .is_some_and(|end| end <= from + len)
+            start >= from && start.checked_add(size).is_some_and(|end| end <= from + len)
         })
     }
 }

@@ -71,9 +71,7 @@ pub(crate) fn power_off<M: Memory>(tables: &Tables<'_, M>, fadt: &[u8]) -> Optio
             Some((port(fadt, PM1A_CNT, X_PM1A_CNT)?, a)),
             port(fadt, PM1B_CNT, X_PM1B_CNT).map(|port| (port, b)),
         ],
-        enable: u16_at(fadt, SMI_CMD)
-            .filter(|&port| port != 0)
-            .zip(command),
+        enable: u16_at(fadt, SMI_CMD).filter(|&port| port != 0).zip(command),
     })
 }
 

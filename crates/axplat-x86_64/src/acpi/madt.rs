@@ -6,9 +6,7 @@ use crate::bytes::{u8_at, u16_at, u32_at, u64_at};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// A CPU that may be started.
-    Cpu {
-        apic_id: u32,
-    },
+    Cpu { apic_id: u32 },
     IoApic {
         address: u32,
         /// The number of its first input among the machine's global system interrupts.
@@ -21,9 +19,7 @@ pub(crate) enum Entry {
         signal: Signal,
     },
     /// The local APIC input that carries NMIs, on all CPUs or (`apic` unknown here) some.
-    LocalNmi {
-        lint: u8,
-    },
+    LocalNmi { lint: u8 },
     /// Where the local APICs are, if not where the header says.
     LocalApicAddress(u64),
 }
