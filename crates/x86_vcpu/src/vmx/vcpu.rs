@@ -23,9 +23,12 @@ use super::{
 use crate::{
     backend::{Exit, ExitInfo, VendorVcpu, Window},
     config::HltPolicy,
+    cr::{cr0, cr4, efer},
     event::{Event, Exception, vector},
     hardware, msr,
-    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, rflags,
+    },
 };
 
 /// What exits of the guest's exceptions: those whose delivery can repeat itself for ever without an instruction in between, so that no
@@ -33,51 +36,27 @@ use crate::{
 const EXCEPTIONS: u32 =
     1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
 
-/// Bits of CR0 and CR4, as far as it matters who owns them.
-mod bits {
-    pub(super) const CR0_PE: u64 = 1 << 0;
-    const CR0_MP: u64 = 1 << 1;
-    const CR0_EM: u64 = 1 << 2;
-    const CR0_TS: u64 = 1 << 3;
-    const CR0_WP: u64 = 1 << 16;
-    const CR0_AM: u64 = 1 << 18;
-    pub(super) const CR0_NW: u64 = 1 << 29;
-    pub(super) const CR0_CD: u64 = 1 << 30;
-    pub(super) const CR0_PG: u64 = 1 << 31;
-    /// These the guest changes without an exit: the processor does, and checks, all that follows.
-    pub(super) const CR0_GUESTS: u64 = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM | CR0_PG;
+/// These bits of CR0 the guest changes without an exit: the processor does, and checks, all that follows.
+const GUESTS_CR0: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::WP | cr0::AM | cr0::PG;
 
-    const CR4_VME: u64 = 1 << 0;
-    const CR4_PVI: u64 = 1 << 1;
-    const CR4_TSD: u64 = 1 << 2;
-    const CR4_DE: u64 = 1 << 3;
-    const CR4_PSE: u64 = 1 << 4;
-    const CR4_PAE: u64 = 1 << 5;
-    /// A machine check while this is clear would shut the processor down.
-    pub(super) const CR4_MCE: u64 = 1 << 6;
-    const CR4_PGE: u64 = 1 << 7;
-    const CR4_PCE: u64 = 1 << 8;
-    const CR4_OSFXSR: u64 = 1 << 9;
-    const CR4_OSXMMEXCPT: u64 = 1 << 10;
-    /// The same for CR4. Whatever CPUID may hide or shows is the host's, so that its write exits and is checked.
-    pub(super) const CR4_GUESTS: u64 = CR4_VME
-        | CR4_PVI
-        | CR4_TSD
-        | CR4_DE
-        | CR4_PSE
-        | CR4_PAE
-        | CR4_PGE
-        | CR4_PCE
-        | CR4_OSFXSR
-        | CR4_OSXMMEXCPT;
+/// The same for CR4. What CPUID hides from some guest, and what the host must know of, is not among them: its write exits and is checked.
+const GUESTS_CR4: u64 = cr4::VME
+    | cr4::PVI
+    | cr4::TSD
+    | cr4::DE
+    | cr4::PSE
+    | cr4::PAE
+    | cr4::PGE
+    | cr4::PCE
+    | cr4::OSFXSR
+    | cr4::OSXMMEXCPT;
 
-    pub(super) const EFER_LMA: u64 = 1 << 10;
-    pub(super) const DR7_GD: u64 = 1 << 13;
-    /// B0 to B3, which say which breakpoint was met.
-    pub(super) const DR6_BREAKPOINTS: u64 = 0xf;
-    /// Those and what else a debug exception's qualification has in DR6's place: BD and BS.
-    pub(super) const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | 1 << 14;
-}
+/// DR7.GD: accesses to debug registers fault.
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
+/// DR6.B0 to B3: which breakpoint was met.
+const DR6_BREAKPOINTS: u64 = 0xf;
+/// Those and what else the qualification of a debug exception has in its place in DR6: BD and BS.
+const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
 
 /// Write-back tables of four levels (SDM vol. 3, table 25-9).
 const EPTP_FORMAT: u64 = 6 | 3 << 3;
@@ -148,10 +127,23 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         if secondary & secondary::ENCLS_EXITING != 0 {
             VmcsControl64::EnclsExitingBitmap.write(u64::MAX);
         }
-        VmcsControlNW::Cr0Mask.write(!bits::CR0_GUESTS);
-        VmcsControlNW::Cr4Mask.write(!bits::CR4_GUESTS);
+        VmcsControlNW::Cr0Mask.write(!GUESTS_CR0);
+        VmcsControlNW::Cr4Mask.write(!GUESTS_CR4);
         VmcsHostNW::Rip.write(switch::exit_address());
         self.prepared = true;
+    }
+
+    /// The VMCS is current: what memory holds goes to the hardware.
+    fn bring_back(&mut self) {
+        self.guest.load();
+        VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
+        VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
+        self.write_entry_controls();
+        for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
+            hardware::write_msr(number, value);
+        }
+        percpu::write_cr2(self.cr2);
+        percpu::write_dr6(self.dr6);
     }
 
     const fn is_loaded(&self) -> bool {
@@ -160,7 +152,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 
     /// IA-32e mode is a control of the entry, which exits keep up to date themselves.
     fn write_entry_controls(&self) {
-        let ia32e = if self.guest.read(VmcsGuest64::Efer) & bits::EFER_LMA != 0 {
+        let ia32e = if self.guest.read(VmcsGuest64::Efer) & efer::LMA != 0 {
             entry::IA32E_MODE_GUEST
         } else {
             0
@@ -170,12 +162,13 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 
     /// CR0 as the processor must hold it where the guest sees `value`. Caches stay on: EPT says what is cached.
     fn hardware_cr0(&self, value: u64) -> u64 {
-        let free = bits::CR0_PE | bits::CR0_PG;
-        (value | self.capabilities.cr0.must_be_set & !free) & !(bits::CR0_CD | bits::CR0_NW)
+        let free = cr0::PE | cr0::PG;
+        (value | self.capabilities.cr0.must_be_set & !free) & !(cr0::CD | cr0::NW)
     }
 
+    /// CR4 as the processor must hold it. A machine check while MCE is clear would shut the processor down.
     fn hardware_cr4(&self, value: u64) -> u64 {
-        value | self.capabilities.cr4.must_be_set | bits::CR4_MCE
+        value | self.capabilities.cr4.must_be_set | cr4::MCE
     }
 
     fn set_cr0(&mut self, value: u64) {
@@ -271,10 +264,11 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 
     /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
     fn take_debug_event(&mut self) {
-        let events = exit::qualification() & bits::DR6_EVENTS;
-        percpu::write_dr6(percpu::read_dr6() & !bits::DR6_BREAKPOINTS | events);
+        let events = exit::qualification() & DR6_EVENTS;
+        percpu::write_dr6(percpu::read_dr6() & !DR6_BREAKPOINTS | events);
         let dr7 = self.guest.read(VmcsGuestNW::Dr7);
-        self.guest.write(VmcsGuestNW::Dr7, dr7 & !bits::DR7_GD);
+        self.guest
+            .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
     }
 
     fn forget_guest_translations(&self) {
@@ -424,16 +418,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             percpu::host_state().write();
             self.host_of = Some(pcpu);
         }
-        self.guest.load();
-        VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
-        VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
+        self.bring_back();
         VmcsControl64::Eptp.write(self.eptp);
-        self.write_entry_controls();
-        for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
-            hardware::write_msr(number, value);
-        }
-        percpu::write_cr2(self.cr2);
-        percpu::write_dr6(self.dr6);
         self.retag(tag);
         if self.nested_stale {
             percpu::forget(Forget::Nested);
@@ -442,14 +428,21 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         Ok(())
     }
 
-    fn put(&mut self) {
+    fn save(&mut self) {
+        if !self.is_loaded() {
+            return;
+        }
         self.last_exit = self.raw_exit();
-        self.guest.save();
         for (number, value) in msr::SWITCHED.into_iter().zip(&mut self.switched) {
             *value = hardware::read_msr(number);
         }
         self.cr2 = percpu::read_cr2();
         self.dr6 = percpu::read_dr6();
+        self.guest.save();
+    }
+
+    fn put(&mut self) {
+        self.save();
         if let Err(failure) = vmcs::clear(self.vmcs.start()) {
             // The next load tells whether the VMCS is of any use still.
             log::error!("VMCLEAR failed: {failure}");
@@ -475,6 +468,10 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     #[inline]
     fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
+        if !self.is_loaded() {
+            // Saved since the last exit, and nobody else was loaded.
+            self.bring_back();
+        }
         if let Some(event) = self.injected.take() {
             if let Some(code) = event.error_code {
                 VmcsControl32::EntryExceptionErrorCode.write(code);
@@ -562,12 +559,12 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     fn get(&self, register: Register) -> u64 {
         match register {
             Register::Cr0 => {
-                let own = self.guest.read(VmcsGuestNW::Cr0) & bits::CR0_GUESTS;
-                own | self.cr0_shadow & !bits::CR0_GUESTS
+                let own = self.guest.read(VmcsGuestNW::Cr0) & GUESTS_CR0;
+                own | self.cr0_shadow & !GUESTS_CR0
             }
             Register::Cr4 => {
-                let own = self.guest.read(VmcsGuestNW::Cr4) & bits::CR4_GUESTS;
-                own | self.cr4_shadow & !bits::CR4_GUESTS
+                let own = self.guest.read(VmcsGuestNW::Cr4) & GUESTS_CR4;
+                own | self.cr4_shadow & !GUESTS_CR4
             }
             Register::Cr2 if self.is_loaded() => percpu::read_cr2(),
             Register::Cr2 => self.cr2,
@@ -644,7 +641,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         let (kind, vector, error_code) = match event {
             Event::Exception(Exception { vector, error_code }) => {
                 // Real mode pushes no error codes, and the entry refuses to (SDM vol. 3, 27.2.1.3).
-                let protected = self.get(Register::Cr0) & bits::CR0_PE != 0;
+                let protected = self.get(Register::Cr0) & cr0::PE != 0;
                 let code = error_code.filter(|_| protected);
                 (InterruptKind::HardwareException, vector, code)
             }
