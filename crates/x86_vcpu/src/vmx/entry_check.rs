@@ -308,7 +308,7 @@ impl GuestSnapshot {
 
     fn check_stack(&self, cs: RawSegment, ss: RawSegment) -> Result<(), &'static str> {
         rule!(
-            !(cs.kind() == 3 || !self.has_cr0(cr0::PE)) || ss.dpl() == 0,
+            ss.dpl() == 0 || cs.kind() != 3 && self.has_cr0(cr0::PE),
             "SS's DPL is not 0 in real mode"
         );
         if !ss.is_usable() {

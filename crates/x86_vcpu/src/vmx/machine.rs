@@ -31,10 +31,6 @@ impl Fields<'_> {
     pub(crate) fn set(&mut self, encoding: u32, value: u64) {
         self.0.insert(encoding, value);
     }
-
-    pub(crate) fn get(&self, encoding: u32) -> u64 {
-        self.0.get(&encoding).copied().unwrap_or(0)
-    }
 }
 
 /// The processor.

@@ -17,6 +17,10 @@ mod fields;
 mod guest_state;
 mod instruction_error;
 #[cfg(not(target_os = "none"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "only tests have a script for it")
+)]
 mod machine;
 mod msr_bitmap;
 mod percpu;

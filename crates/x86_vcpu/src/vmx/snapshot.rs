@@ -45,17 +45,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             sysenter_eip: natural(VmcsGuestNW::SysenterEip),
             rip: natural(VmcsGuestNW::Rip),
             rflags: natural(VmcsGuestNW::Rflags),
-            segments: [
-                SegmentName::Es,
-                SegmentName::Cs,
-                SegmentName::Ss,
-                SegmentName::Ds,
-                SegmentName::Fs,
-                SegmentName::Gs,
-                SegmentName::Ldtr,
-                SegmentName::Tr,
-            ]
-            .map(|name| guest.raw_segment(name)),
+            segments: SegmentName::ALL.map(|name| guest.raw_segment(name)),
             gdtr: (natural(VmcsGuestNW::GdtrBase), word(VmcsGuest32::GdtrLimit)),
             idtr: (natural(VmcsGuestNW::IdtrBase), word(VmcsGuest32::IdtrLimit)),
             activity: word(VmcsGuest32::ActivityState),

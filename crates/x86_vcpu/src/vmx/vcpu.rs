@@ -8,7 +8,10 @@ use super::{
     caps::{InvvpidType, VmxCapabilities},
     controls::{entry, primary, secondary},
     exit,
-    exit_info::{InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo, undid_nmi_blocking},
+    exit_info::{
+        EptViolationInfo, InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo,
+        undid_nmi_blocking,
+    },
     exit_reason::VmxExitReason,
     fields::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
@@ -18,7 +21,7 @@ use super::{
     msr_bitmap,
     percpu::{self, VmxRegion},
     switch::{self, Entry, HostRsp},
-    vmcs::{self, Forget},
+    vmcs::{self, Forget, VmFail},
 };
 use crate::{
     backend::{Exit, ExitInfo, VendorVcpu, Window},
@@ -226,40 +229,83 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         }
     }
 
+    #[cold]
+    fn failure(&self, failure: VmFail) -> FailReason {
+        FailReason {
+            what: failure.words(),
+            raw: RawExit {
+                reason: u64::from(failure.number()),
+                info1: 0,
+                info2: 0,
+                pc: self.get(Register::Rip),
+            },
+        }
+    }
+
+    /// What `exit` says where the guest was not entered, or left for no known reason.
+    #[cold]
+    #[inline(never)]
+    fn no_exit(&self, kind: VmxExitKind) -> ExitInfo {
+        let (exit, interrupted) = match kind {
+            // Whether the VMCS counts as launched now no longer matters: it is cleared before the guest's next life.
+            VmxExitKind::EntryFailure(reason) => (Exit::Refused(self.refusal(reason)), None),
+            VmxExitKind::Exit(_) | VmxExitKind::Unknown => (Exit::Unknown, exit::interrupted()),
+        };
+        ExitInfo {
+            exit,
+            length: None,
+            interrupted,
+        }
+    }
+
     /// Takes note of what the exit left behind besides its reason.
-    fn settle(&mut self, reason: VmxExitReason, exit: Exit, interrupted: Option<Event>) {
+    #[inline]
+    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
         match exit {
             Exit::InterruptWindow => self.primary &= !primary::INTERRUPT_WINDOW_EXITING,
             Exit::NmiWindow => self.primary &= !primary::NMI_WINDOW_EXITING,
-            Exit::Exception {
-                vector: vector::DEBUG,
-                ..
-            } => self.take_debug_event(),
-            Exit::HostNmi => {
-                if let Some(number) = exit::for_the_host(reason) {
-                    percpu::host_event(number);
+            Exit::Exception { vector, .. } => {
+                if vector == vector::DEBUG {
+                    self.take_debug_event();
+                }
+                if interrupted.is_none()
+                    && undid_nmi_blocking(VmcsReadOnly32::ExitInterruptInfo.read())
+                {
+                    self.block_nmis_again();
                 }
             }
-            _ => {}
+            Exit::Nested(_) => {
+                if interrupted.is_none()
+                    && EptViolationInfo::new(exit::qualification()).interrupted_iret()
+                {
+                    self.block_nmis_again();
+                }
+            }
+            Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
+            Exit::HostInterrupt
+            | Exit::TripleFault
+            | Exit::Instruction(_)
+            | Exit::Msr(_)
+            | Exit::Control(_)
+            | Exit::ControlInstruction
+            | Exit::Io(_)
+            | Exit::TaskSwitch
+            | Exit::Refused(_)
+            | Exit::Unknown => {}
         }
         if interrupted == Some(Event::Nmi) {
             // Its delivery had begun, and begins again (SDM vol. 3, 33.7.1.2 "Resuming Guest Software after Handling an Exception").
             let blocking = self.guest.interruptibility();
             self.guest
                 .set_interruptibility(blocking.difference(Interruptibility::NMI));
-        } else if interrupted.is_none()
-            && matches!(exit, Exit::Exception { .. } | Exit::Nested(_))
-            && undid_nmi_blocking(
-                reason,
-                exit::qualification(),
-                VmcsReadOnly32::ExitInterruptInfo.read(),
-                VmcsReadOnly32::IdtVectoringInfo.read(),
-            )
-        {
-            let blocking = self.guest.interruptibility();
-            self.guest
-                .set_interruptibility(blocking.union(Interruptibility::NMI));
         }
+    }
+
+    #[cold]
+    fn block_nmis_again(&mut self) {
+        let blocking = self.guest.interruptibility();
+        self.guest
+            .set_interruptibility(blocking.union(Interruptibility::NMI));
     }
 
     /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
@@ -492,43 +538,19 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
                 self.launched = true;
                 Ok(())
             }
-            Err(failure) => Err(FailReason {
-                what: failure.words(),
-                raw: RawExit {
-                    reason: u64::from(failure.number()),
-                    info1: 0,
-                    info2: 0,
-                    pc: self.get(Register::Rip),
-                },
-            }),
+            Err(failure) => Err(self.failure(failure)),
         }
     }
 
     #[inline]
     fn exit(&mut self) -> ExitInfo {
         let info = VmxExitInfo::decode(VmcsReadOnly32::ExitReason.read());
-        let reason = match info.kind {
-            VmxExitKind::Exit(reason) => reason,
-            VmxExitKind::EntryFailure(reason) => {
-                // A failed VMLAUNCH leaves the VMCS clear, and a failed VMRESUME was of a launched one; which it was no longer matters
-                // to a guest that is refused, and VMCLEAR comes before its next life.
-                return ExitInfo {
-                    exit: Exit::Refused(self.refusal(reason)),
-                    length: None,
-                    interrupted: None,
-                };
-            }
-            VmxExitKind::Unknown => {
-                return ExitInfo {
-                    exit: Exit::Unknown,
-                    length: None,
-                    interrupted: exit::interrupted(),
-                };
-            }
+        let VmxExitKind::Exit(reason) = info.kind else {
+            return self.no_exit(info.kind);
         };
         let exit = exit::decode(reason);
         let interrupted = exit::interrupted();
-        self.settle(reason, exit, interrupted);
+        self.settle(exit, interrupted);
         ExitInfo {
             exit,
             length: exit::length(exit),

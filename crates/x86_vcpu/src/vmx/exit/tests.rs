@@ -23,6 +23,7 @@ fn interrupt(info: u64) -> Exit {
     exit(
         VmxExitReason::ExceptionOrNmi,
         &[
+            (VmcsReadOnly32::ExitReason.encoding(), 0),
             (VmcsReadOnly32::ExitInterruptInfo.encoding(), info),
             (VmcsReadOnly32::ExitInterruptErrorCode.encoding(), 0x77),
         ],
@@ -32,9 +33,9 @@ fn interrupt(info: u64) -> Exit {
 #[test]
 fn tells_exceptions_from_what_is_the_hosts() {
     assert_eq!(interrupt(0x8000_0202), Exit::HostNmi);
-    assert_eq!(for_the_host(VmxExitReason::ExceptionOrNmi), Some(2));
+    assert_eq!(for_the_host(), Some(2));
     assert_eq!(interrupt(0x8000_0312), Exit::HostNmi);
-    assert_eq!(for_the_host(VmxExitReason::ExceptionOrNmi), Some(18));
+    assert_eq!(for_the_host(), Some(18));
     assert_eq!(
         interrupt(0x8000_0301),
         Exit::Exception {
@@ -42,7 +43,6 @@ fn tells_exceptions_from_what_is_the_hosts() {
             error_code: None
         }
     );
-    assert_eq!(for_the_host(VmxExitReason::ExceptionOrNmi), None);
     assert_eq!(
         interrupt(0x8000_0b11),
         Exit::Exception {
@@ -51,7 +51,8 @@ fn tells_exceptions_from_what_is_the_hosts() {
         }
     );
     assert_eq!(interrupt(0x0000_0301), Exit::Unknown);
-    assert_eq!(for_the_host(VmxExitReason::Hlt), None);
+    machine::with(|m| m.set_field(VmcsReadOnly32::ExitReason.encoding(), 3));
+    assert_eq!(for_the_host(), None);
 }
 
 #[test]
