@@ -38,7 +38,7 @@ mod imp {
         RCX = const gpr_offset(gpr::RCX),
         RDX = const gpr_offset(gpr::RDX),
         RBX = const gpr_offset(gpr::RBX),
-        RBP = const gpr_offset(RBP),
+        RBP = const gpr_offset(gpr::RBP),
         RSI = const gpr_offset(gpr::RSI),
         RDI = const gpr_offset(gpr::RDI),
         R8 = const gpr_offset(gpr::R8),
@@ -47,9 +47,6 @@ mod imp {
         FAILED_INVALID = const FAILED_INVALID,
         FAILED_VALID = const FAILED_VALID,
     );
-
-    /// The number of RBP in instructions; nothing else here names it.
-    const RBP: usize = 5;
 
     const EXITED: u32 = 0;
     const FAILED_INVALID: u32 = 1;

@@ -118,7 +118,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             VmcsControl32::ExitMsrStoreCount,
             VmcsControl32::ExitMsrLoadCount,
             VmcsControl32::EntryMsrLoadCount,
-            VmcsControl32::EntryInterruptInfo,
         ] {
             unused.write(0);
         }
@@ -142,6 +141,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
         VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
         self.write_entry_controls();
+        // An entry that failed in a former life may have left its event.
+        VmcsControl32::EntryInterruptInfo.write(0);
         for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
             hardware::write_msr(number, value);
         }
