@@ -12,7 +12,6 @@ use super::{
         EptViolationInfo, InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo,
         undid_nmi_blocking,
     },
-    exit_reason::VmxExitReason,
     fields::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
         VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
@@ -20,13 +19,14 @@ use super::{
     guest_state::{GuestState, Home, Interruptibility},
     msr_bitmap,
     percpu::{self, VmxRegion},
+    registers::{GUESTS_CR0, GUESTS_CR4},
     switch::{self, Entry, HostRsp},
-    vmcs::{self, Forget, VmFail},
+    vmcs::{self, Forget},
 };
 use crate::{
     backend::{Exit, ExitInfo, VendorVcpu, Window},
     config::HltPolicy,
-    cr::{cr0, cr4, efer},
+    cr::{cr0, efer},
     event::{Event, Exception, vector},
     hardware, msr,
     regs::{
@@ -38,21 +38,6 @@ use crate::{
 /// interrupt would ever take the guest out; and machine checks, which are the host's.
 const EXCEPTIONS: u32 =
     1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
-
-/// These bits of CR0 the guest changes without an exit: the processor does, and checks, all that follows.
-const GUESTS_CR0: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::WP | cr0::AM | cr0::PG;
-
-/// The same for CR4. What CPUID hides from some guest, and what the host must know of, is not among them: its write exits and is checked.
-const GUESTS_CR4: u64 = cr4::VME
-    | cr4::PVI
-    | cr4::TSD
-    | cr4::DE
-    | cr4::PSE
-    | cr4::PAE
-    | cr4::PGE
-    | cr4::PCE
-    | cr4::OSFXSR
-    | cr4::OSXMMEXCPT;
 
 /// DR7.GD: accesses to debug registers fault.
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
@@ -66,10 +51,10 @@ const EPTP_FORMAT: u64 = 6 | 3 << 3;
 
 /// A vCPU on Intel's VMX.
 pub struct VmxVcpu<H: AxVCpuHal> {
-    capabilities: VmxCapabilities,
+    pub(super) capabilities: VmxCapabilities,
     vmcs: VmxRegion<H::MmHal>,
     msr_bitmap: VmxRegion<H::MmHal>,
-    guest: GuestState,
+    pub(super) guest: GuestState,
     /// False until the first VMLAUNCH after a VMCLEAR: then VMRESUME enters.
     launched: bool,
     /// Whether the VMCS has been cleared once and holds the controls.
@@ -81,8 +66,8 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     /// The primary controls as the VMCS holds them, and as they are to be.
     primary_written: u32,
     primary: u32,
-    cr0_shadow: u64,
-    cr4_shadow: u64,
+    pub(super) cr0_shadow: u64,
+    pub(super) cr4_shadow: u64,
     eptp: u64,
     /// Whether another nested table was in force before: nothing cached of it must survive.
     nested_stale: bool,
@@ -90,9 +75,9 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     injected: Option<VmxInterruptInfo>,
 
     /// What no VMCS holds, while the vCPU is not loaded.
-    switched: [u64; msr::SWITCHED.len()],
-    cr2: u64,
-    dr6: u64,
+    pub(super) switched: [u64; msr::SWITCHED.len()],
+    pub(super) cr2: u64,
+    pub(super) dr6: u64,
     last_exit: RawExit,
 }
 
@@ -150,113 +135,18 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         percpu::write_dr6(self.dr6);
     }
 
-    const fn is_loaded(&self) -> bool {
+    pub(super) const fn is_loaded(&self) -> bool {
         matches!(self.guest.home(), Home::Vmcs)
     }
 
     /// IA-32e mode is a control of the entry, which exits keep up to date themselves.
-    fn write_entry_controls(&self) {
+    pub(super) fn write_entry_controls(&self) {
         let ia32e = if self.guest.read(VmcsGuest64::Efer) & efer::LMA != 0 {
             entry::IA32E_MODE_GUEST
         } else {
             0
         };
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
-    }
-
-    /// CR0 as the processor must hold it where the guest sees `value`. Caches stay on: EPT says what is cached.
-    fn hardware_cr0(&self, value: u64) -> u64 {
-        let free = cr0::PE | cr0::PG;
-        (value | self.capabilities.cr0.must_be_set & !free) & !(cr0::CD | cr0::NW)
-    }
-
-    /// CR4 as the processor must hold it. A machine check while MCE is clear would shut the processor down.
-    fn hardware_cr4(&self, value: u64) -> u64 {
-        value | self.capabilities.cr4.must_be_set | cr4::MCE
-    }
-
-    fn set_cr0(&mut self, value: u64) {
-        self.cr0_shadow = value;
-        self.guest.write(VmcsGuestNW::Cr0, self.hardware_cr0(value));
-        if self.is_loaded() {
-            VmcsControlNW::Cr0ReadShadow.write(value);
-        }
-    }
-
-    fn set_cr4(&mut self, value: u64) {
-        self.cr4_shadow = value;
-        self.guest.write(VmcsGuestNW::Cr4, self.hardware_cr4(value));
-        if self.is_loaded() {
-            VmcsControlNW::Cr4ReadShadow.write(value);
-        }
-    }
-
-    fn set_efer(&mut self, value: u64) {
-        self.guest.write(VmcsGuest64::Efer, value);
-        if self.is_loaded() {
-            self.write_entry_controls();
-        }
-    }
-
-    /// The register that [`msr::SWITCHED`] has at `place`.
-    fn switched(&self, place: usize) -> u64 {
-        if self.is_loaded() {
-            hardware::read_msr(msr::SWITCHED[place])
-        } else {
-            self.switched[place]
-        }
-    }
-
-    fn set_switched(&mut self, place: usize, value: u64) {
-        self.switched[place] = value;
-        if self.is_loaded() {
-            hardware::write_msr(msr::SWITCHED[place], value);
-        }
-    }
-
-    /// Why the processor refused the guest, in words.
-    fn refusal(&self, reason: VmxExitReason) -> &'static str {
-        if reason != VmxExitReason::InvalidGuestState {
-            return reason.words();
-        }
-        match self.snapshot().check() {
-            Err(rule) => rule,
-            Ok(()) => match exit::qualification() {
-                2 => "the PDPTEs could not be loaded",
-                3 => "an NMI was injected where it cannot be",
-                4 => "the VMCS link pointer is not valid",
-                _ => "the guest's state breaks a rule that is not among those checked here",
-            },
-        }
-    }
-
-    #[cold]
-    fn failure(&self, failure: VmFail) -> FailReason {
-        FailReason {
-            what: failure.words(),
-            raw: RawExit {
-                reason: u64::from(failure.number()),
-                info1: 0,
-                info2: 0,
-                pc: self.get(Register::Rip),
-            },
-        }
-    }
-
-    /// What `exit` says where the guest was not entered, or left for no known reason.
-    #[cold]
-    #[inline(never)]
-    fn no_exit(&self, kind: VmxExitKind) -> ExitInfo {
-        let (exit, interrupted) = match kind {
-            // Whether the VMCS counts as launched now no longer matters: it is cleared before the guest's next life.
-            VmxExitKind::EntryFailure(reason) => (Exit::Refused(self.refusal(reason)), None),
-            VmxExitKind::Exit(_) | VmxExitKind::Unknown => (Exit::Unknown, exit::interrupted()),
-        };
-        ExitInfo {
-            exit,
-            length: None,
-            interrupted,
-        }
     }
 
     /// Takes note of what the exit left behind besides its reason.
@@ -333,54 +223,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             Window::Nmi => primary::NMI_WINDOW_EXITING,
         }
     }
-
-    pub(super) const fn guest(&self) -> &GuestState {
-        &self.guest
-    }
-
-    pub(super) const fn capabilities(&self) -> &VmxCapabilities {
-        &self.capabilities
-    }
-}
-
-/// The place of a register in [`msr::SWITCHED`].
-const fn place(number: u32) -> usize {
-    let mut place = 0;
-    while msr::SWITCHED[place] != number {
-        place += 1;
-    }
-    place
-}
-
-/// Where the shared part's name for a register leads.
-enum Place {
-    Guest(VmcsGuestNW),
-    Switched(usize),
-}
-
-const fn natural_place(register: Register) -> Option<Place> {
-    use msr::number::{CSTAR, KERNEL_GS_BASE, LSTAR, SFMASK, STAR};
-    Some(match register {
-        Register::Rip => Place::Guest(VmcsGuestNW::Rip),
-        Register::Rsp => Place::Guest(VmcsGuestNW::Rsp),
-        Register::Rflags => Place::Guest(VmcsGuestNW::Rflags),
-        Register::Cr3 => Place::Guest(VmcsGuestNW::Cr3),
-        Register::Dr7 => Place::Guest(VmcsGuestNW::Dr7),
-        Register::SysenterEsp => Place::Guest(VmcsGuestNW::SysenterEsp),
-        Register::SysenterEip => Place::Guest(VmcsGuestNW::SysenterEip),
-        Register::Star => Place::Switched(const { place(STAR) }),
-        Register::Lstar => Place::Switched(const { place(LSTAR) }),
-        Register::Cstar => Place::Switched(const { place(CSTAR) }),
-        Register::Sfmask => Place::Switched(const { place(SFMASK) }),
-        Register::KernelGsBase => Place::Switched(const { place(KERNEL_GS_BASE) }),
-        Register::Cr0
-        | Register::Cr2
-        | Register::Cr4
-        | Register::Efer
-        | Register::Pat
-        | Register::Dr6
-        | Register::SysenterCs => return None,
-    })
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
@@ -580,56 +422,12 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     #[inline]
     fn get(&self, register: Register) -> u64 {
-        match register {
-            Register::Cr0 => {
-                let own = self.guest.read(VmcsGuestNW::Cr0) & GUESTS_CR0;
-                own | self.cr0_shadow & !GUESTS_CR0
-            }
-            Register::Cr4 => {
-                let own = self.guest.read(VmcsGuestNW::Cr4) & GUESTS_CR4;
-                own | self.cr4_shadow & !GUESTS_CR4
-            }
-            Register::Cr2 if self.is_loaded() => percpu::read_cr2(),
-            Register::Cr2 => self.cr2,
-            Register::Dr6 if self.is_loaded() => percpu::read_dr6(),
-            Register::Dr6 => self.dr6,
-            Register::Efer => self.guest.read(VmcsGuest64::Efer),
-            Register::Pat => self.guest.read(VmcsGuest64::Pat),
-            Register::SysenterCs => u64::from(self.guest.read(VmcsGuest32::SysenterCs)),
-            _ => match natural_place(register) {
-                Some(Place::Guest(field)) => self.guest.read(field),
-                Some(Place::Switched(place)) => self.switched(place),
-                None => 0,
-            },
-        }
+        self.register(register)
     }
 
     #[inline]
     fn set(&mut self, register: Register, value: u64) {
-        match register {
-            Register::Cr0 => self.set_cr0(value),
-            Register::Cr4 => self.set_cr4(value),
-            Register::Cr2 => {
-                self.cr2 = value;
-                if self.is_loaded() {
-                    percpu::write_cr2(value);
-                }
-            }
-            Register::Dr6 => {
-                self.dr6 = value;
-                if self.is_loaded() {
-                    percpu::write_dr6(value);
-                }
-            }
-            Register::Efer => self.set_efer(value),
-            Register::Pat => self.guest.write(VmcsGuest64::Pat, value),
-            Register::SysenterCs => self.guest.write(VmcsGuest32::SysenterCs, value as u32),
-            _ => match natural_place(register) {
-                Some(Place::Guest(field)) => self.guest.write(field, value),
-                Some(Place::Switched(place)) => self.set_switched(place, value),
-                None => {}
-            },
-        }
+        self.set_register(register, value);
     }
 
     fn segment(&self, name: SegmentName) -> Segment {

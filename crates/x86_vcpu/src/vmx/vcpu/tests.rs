@@ -1,9 +1,10 @@
 use super::*;
 use crate::{
     backend::{Instruction, VendorPerCpu},
+    cr::cr4,
     regs::SegmentRights,
     vmx::{
-        VmxPerCpuState,
+        VmxExitReason, VmxPerCpuState,
         fields::VmcsField,
         machine::{self, Fields, TestHal, power_on},
     },
