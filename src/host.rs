@@ -154,11 +154,11 @@ pub(crate) fn yield_now() {
 /// then the sleep ends at once. The interrupt is served before this returns.
 pub(crate) fn wait_for_interrupt_unless(awake: impl FnOnce() -> bool) {
     axhal::asm::disable_irqs();
-    if !awake() {
-        // It returns for a pending interrupt even while they are off.
-        axhal::asm::wait_for_irqs();
+    if awake() {
+        axhal::asm::enable_irqs();
+    } else {
+        irq::sleep_with_interrupts_on();
     }
-    axhal::asm::enable_irqs();
 }
 
 /// Calls `hook` on a pCPU whenever the host has served an interrupt there. One hook only.

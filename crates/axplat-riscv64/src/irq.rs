@@ -105,6 +105,13 @@ pub fn kick(cpu: usize) {
     }
 }
 
+/// Sleeps until an interrupt, and lets it in. Called with interrupts off, which ends a race: one that is pending already ends the sleep at once.
+pub fn sleep_with_interrupts_on() {
+    // It returns for a pending interrupt even while they are off.
+    riscv::asm::wfi();
+    axcpu::asm::enable_irqs();
+}
+
 /// Forgets the guest-physical translations of all VMs on a set of pCPUs, in which bit n is pCPU n. They have done it when this returns.
 pub fn flush_nested_on(pcpus: u64) {
     /// The size that asks for the whole address space (SBI, "RFENCE Extension").

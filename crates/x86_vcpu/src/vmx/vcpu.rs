@@ -1,0 +1,517 @@
+//! A vCPU's VMCS, and all that the shared part asks of it.
+
+use axaddrspace::{HostPhysAddr, VmidAssignment};
+use axerrno::{AxResult, ax_err, ax_err_type};
+use axvcpu::{AxVCpuHal, FailReason, RawExit};
+
+use super::{
+    caps::{InvvpidType, VmxCapabilities},
+    controls::{entry, primary, secondary},
+    exit,
+    exit_info::{
+        EptViolationInfo, InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo,
+        undid_nmi_blocking,
+    },
+    fields::{
+        VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
+        VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
+    },
+    guest_state::{GuestState, Home, Interruptibility},
+    msr_bitmap,
+    percpu::{self, VmxRegion},
+    registers::{GUESTS_CR0, GUESTS_CR4},
+    switch::{self, Entry, HostRsp},
+    vmcs::{self, Forget},
+};
+use crate::{
+    backend::{Exit, ExitInfo, VendorVcpu, Window},
+    config::HltPolicy,
+    cr::{cr0, efer},
+    event::{Event, Exception, vector},
+    hardware, msr,
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, rflags,
+    },
+};
+
+/// What exits of the guest's exceptions: those whose delivery can repeat itself for ever without an instruction in between, so that no
+/// interrupt would ever take the guest out; and machine checks, which are the host's.
+const EXCEPTIONS: u32 =
+    1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
+
+/// DR7.GD: accesses to debug registers fault.
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
+/// DR6.B0 to B3: which breakpoint was met.
+const DR6_BREAKPOINTS: u64 = 0xf;
+/// Those and what else the qualification of a debug exception has in its place in DR6: BD and BS.
+const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
+
+/// Write-back tables of four levels (SDM vol. 3, table 25-9).
+const EPTP_FORMAT: u64 = 6 | 3 << 3;
+
+/// A vCPU on Intel's VMX.
+pub struct VmxVcpu<H: AxVCpuHal> {
+    pub(super) capabilities: VmxCapabilities,
+    vmcs: VmxRegion<H::MmHal>,
+    msr_bitmap: VmxRegion<H::MmHal>,
+    pub(super) guest: GuestState,
+    /// False until the first VMLAUNCH after a VMCLEAR: then VMRESUME enters.
+    launched: bool,
+    /// Whether the VMCS has been cleared once and holds the controls.
+    prepared: bool,
+    /// The pCPU whose state the VMCS brings back at exits.
+    host_of: Option<usize>,
+    host_rsp: HostRsp,
+
+    /// The primary controls as the VMCS holds them, and as they are to be.
+    primary_written: u32,
+    primary: u32,
+    pub(super) cr0_shadow: u64,
+    pub(super) cr4_shadow: u64,
+    eptp: u64,
+    /// Whether another nested table was in force before: nothing cached of it must survive.
+    nested_stale: bool,
+    vpid: u16,
+    injected: Option<VmxInterruptInfo>,
+
+    /// What no VMCS holds, while the vCPU is not loaded.
+    pub(super) switched: [u64; msr::SWITCHED.len()],
+    pub(super) cr2: u64,
+    pub(super) dr6: u64,
+    last_exit: RawExit,
+}
+
+impl<H: AxVCpuHal> VmxVcpu<H> {
+    /// Writes the controls, once in a VMCS's life.
+    fn prepare(&mut self) {
+        let VmxCapabilities {
+            pin,
+            secondary,
+            exit,
+            ..
+        } = self.capabilities;
+        VmcsControl32::PinBased.write(pin);
+        VmcsControl32::PrimaryProcBased.write(self.primary);
+        self.primary_written = self.primary;
+        VmcsControl32::SecondaryProcBased.write(secondary);
+        VmcsControl32::ExitControls.write(exit);
+        VmcsControl32::ExceptionBitmap.write(EXCEPTIONS);
+        for unused in [
+            VmcsControl32::PageFaultErrorMask,
+            VmcsControl32::PageFaultErrorMatch,
+            VmcsControl32::Cr3TargetCount,
+            VmcsControl32::ExitMsrStoreCount,
+            VmcsControl32::ExitMsrLoadCount,
+            VmcsControl32::EntryMsrLoadCount,
+        ] {
+            unused.write(0);
+        }
+        VmcsControl64::MsrBitmap.write(self.msr_bitmap.start().as_u64());
+        if secondary & secondary::ENABLE_XSAVES != 0 {
+            // The guest's IA32_XSS is zero: there is nothing to intercept.
+            VmcsControl64::XssExitingBitmap.write(0);
+        }
+        if secondary & secondary::ENCLS_EXITING != 0 {
+            VmcsControl64::EnclsExitingBitmap.write(u64::MAX);
+        }
+        VmcsControlNW::Cr0Mask.write(!GUESTS_CR0);
+        VmcsControlNW::Cr4Mask.write(!GUESTS_CR4);
+        VmcsHostNW::Rip.write(switch::exit_address());
+        self.prepared = true;
+    }
+
+    /// The VMCS is current: what memory holds goes to the hardware.
+    fn bring_back(&mut self) {
+        self.guest.load();
+        VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
+        VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
+        self.write_entry_controls();
+        // An entry that failed in a former life may have left its event.
+        VmcsControl32::EntryInterruptInfo.write(0);
+        for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
+            hardware::write_msr(number, value);
+        }
+        percpu::write_cr2(self.cr2);
+        percpu::write_dr6(self.dr6);
+    }
+
+    pub(super) const fn is_loaded(&self) -> bool {
+        matches!(self.guest.home(), Home::Vmcs)
+    }
+
+    /// IA-32e mode is a control of the entry, which exits keep up to date themselves.
+    pub(super) fn write_entry_controls(&self) {
+        let ia32e = if self.guest.read(VmcsGuest64::Efer) & efer::LMA != 0 {
+            entry::IA32E_MODE_GUEST
+        } else {
+            0
+        };
+        VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
+    }
+
+    /// Takes note of what the exit left behind besides its reason.
+    #[inline]
+    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
+        match exit {
+            Exit::InterruptWindow => self.primary &= !primary::INTERRUPT_WINDOW_EXITING,
+            Exit::NmiWindow => self.primary &= !primary::NMI_WINDOW_EXITING,
+            Exit::Exception { vector, .. } => {
+                if vector == vector::DEBUG {
+                    self.take_debug_event();
+                }
+                if interrupted.is_none()
+                    && undid_nmi_blocking(VmcsReadOnly32::ExitInterruptInfo.read())
+                {
+                    self.block_nmis_again();
+                }
+            }
+            Exit::Nested(_) => {
+                if interrupted.is_none()
+                    && EptViolationInfo::new(exit::qualification()).interrupted_iret()
+                {
+                    self.block_nmis_again();
+                }
+            }
+            Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
+            Exit::HostInterrupt
+            | Exit::TripleFault
+            | Exit::Instruction(_)
+            | Exit::Msr(_)
+            | Exit::Control(_)
+            | Exit::ControlInstruction
+            | Exit::Io(_)
+            | Exit::TaskSwitch
+            | Exit::Refused(_)
+            | Exit::Unknown => {}
+        }
+        if interrupted == Some(Event::Nmi) {
+            // Its delivery had begun, and begins again (SDM vol. 3, 33.7.1.2 "Resuming Guest Software after Handling an Exception").
+            let blocking = self.guest.interruptibility();
+            self.guest
+                .set_interruptibility(blocking.difference(Interruptibility::NMI));
+        }
+    }
+
+    #[cold]
+    fn block_nmis_again(&mut self) {
+        let blocking = self.guest.interruptibility();
+        self.guest
+            .set_interruptibility(blocking.union(Interruptibility::NMI));
+    }
+
+    /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
+    fn take_debug_event(&mut self) {
+        let events = exit::qualification() & DR6_EVENTS;
+        percpu::write_dr6(percpu::read_dr6() & !DR6_BREAKPOINTS | events);
+        let dr7 = self.guest.read(VmcsGuestNW::Dr7);
+        self.guest
+            .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
+    }
+
+    fn forget_guest_translations(&self) {
+        match self.capabilities.invvpid {
+            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
+            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
+            // Each entry forgets them.
+            None => {}
+        }
+    }
+
+    const fn window_bit(window: Window) -> u32 {
+        match window {
+            Window::Interrupt => primary::INTERRUPT_WINDOW_EXITING,
+            Window::Nmi => primary::NMI_WINDOW_EXITING,
+        }
+    }
+}
+
+impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
+    fn new(hlt: HltPolicy) -> AxResult<Self> {
+        let mut capabilities = percpu::capabilities()?;
+        match hlt {
+            HltPolicy::Exit => {}
+            HltPolicy::Untrapped => capabilities.primary &= !primary::HLT_EXITING,
+        }
+        let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
+        let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
+        let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
+        msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
+        let mut vcpu = Self {
+            primary: capabilities.primary,
+            primary_written: capabilities.primary,
+            capabilities,
+            vmcs,
+            msr_bitmap,
+            guest: GuestState::new(),
+            launched: false,
+            prepared: false,
+            host_of: None,
+            host_rsp: HostRsp::default(),
+            cr0_shadow: 0,
+            cr4_shadow: 0,
+            eptp: EPTP_FORMAT,
+            nested_stale: false,
+            vpid: 0,
+            injected: None,
+            switched: [0; msr::SWITCHED.len()],
+            cr2: 0,
+            dr6: 0,
+            last_exit: RawExit {
+                reason: 0,
+                info1: 0,
+                info2: 0,
+                pc: 0,
+            },
+        };
+        vcpu.set_cr0(0);
+        vcpu.set_cr4(0);
+        Ok(vcpu)
+    }
+
+    fn set_nested_root(&mut self, root: HostPhysAddr) {
+        self.eptp = root.as_u64() | EPTP_FORMAT;
+        if self.is_loaded() {
+            VmcsControl64::Eptp.write(self.eptp);
+            percpu::forget(Forget::Nested);
+        } else {
+            self.nested_stale = true;
+        }
+    }
+
+    fn reset(&mut self) {
+        self.injected = None;
+        self.ignore(Window::Interrupt);
+        self.ignore(Window::Nmi);
+        self.guest.write(VmcsGuest32::ActivityState, 0);
+        self.guest.set_interruptibility(Interruptibility::empty());
+        self.guest.write(VmcsGuestNW::PendingDebugExceptions, 0);
+        self.guest.write(VmcsGuest64::DebugCtl, 0);
+    }
+
+    fn load(&mut self, tag: VmidAssignment) -> AxResult {
+        let region = self.vmcs.start();
+        let cleared = if self.prepared {
+            Ok(())
+        } else {
+            vmcs::clear(region)
+        };
+        if let Err(failure) = cleared.and_then(|()| vmcs::load(region)) {
+            log::error!("a VMCS could not be loaded: {failure}");
+            return ax_err!(BadState, "a VMCS could not be loaded");
+        }
+        if !self.prepared {
+            self.prepare();
+        }
+        let pcpu = H::this_pcpu();
+        if self.host_of != Some(pcpu) {
+            percpu::host_state().write();
+            self.host_of = Some(pcpu);
+        }
+        self.bring_back();
+        VmcsControl64::Eptp.write(self.eptp);
+        self.retag(tag);
+        if self.nested_stale {
+            percpu::forget(Forget::Nested);
+            self.nested_stale = false;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) {
+        if !self.is_loaded() {
+            return;
+        }
+        self.last_exit = self.raw_exit();
+        for (number, value) in msr::SWITCHED.into_iter().zip(&mut self.switched) {
+            *value = hardware::read_msr(number);
+        }
+        self.cr2 = percpu::read_cr2();
+        self.dr6 = percpu::read_dr6();
+        self.guest.save();
+    }
+
+    fn put(&mut self) {
+        self.save();
+        if let Err(failure) = vmcs::clear(self.vmcs.start()) {
+            // The next load tells whether the VMCS is of any use still.
+            log::error!("VMCLEAR failed: {failure}");
+        }
+        self.launched = false;
+    }
+
+    fn retag(&mut self, tag: VmidAssignment) {
+        self.vpid = tag.vmid();
+        if self.capabilities.invvpid.is_some() {
+            VmcsControl16::Vpid.write(self.vpid);
+        }
+        match tag {
+            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
+            // With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
+            VmidAssignment::FlushAll(_) => percpu::forget(Forget::Nested),
+        }
+    }
+
+    fn flush(&mut self) {
+        self.forget_guest_translations();
+    }
+
+    #[inline]
+    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
+        if !self.is_loaded() {
+            // Saved since the last exit, and nobody else was loaded.
+            self.bring_back();
+        }
+        if let Some(event) = self.injected.take() {
+            if let Some(code) = event.error_code {
+                VmcsControl32::EntryExceptionErrorCode.write(code);
+            }
+            VmcsControl32::EntryInterruptInfo.write(event.encode());
+        }
+        if self.primary != self.primary_written {
+            VmcsControl32::PrimaryProcBased.write(self.primary);
+            self.primary_written = self.primary;
+        }
+        let entry = if self.launched {
+            Entry::Resume
+        } else {
+            Entry::Launch
+        };
+        match switch::enter(registers, &mut self.host_rsp, entry) {
+            Ok(()) => {
+                self.launched = true;
+                Ok(())
+            }
+            Err(failure) => Err(self.failure(failure)),
+        }
+    }
+
+    #[inline]
+    fn exit(&mut self) -> ExitInfo {
+        let info = VmxExitInfo::decode(VmcsReadOnly32::ExitReason.read());
+        let VmxExitKind::Exit(reason) = info.kind else {
+            return self.no_exit(info.kind);
+        };
+        let exit = exit::decode(reason);
+        let interrupted = exit::interrupted();
+        self.settle(exit, interrupted);
+        ExitInfo {
+            exit,
+            length: exit::length(exit),
+            interrupted,
+        }
+    }
+
+    fn raw_exit(&self) -> RawExit {
+        if !self.is_loaded() {
+            return self.last_exit;
+        }
+        RawExit {
+            reason: u64::from(VmcsReadOnly32::ExitReason.read()),
+            info1: exit::qualification(),
+            info2: VmcsReadOnly64::GuestPhysicalAddress.read(),
+            pc: self.get(Register::Rip),
+        }
+    }
+
+    fn exit_name(&self) -> &'static str {
+        match VmxExitInfo::decode(self.raw_exit().reason as u32).kind {
+            VmxExitKind::Exit(reason) | VmxExitKind::EntryFailure(reason) => reason.words(),
+            VmxExitKind::Unknown => "a reason that the manual does not have",
+        }
+    }
+
+    #[inline]
+    fn get(&self, register: Register) -> u64 {
+        self.register(register)
+    }
+
+    #[inline]
+    fn set(&mut self, register: Register, value: u64) {
+        self.set_register(register, value);
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.guest.segment(name)
+    }
+
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.guest.set_segment(name, segment);
+    }
+
+    fn table(&self, name: TableName) -> DescriptorTable {
+        self.guest.table(name)
+    }
+
+    fn set_table(&mut self, name: TableName, table: DescriptorTable) {
+        self.guest.set_table(name, table);
+    }
+
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        let fields = [
+            VmcsGuest64::Pdpte0,
+            VmcsGuest64::Pdpte1,
+            VmcsGuest64::Pdpte2,
+            VmcsGuest64::Pdpte3,
+        ];
+        for (field, entry) in fields.into_iter().zip(entries) {
+            self.guest.write(field, entry);
+        }
+    }
+
+    fn inject(&mut self, event: Event) {
+        let (kind, vector, error_code) = match event {
+            Event::Exception(Exception { vector, error_code }) => {
+                // Real mode pushes no error codes, and the entry refuses to (SDM vol. 3, 27.2.1.3).
+                let protected = self.get(Register::Cr0) & cr0::PE != 0;
+                let code = error_code.filter(|_| protected);
+                (InterruptKind::HardwareException, vector, code)
+            }
+            Event::Nmi => (InterruptKind::Nmi, vector::NMI, None),
+            Event::Interrupt(vector) => (InterruptKind::External, vector, None),
+            // The instruction runs again and brings the event itself.
+            Event::Software => return,
+        };
+        self.injected = Some(VmxInterruptInfo {
+            vector,
+            kind,
+            error_code,
+        });
+    }
+
+    /// SS has it, in real and in virtual-8086 mode too (SDM vol. 3, 25.4.1).
+    fn privilege(&self) -> u8 {
+        (self.guest.read(VmcsGuest32::SsAccess) >> 5 & 0b11) as u8
+    }
+
+    #[inline]
+    fn is_open(&self, window: Window) -> bool {
+        let blocking = self.guest.interruptibility();
+        match window {
+            Window::Interrupt => {
+                !blocking.intersects(Interruptibility::SHADOW)
+                    && self.guest.read(VmcsGuestNW::Rflags) & rflags::INTERRUPT != 0
+            }
+            Window::Nmi => !blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI),
+        }
+    }
+
+    fn await_open(&mut self, window: Window) {
+        self.primary |= Self::window_bit(window);
+    }
+
+    fn ignore(&mut self, window: Window) {
+        self.primary &= !Self::window_bit(window);
+    }
+
+    #[inline]
+    fn end_shadow(&mut self) {
+        let blocking = self.guest.interruptibility();
+        if blocking.intersects(Interruptibility::SHADOW) {
+            self.guest
+                .set_interruptibility(blocking.difference(Interruptibility::SHADOW));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
