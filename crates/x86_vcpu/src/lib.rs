@@ -15,16 +15,43 @@
 
 extern crate alloc;
 
+mod alu;
 mod backend;
 mod config;
+mod counters;
+mod cpuid;
+mod cr;
+mod decode;
+mod device;
 mod event;
+mod exit;
 mod hardware;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod msr;
 mod percpu;
 mod regs;
+mod reset;
 mod svm;
+mod switch;
+#[cfg(test)]
+mod testing;
+mod vcpu;
 mod vmx;
+mod walk;
+mod xsave;
 
+pub use backend::Vendor;
 pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
+pub use counters::{ExitCounters, ExitKind};
+pub use percpu::{X86PerCpu, forget_nested};
+pub use svm::{SvmPerCpuState, SvmVcpu};
+pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
+pub use vmx::{
+    CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType, IoDirection, IoForm,
+    MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16,
+    VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW,
+    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmxCapabilities, VmxCapabilityWords,
+    VmxExitInfo, VmxExitKind, VmxExitReason, VmxInterruptInfo, VmxIoExitInfo, VmxPerCpuState,
+    VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
+};
