@@ -68,7 +68,7 @@ fn flag(condition: bool, flag: u64) -> u64 {
 fn of_result(result: u64, width: AccessWidth) -> u64 {
     flag(result == 0, ZERO)
         | flag(result & sign(width) != 0, SIGN)
-        | flag((result as u8).count_ones() % 2 == 0, PARITY)
+        | flag((result as u8).count_ones().is_multiple_of(2), PARITY)
 }
 
 fn add(left: u64, right: u64, carry: u64, width: AccessWidth, flags: u64) -> (u64, u64) {

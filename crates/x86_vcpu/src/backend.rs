@@ -289,6 +289,10 @@ pub(crate) trait VendorPerCpu: Sized {
 }
 
 /// The backend that this machine has.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a machine has only one of them, and moves none"
+)]
 pub(crate) enum Backend<H: AxVCpuHal> {
     Vmx(VmxVcpu<H>),
     Svm(SvmVcpu<H>),

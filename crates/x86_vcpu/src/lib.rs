@@ -1,7 +1,7 @@
 //! The x86_64 vCPU, on Intel VMX or AMD SVM, whichever the machine has.
 //!
 //! [`X86VCpu`] is one vCPU, [`X86PerCpu`] one pCPU's virtualization state. What is not a vendor's is written once; the two vendors differ behind
-//! [`backend`]. From the hardware up:
+//! `backend`. From the hardware up:
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.

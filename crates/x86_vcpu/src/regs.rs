@@ -1,7 +1,5 @@
 //! A guest's registers: those in memory, and the names of those in a VMCS or VMCB.
 
-use core::mem::offset_of;
-
 /// The general registers that the entry assembly switches, by their number in an instruction: RAX, RCX, RDX, RBX, (RSP), RBP, RSI, RDI, R8 to R15.
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +17,7 @@ pub(crate) mod gpr {
     pub(crate) const RDX: usize = 2;
     pub(crate) const RBX: usize = 3;
     pub(crate) const RSP: usize = 4;
+    #[cfg(target_os = "none")]
     pub(crate) const RBP: usize = 5;
     pub(crate) const RSI: usize = 6;
     pub(crate) const RDI: usize = 7;
@@ -32,8 +31,9 @@ pub(crate) const GPR_NAMES: [&str; 16] = [
 ];
 
 /// Where general register `number` is, for assembly.
+#[cfg(target_os = "none")]
 pub(crate) const fn gpr_offset(number: usize) -> usize {
-    offset_of!(GuestRegisters, gpr) + 8 * number
+    core::mem::offset_of!(GuestRegisters, gpr) + 8 * number
 }
 
 /// The registers that a backend keeps, but for segments and descriptor tables.

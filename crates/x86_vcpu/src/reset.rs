@@ -48,7 +48,9 @@ impl X86Start {
                 ebx: arg as u32,
                 eax,
             }),
-            Self::RealMode { .. } | Self::Parked if entry < 1 << 20 && entry % 0x1000 == 0 => {
+            Self::RealMode { .. } | Self::Parked
+                if entry < 1 << 20 && entry.is_multiple_of(0x1000) =>
+            {
                 Some(Self::RealMode {
                     cs_base: entry as u32,
                     ip: 0,

@@ -12,19 +12,19 @@ mod hardware {
     use axaddrspace::AxMmHal;
 
     use crate::{
-        regs::{GuestRegisters, gpr_offset},
+        regs::{GuestRegisters, gpr, gpr_offset},
         svm::vmcb::VmcbPages,
     };
 
     core::arch::global_asm!(
         include_str!("entry.S"),
-        RCX = const gpr_offset(1),
-        RDX = const gpr_offset(2),
-        RBX = const gpr_offset(3),
-        RBP = const gpr_offset(5),
-        RSI = const gpr_offset(6),
-        RDI = const gpr_offset(7),
-        R8 = const gpr_offset(8),
+        RCX = const gpr_offset(gpr::RCX),
+        RDX = const gpr_offset(gpr::RDX),
+        RBX = const gpr_offset(gpr::RBX),
+        RBP = const gpr_offset(gpr::RBP),
+        RSI = const gpr_offset(gpr::RSI),
+        RDI = const gpr_offset(gpr::RDI),
+        R8 = const gpr_offset(gpr::R8),
         R9 = const gpr_offset(9),
         R10 = const gpr_offset(10),
         R11 = const gpr_offset(11),

@@ -72,10 +72,6 @@ pub(crate) mod script {
             &mut self.vmcb.save.rip
         }
 
-        pub(crate) fn rsp(&mut self) -> &mut u64 {
-            &mut self.vmcb.save.rsp
-        }
-
         pub(crate) fn rflags(&mut self) -> &mut u64 {
             &mut self.vmcb.save.rflags
         }

@@ -41,7 +41,7 @@ impl SvmFeatures {
     }
 }
 
-/// The virtualization state of one pCPU: SVM is on while this lives, unless it is dropped without [`disable`](VendorPerCpu::disable).
+/// The virtualization state of one pCPU: SVM is on while this lives, unless it is dropped without being disabled.
 pub struct SvmPerCpuState<H: AxVCpuHal> {
     /// Where VMRUN keeps what it knows of the host.
     _host_save: Frame<H::MmHal>,

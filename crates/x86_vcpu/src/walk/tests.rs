@@ -54,7 +54,7 @@ fn without_paging_addresses_are_physical() {
 fn four_levels_and_large_pages() {
     let ram = Ram::new();
     let paging = long();
-    ram.put_u64(0x1000 + 8 * 1, 0x2000 | P | W);
+    ram.put_u64(0x1000 + 8, 0x2000 | P | W);
     ram.put_u64(0x2000 + 8 * 2, 0x3000 | P | W);
     ram.put_u64(0x2000 + 8 * 3, 0x4000_0000 | P | W | PS);
     ram.put_u64(0x3000 + 8 * 3, 0x4000 | P | W);
@@ -108,7 +108,7 @@ fn four_levels_and_large_pages() {
 fn five_levels_reach_further() {
     let ram = Ram::new();
     let paging = paging(cr0::PG, cr4::PAE | cr4::LA57, efer::LMA);
-    ram.put_u64(0x1000 + 8 * 1, 0x2000 | P | W);
+    ram.put_u64(0x1000 + 8, 0x2000 | P | W);
     ram.put_u64(0x2000, 0x3000 | P | W);
     ram.put_u64(0x3000, PS | P | W);
     assert_eq!(
@@ -146,7 +146,7 @@ fn pae_has_four_entries_at_its_root() {
 fn two_levels_have_pages_of_4_mib() {
     let ram = Ram::new();
     let mut paging = paging(cr0::PG, cr4::PSE, 0);
-    ram.put(0x1000 + 4 * 1, &(0x2000u32 | 7).to_le_bytes());
+    ram.put(0x1000 + 4, &(0x2000u32 | 7).to_le_bytes());
     ram.put(0x2000 + 4 * 2, &(0x9000u32 | 3).to_le_bytes());
     // 4 MiB at 0x1_0040_0000.
     ram.put(
