@@ -1,7 +1,7 @@
 //! The x86_64 vCPU, on Intel VMX or AMD SVM, whichever the machine has.
 //!
 //! [`X86VCpu`] is one vCPU, [`X86PerCpu`] one pCPU's virtualization state. What is not a vendor's is written once; the two vendors differ behind
-//! [`backend`]. From the hardware up:
+//! `backend`. From the hardware up:
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
@@ -15,16 +15,43 @@
 
 extern crate alloc;
 
+mod alu;
 mod backend;
 mod config;
+mod counters;
+mod cpuid;
+mod cr;
+mod decode;
+mod device;
 mod event;
+mod exit;
 mod hardware;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod msr;
 mod percpu;
 mod regs;
+mod reset;
 mod svm;
+mod switch;
+#[cfg(test)]
+mod testing;
+mod vcpu;
 mod vmx;
+mod walk;
+mod xsave;
 
+pub use backend::Vendor;
 pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
+pub use counters::{ExitCounters, ExitKind};
+pub use percpu::{X86PerCpu, forget_nested};
+pub use svm::{SvmPerCpuState, SvmVcpu};
+pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
+pub use vmx::{
+    CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType, IoDirection, IoForm,
+    MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16,
+    VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW,
+    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmxCapabilities, VmxCapabilityWords,
+    VmxExitInfo, VmxExitKind, VmxExitReason, VmxInterruptInfo, VmxIoExitInfo, VmxPerCpuState,
+    VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
+};
