@@ -15,17 +15,23 @@ SHELL := /bin/bash
 .PHONY: help setup image guests bundle run test check clean
 
 OUT := target/$(ARCH)
-HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain riscv64imac-unknown-none-elf && $$CARGO
+HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain $(ARCH) && $$CARGO
 
 ifneq ($(A),apps/hv)
 $(error A=$(A): the only application is apps/hv)
 endif
-ifneq ($(ARCH),riscv64)
-$(error ARCH=$(ARCH) is not supported yet; use ARCH=riscv64)
+ifeq ($(filter $(ARCH),riscv64 x86_64),)
+$(error ARCH=$(ARCH) is not supported; use ARCH=riscv64 or ARCH=x86_64)
 endif
-ifneq ($(ACCEL),tcg)
-$(error ACCEL=$(ACCEL): riscv64 guests run under QEMU's TCG only; use ACCEL=tcg)
+ifeq ($(ARCH)-$(ACCEL),x86_64-kvm)
+# The host's own CPU, with its nested virtualization.
+export CPU ?= host
+else ifneq ($(ACCEL),tcg)
+$(error ACCEL=$(ACCEL) with ARCH=$(ARCH): use ACCEL=tcg, or on x86_64 ACCEL=kvm where the host has nested virtualization)
 endif
+
+IMAGE_riscv64 := hv.bin
+IMAGE_x86_64 := hv.elf
 
 help:
 	@echo 'make run      boot the hypervisor with VM_CONFIGS in QEMU (sets everything up first)'
@@ -56,7 +62,8 @@ bundle: guests
 
 run: image bundle
 	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-A X ends QEMU'
-	@SMP=$(SMP) MEM=$(MEM) scripts/qemu.sh $(ARCH) $(OUT)/hv.bin $(OUT)/bundle.cpio
+	@status=0; SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/qemu.sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio || status=$$?; \
+		[ "$(ARCH)-$$status" = x86_64-33 ] || exit $$status
 
 test: image guests
 	@echo 'test: units on this machine'

@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 . scripts/toolchain.sh
 
 arch=${1:?usage: scripts/check.sh ARCH}
-axhv_toolchain riscv64imac-unknown-none-elf || { echo "check: no Rust toolchain; run: make setup ARCH=$arch" >&2; exit 1; }
+axhv_toolchain "$arch" || { echo "check: no Rust toolchain; run: make setup ARCH=$arch" >&2; exit 1; }
 export AX_CONFIG_PATH=$PWD/configs/platforms/$arch.toml
-image=(-p hv -p axhv -p axplat-riscv64 -p guests)
+image=(-p hv -p axhv -p "axplat-$arch" -p guests)
 
 echo "check: formatting"
 "$CARGO" fmt --all -- --check

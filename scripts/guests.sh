@@ -169,7 +169,7 @@ linux() {
 bare() {
     # shellcheck source=scripts/toolchain.sh
     . scripts/toolchain.sh
-    axhv_toolchain "$target" || die "there is no Rust toolchain for $target" "make setup ARCH=$arch"
+    axhv_toolchain "$arch" || die "there is no Rust toolchain for $arch" "make setup ARCH=$arch"
     need llvm-objcopy llvm
     say "building the bare-metal guests for $arch"
     "$CARGO" build --quiet "${BUILD_FLAGS[@]}" -p guests

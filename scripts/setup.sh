@@ -8,9 +8,11 @@ cd "$(dirname "$0")/.."
 
 arch=${1:?usage: scripts/setup.sh ARCH}
 case $arch in
-    riscv64) target=riscv64imac-unknown-none-elf qemu=qemu-system-riscv64 qemu_package=qemu-system-riscv ;;
-    *) echo "setup: ARCH=$arch is not supported; use ARCH=riscv64" >&2; exit 2 ;;
+    riscv64) qemu=qemu-system-riscv64 qemu_packages=(qemu-system-riscv opensbi) ;;
+    x86_64) qemu=qemu-system-x86_64 qemu_packages=(qemu-system-x86) ;;
+    *) echo "setup: ARCH=$arch is not supported; use ARCH=riscv64 or ARCH=x86_64" >&2; exit 2 ;;
 esac
+target=$(axhv_target "$arch")
 # The oldest QEMU that the tests were seen to pass on.
 qemu_major=10
 
@@ -49,7 +51,7 @@ add_backports() {
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $codename-backports main" |
         as_root tee "$list" >/dev/null
     apt_updated=
-    apt_install -t "$codename-backports" "$qemu_package" opensbi
+    apt_install -t "$codename-backports" "${qemu_packages[@]}"
 }
 
 qemu_is_new_enough() {
@@ -60,8 +62,9 @@ qemu_is_new_enough() {
 
 setup_qemu() {
     qemu_is_new_enough && return
-    have_apt || die "install $qemu, version $qemu_major or newer, with OpenSBI"
-    apt_install "$qemu_package" opensbi 2>/dev/null || apt_install qemu-system-misc opensbi
+    have_apt || die "install $qemu, version $qemu_major or newer (for riscv64 with OpenSBI)"
+    # Older suites have no package of this name.
+    apt_install "${qemu_packages[@]}" 2>/dev/null || say "${qemu_packages[*]}: not in this suite"
     qemu_is_new_enough || add_backports
     qemu_is_new_enough || die "found no $qemu of version $qemu_major or newer; install one and run this again"
 }
@@ -82,7 +85,7 @@ setup_tools() {
 
 toolchain_is_ready() {
     local tools
-    axhv_toolchain "$target" || return 1
+    axhv_toolchain "$arch" || return 1
     tools=$(dirname "$CARGO")
     [ -x "$tools/cargo-clippy" ] && [ -x "$tools/rustfmt" ]
 }

@@ -1,4 +1,4 @@
-# Sourced: chooses the Rust toolchain and sets CARGO, RUSTC and BUILD_FLAGS (for the target "$1") for the caller.
+# Sourced: chooses the Rust toolchain and sets CARGO, RUSTC, TARGET and BUILD_FLAGS (for the architecture "$1") for the caller.
 #
 # A rustup whose toolchain has the target is taken first. Otherwise Debian's rustc-web, which has no bare-metal target but the sources
 # of core and alloc, so that they are built with everything else. AxHV's ArceOS crates use `#![feature]`, hence RUSTC_BOOTSTRAP.
@@ -12,8 +12,19 @@ axhv_is_new_enough() {
     [ -n "$minor" ] && [ "$minor" -ge "$axhv_rust_minor" ]
 }
 
+# The Rust target of an architecture's image and guests: none of them lets the compiler use FP or vector registers.
+axhv_target() {
+    case $1 in
+        riscv64) echo riscv64imac-unknown-none-elf ;;
+        x86_64) echo x86_64-unknown-none ;;
+        *) return 1 ;;
+    esac
+}
+
 axhv_toolchain() {
-    local target=$1
+    local target
+    target=$(axhv_target "$1") || return 1
+    TARGET=$target
     export RUSTC_BOOTSTRAP=1
     BUILD_FLAGS=(--release --target "$target")
     if command -v rustup >/dev/null && rustup target list --installed 2>/dev/null | grep -qx "$target" &&
@@ -29,7 +40,7 @@ axhv_toolchain() {
     else
         return 1
     fi
-    export CARGO RUSTC
+    export CARGO RUSTC TARGET
     # cargo calls clippy-driver, rustfmt and rustdoc by name: those of the same toolchain.
     PATH=$(dirname "$CARGO"):$PATH
     RUSTDOC=$(dirname "$CARGO")/rustdoc

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use axvm::{IsaInfo, Machine};
+use axvm::{IsaInfo, Machine, RiscvMachine};
 use axvmconfig::Isa;
 use riscv_vcpu::MachineIds;
 
@@ -12,9 +12,10 @@ pub(crate) use axplat_riscv64 as platform;
 
 pub(crate) type VCpu = riscv_vcpu::RISCVVCpu<Host>;
 pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
+pub(crate) type MachineInfo = RiscvMachine;
 pub(crate) const ISA: Isa = Isa::Riscv64;
 
-pub(crate) fn describe_machine() -> Option<Machine> {
+pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
     let host = platform::machine();
     let [cbom_block_size, cboz_block_size] = host.cache_blocks;
     Some(Machine {

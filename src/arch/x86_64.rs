@@ -1,0 +1,36 @@
+//! x86_64 with Intel's VMX or AMD's SVM, whichever the CPUs have.
+
+use axvm::{Machine, X86Machine};
+use axvmconfig::Isa;
+
+use crate::host::{self, Host};
+
+pub(crate) use axplat_x86_64 as platform;
+
+pub(crate) type VCpu = x86_vcpu::X86VCpu<Host>;
+pub(crate) type PerCpu = x86_vcpu::X86PerCpu<Host>;
+pub(crate) type MachineInfo = X86Machine;
+pub(crate) const ISA: Isa = Isa::X86_64;
+
+pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
+    Some(Machine {
+        timebase_hz: platform::machine().timebase_hz,
+        nested_mode: PerCpu::best_mode()?,
+        pcpus: host::pcpu_count(),
+        isa: X86Machine::default(),
+    })
+}
+
+/// The platform has said it by itself.
+pub(crate) fn unused_cpus() -> usize {
+    0
+}
+
+/// The interrupt stays pending until it is served, which the host's own vectors did as soon as the exit path let interrupts in.
+pub(crate) fn serve_interrupt(_vector: usize) {}
+
+/// Each pCPU forgets before it next runs a guest; those in a guest are taken out of it first.
+pub(crate) fn flush_nested() {
+    (0..host::pcpu_count()).for_each(x86_vcpu::forget_nested);
+    platform::irq::run_everywhere(|| ());
+}
