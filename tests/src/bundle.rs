@@ -7,19 +7,27 @@ use std::{
 
 use axvmconfig::bundle::BundleWriter;
 
-use crate::{guest, repository};
+use crate::{Arch, repository};
 
 /// VM configs and images, in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bundle {
+    arch: Arch,
     files: Vec<(String, Vec<u8>)>,
 }
 
 impl Bundle {
     /// Nothing yet.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new(arch: Arch) -> Self {
+        Self {
+            arch,
+            files: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn arch(&self) -> Arch {
+        self.arch
     }
 
     /// Adds the VM config `vms/NAME.toml`.
@@ -28,12 +36,13 @@ impl Bundle {
         self.file(&format!("vms/{name}.toml"), config.as_bytes())
     }
 
-    /// Adds a config of the repository, with some of its text replaced.
+    /// Adds the config `NAME-ARCH.toml` of the repository, with some of its text replaced.
     ///
     /// # Panics
     /// If there is no such config, or it has no such text.
     #[must_use]
     pub fn shipped_vm(self, name: &str, replace: &[(&str, &str)]) -> Self {
+        let name = &format!("{name}-{}", self.arch.name());
         let path = repository("configs/vms").join(format!("{name}.toml"));
         let mut config = std::fs::read_to_string(path).expect("the config is in the repository");
         for (from, to) in replace {
@@ -43,11 +52,12 @@ impl Bundle {
         self.vm(name, &config)
     }
 
-    /// Adds the guest `NAME` as `guests/riscv64/NAME`.
+    /// Adds the guest `NAME` as `guests/ARCH/NAME`.
     #[must_use]
     pub fn guest(self, name: &str) -> Self {
-        let bytes = guest(name);
-        self.file(&format!("guests/riscv64/{name}"), &bytes)
+        let bytes = self.arch.guest(name);
+        let path = format!("guests/{}/{name}", self.arch.name());
+        self.file(&path, &bytes)
     }
 
     /// Adds any file.

@@ -1,6 +1,6 @@
 //! Boots the real image in QEMU and judges by what it and its guests print.
 //!
-//! `make test` builds what these tests boot: `target/riscv64/hv.bin` and `target/guests/riscv64/`. A test packs a [`bundle`](Bundle) of
+//! `make test` builds what these tests boot: the images, `target/ARCH/hv.*`, and the guests, `target/guests/ARCH/`. A test packs a [`bundle`](Bundle) of
 //! VM configs and images, [boots](Machine::boot) it, talks to the serial line of the [`Run`], and looks at how the machine ended.
 
 #![forbid(unsafe_code)]
@@ -27,16 +27,52 @@ pub fn repository(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// A guest that `make guests` made.
-///
-/// # Panics
-/// If it is not there.
-#[must_use]
-pub fn guest(name: &str) -> Vec<u8> {
-    read(
-        &repository("target/guests/riscv64").join(name),
-        "make guests",
-    )
+/// An architecture that the image is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    /// The H extension, in QEMU.
+    Riscv64,
+    /// SVM, in QEMU.
+    X86_64,
+}
+
+impl Arch {
+    /// As the Makefile names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Riscv64 => "riscv64",
+            Self::X86_64 => "x86_64",
+        }
+    }
+
+    /// The image's file.
+    const fn image(self) -> &'static str {
+        match self {
+            Self::Riscv64 => "hv.bin",
+            Self::X86_64 => "hv.elf",
+        }
+    }
+
+    /// What QEMU's exit status says: 0 for a run in which all went well, 1 for another.
+    const fn status(self, status: i32) -> i32 {
+        match (self, status) {
+            // What the debug-exit device makes of the image's word.
+            (Self::X86_64, 33) => 0,
+            (Self::X86_64, 35) => 1,
+            _ => status,
+        }
+    }
+
+    /// A guest that `make guests` made.
+    ///
+    /// # Panics
+    /// If it is not there.
+    #[must_use]
+    pub fn guest(self, name: &str) -> Vec<u8> {
+        let path = repository("target/guests").join(self.name()).join(name);
+        read(&path, &format!("make guests ARCH={}", self.name()))
+    }
 }
 
 fn read(path: &Path, remedy: &str) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{Bundle, Run, bundle, read, repository};
+use crate::{Arch, Bundle, Run, bundle, read, repository};
 
 /// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM.
 #[derive(Clone, Debug)]
@@ -77,23 +77,23 @@ impl Machine {
     /// Boots the image with a bundle.
     #[must_use]
     pub fn boot(&self, bundle: &Bundle) -> Run {
-        self.boot_bytes(&bundle.bytes())
+        self.boot_bytes(bundle.arch(), &bundle.bytes())
     }
 
     /// Boots the image with something in a bundle's place.
     #[must_use]
-    pub fn boot_bytes(&self, bundle: &[u8]) -> Run {
-        let image = repository("target/riscv64/hv.bin");
-        read(&image, "make image");
+    pub fn boot_bytes(&self, arch: Arch, bundle: &[u8]) -> Run {
+        let image = repository("target").join(arch.name()).join(arch.image());
+        read(&image, &format!("make image ARCH={}", arch.name()));
         let bundle = bundle::store(bundle);
-        let command = self.command("scripts/qemu.sh", &[image, bundle.clone()]);
-        Run::start(command, Some(bundle))
+        let command = self.command(arch, &[image, bundle.clone()]);
+        Run::start(arch, command, bundle)
     }
 
-    fn command(&self, script: &str, files: &[PathBuf]) -> Command {
-        let mut command = Command::new(repository(script));
+    fn command(&self, arch: Arch, files: &[PathBuf]) -> Command {
+        let mut command = Command::new(repository("scripts/qemu.sh"));
         command
-            .arg("riscv64")
+            .arg(arch.name())
             .args(files)
             .args(&self.arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))

@@ -9,13 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::Arch;
+
 /// How long anything may take. CI's machines are slow and shared; a run that hangs is what this is for.
 const PATIENCE: Duration = Duration::from_secs(400);
 
 /// How a machine ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// QEMU's exit status: 0 says that all went well.
+    /// The exit status: 0 says that all went well, 1 that something did not.
     pub status: Option<i32>,
     /// Everything on the serial line.
     pub output: String,
@@ -31,11 +33,12 @@ pub struct Run {
     /// How far [`expect`](Self::expect) has looked.
     seen: usize,
     deadline: Instant,
-    bundle: Option<PathBuf>,
+    bundle: PathBuf,
+    arch: Arch,
 }
 
 impl Run {
-    pub(crate) fn start(mut command: Command, bundle: Option<PathBuf>) -> Self {
+    pub(crate) fn start(arch: Arch, mut command: Command, bundle: PathBuf) -> Self {
         let mut child = command.spawn().expect("scripts/qemu.sh can be run");
         let (sender, serial) = channel();
         forward(child.stdout.take(), sender.clone());
@@ -48,6 +51,7 @@ impl Run {
             seen: 0,
             deadline: Instant::now() + PATIENCE,
             bundle,
+            arch,
         }
     }
 
@@ -108,6 +112,7 @@ impl Run {
     pub fn end(mut self) -> Ended {
         while self.listen() {}
         let status = self.child.wait().expect("QEMU was started").code();
+        let status = status.map(|status| self.arch.status(status));
         Ended {
             status,
             output: std::mem::take(&mut self.output),
@@ -138,9 +143,7 @@ impl Drop for Run {
         // Neither can fail but for a machine that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(bundle) = &self.bundle {
-            let _ = std::fs::remove_file(bundle);
-        }
+        let _ = std::fs::remove_file(&self.bundle);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong is said with file, line, key and rule; what is right starts all the same.
 
-use system_tests::{Bundle, Ended, Machine};
+use system_tests::{Arch::Riscv64, Bundle, Ended, Machine};
 
 const GOOD: &str = "[base]\nid = 9\nname = \"good\"\nphys_cpu_ids = [3]\n\n[kernel]\nkernel_path = \"guests/riscv64/hello.bin\"\nmemory_regions = [[\"8MiB\"]]\n";
 
@@ -45,7 +45,7 @@ fn says(ended: &Ended, words: &[&str]) {
 }
 
 fn refused(config: &str, words: &[&str]) {
-    let ended = beside_a_good_vm(Bundle::new().vm("bad", config));
+    let ended = beside_a_good_vm(Bundle::new(Riscv64).vm("bad", config));
     says(&ended, &[&["vms/bad.toml:"], words].concat());
 }
 
@@ -98,7 +98,7 @@ fn a_pcpu_that_does_not_exist() {
 fn two_vms_dedicated_to_one_pcpu() {
     let first = hello_with(&[("\"bad\"", "\"first\"")]);
     let second = hello_with(&[("id = 1", "id = 2"), ("\"bad\"", "\"second\"")]);
-    let ended = beside_a_good_vm(Bundle::new().vm("a", &first).vm("b", &second));
+    let ended = beside_a_good_vm(Bundle::new(Riscv64).vm("a", &first).vm("b", &second));
     says(
         &ended,
         &["vms/b.toml:4:", "phys_cpu_ids", "vms/a.toml:4", "first"],
@@ -110,7 +110,7 @@ fn two_vms_dedicated_to_one_pcpu() {
 fn the_same_id_twice() {
     let first = hello_with(&[("\"bad\"", "\"first\"")]);
     let second = hello_with(&[("\"bad\"", "\"second\""), ("[1]", "[2]")]);
-    let ended = beside_a_good_vm(Bundle::new().vm("a", &first).vm("b", &second));
+    let ended = beside_a_good_vm(Bundle::new(Riscv64).vm("a", &first).vm("b", &second));
     says(&ended, &["vms/b.toml:2:", "id", "vms/a.toml:2"]);
     says(&ended, &["VM \"first\" powered off"]);
 }
@@ -119,7 +119,7 @@ fn the_same_id_twice() {
 fn an_image_larger_than_ram() {
     let config = hello_with(&[("8MiB", "4MiB"), ("guests/riscv64/hello.bin", "huge.bin")]);
     let ended = beside_a_good_vm(
-        Bundle::new()
+        Bundle::new(Riscv64)
             .vm("bad", &config)
             .file("huge.bin", &vec![0x13; 6 << 20]),
     );
@@ -134,7 +134,11 @@ fn corrupt_gzip() {
     let mut image = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     image.extend([0xa5; 5000]);
     let config = hello_with(&[("guests/riscv64/hello.bin", "corrupt.gz")]);
-    let ended = beside_a_good_vm(Bundle::new().vm("bad", &config).file("corrupt.gz", &image));
+    let ended = beside_a_good_vm(
+        Bundle::new(Riscv64)
+            .vm("bad", &config)
+            .file("corrupt.gz", &image),
+    );
     says(&ended, &["vms/bad.toml:", "kernel_path", "gzip"]);
 }
 
@@ -147,8 +151,12 @@ fn an_elf_that_loads_outside_ram() {
             "memory_regions = [[0x4000_0000, 0x80_0000]]",
         ),
     ]);
-    let elf = system_tests::guest("hello.elf");
-    let ended = beside_a_good_vm(Bundle::new().vm("bad", &config).file("hello.elf", &elf));
+    let elf = Riscv64.guest("hello.elf");
+    let ended = beside_a_good_vm(
+        Bundle::new(Riscv64)
+            .vm("bad", &config)
+            .file("hello.elf", &elf),
+    );
     says(&ended, &["vms/bad.toml:", "kernel_path", "not within"]);
 }
 
@@ -163,10 +171,13 @@ fn more_memory_than_the_machine_has() {
 /// Nothing can start without a bundle that is whole: one clear line, and the machine ends as failed.
 #[test]
 fn a_bundle_that_is_none() {
-    let whole = Bundle::new().vm("z-good", GOOD).guest("hello.bin").bytes();
+    let whole = Bundle::new(Riscv64)
+        .vm("z-good", GOOD)
+        .guest("hello.bin")
+        .bytes();
     let truncated = &whole[..whole.len() / 2];
     for (bytes, words) in [(truncated, "truncated"), (&b"not an archive"[..], "bundle")] {
-        let ended = Machine::new().boot_bytes(bytes).end();
+        let ended = Machine::new().boot_bytes(Riscv64, bytes).end();
         says(&ended, &["[axhv] error:", "bundle", words]);
         assert_eq!(ended.status, Some(1), "{}", ended.output);
     }
@@ -175,7 +186,7 @@ fn a_bundle_that_is_none() {
 #[test]
 fn a_bundle_without_configs() {
     let ended = Machine::new()
-        .boot(&Bundle::new().file("readme", b"nothing here"))
+        .boot(&Bundle::new(Riscv64).file("readme", b"nothing here"))
         .end();
     says(&ended, &["[axhv] error:", "vms/*.toml"]);
     assert_eq!(ended.status, Some(1), "{}", ended.output);
@@ -183,7 +194,7 @@ fn a_bundle_without_configs() {
 
 #[test]
 fn a_machine_that_cannot_run_guests() {
-    let bundle = Bundle::new().vm("z-good", GOOD).guest("hello.bin");
+    let bundle = Bundle::new(Riscv64).vm("z-good", GOOD).guest("hello.bin");
     let no_h = Machine::new().cpu("rv64,h=false").boot(&bundle).end();
     says(&no_h, &["axhv:", "no H extension"]);
     assert_eq!(no_h.status, Some(1));

@@ -1,10 +1,10 @@
 //! The bare guests: what they say from inside.
 
-use system_tests::{Bundle, Ended, Machine};
+use system_tests::{Arch::Riscv64, Bundle, Ended, Machine};
 
 fn hello() -> Bundle {
-    Bundle::new()
-        .shipped_vm("hello-riscv64", &[])
+    Bundle::new(Riscv64)
+        .shipped_vm("hello", &[])
         .guest("hello.bin")
 }
 
@@ -34,9 +34,9 @@ fn hello_says_hello_and_the_machine_ends_well() {
 fn one_image_serves_machines_of_any_size() {
     for (harts, ram) in [(1, "128M"), (2, "300M"), (3, "3G"), (8, "6G")] {
         let pcpu = if harts == 1 { "[0]" } else { "[1]" };
-        let bundle = Bundle::new()
+        let bundle = Bundle::new(Riscv64)
             .shipped_vm(
-                "hello-riscv64",
+                "hello",
                 &[("phys_cpu_ids = [1]", &format!("phys_cpu_ids = {pcpu}"))],
             )
             .guest("hello.bin");
@@ -52,9 +52,9 @@ fn one_image_serves_machines_of_any_size() {
 
 /// Every check of the selftest, on two vCPUs.
 fn selftest(machine: &Machine) {
-    let bundle = Bundle::new()
+    let bundle = Bundle::new(Riscv64)
         .shipped_vm(
-            "selftest-riscv64",
+            "selftest",
             &[("phys_cpu_ids = [1]", "cpu_num = 2\nphys_cpu_ids = [1, 2]")],
         )
         .guest("selftest.bin");
@@ -95,13 +95,10 @@ fn selftest_passes_without_sstc() {
 /// Both VMs on the one hart that there is: they take turns, and each timer is met.
 #[test]
 fn vms_share_a_single_hart() {
-    let bundle = Bundle::new()
+    let bundle = Bundle::new(Riscv64)
+        .shipped_vm("hello", &[("phys_cpu_ids = [1]", "phys_cpu_ids = [0]")])
         .shipped_vm(
-            "hello-riscv64",
-            &[("phys_cpu_ids = [1]", "phys_cpu_ids = [0]")],
-        )
-        .shipped_vm(
-            "heartbeat-riscv64",
+            "heartbeat",
             &[
                 ("phys_cpu_ids = [1]", "phys_cpu_ids = [0]"),
                 ("[kernel]", "[kernel]\ncmdline = \"beats=50\""),
@@ -121,9 +118,9 @@ fn vms_share_a_single_hart() {
 
 /// The worst lateness in nanoseconds that a heartbeat of 200 beats reports, under exact counting.
 fn worst_lateness(cpu: &str) -> u64 {
-    let bundle = Bundle::new()
+    let bundle = Bundle::new(Riscv64)
         .shipped_vm(
-            "heartbeat-riscv64",
+            "heartbeat",
             &[(
                 "[kernel]",
                 "[kernel]\ncmdline = \"beats=200 period_us=1000\"",

@@ -1,11 +1,11 @@
 //! Debian's kernel, untouched.
 
-use system_tests::{Bundle, Machine};
+use system_tests::{Arch::Riscv64, Bundle, Machine};
 
 fn main_job() -> Bundle {
-    Bundle::new()
-        .shipped_vm("linux-riscv64", &[])
-        .shipped_vm("heartbeat-riscv64", &[])
+    Bundle::new(Riscv64)
+        .shipped_vm("linux", &[])
+        .shipped_vm("heartbeat", &[])
         .guest("Image")
         .guest("initramfs.cpio.gz")
         .guest("heartbeat.bin")
@@ -60,10 +60,10 @@ fn a_reboot_is_the_vms_own() {
 /// The same kernel, compressed, on a machine whose nested translation has three levels.
 #[test]
 fn linux_boots_from_a_compressed_image() {
-    let image = gzip(&system_tests::guest("Image"));
-    let bundle = Bundle::new()
+    let image = gzip(&Riscv64.guest("Image"));
+    let bundle = Bundle::new(Riscv64)
         .shipped_vm(
-            "linux-riscv64",
+            "linux",
             &[
                 ("guests/riscv64/Image", "Image.gz"),
                 (
