@@ -8,7 +8,7 @@ use crate::{
     backend::{ControlAccess, ControlRegister, Direction, Exit, ExitInfo, Instruction},
     cpuid::CpuidState,
     cr::{self, CodeSize, ControlRegisters, cr0, cr4, efer},
-    decode::{self, Bytes, CodeMode, Length, MAX_LENGTH, opcode},
+    decode::{self, Bytes, CodeMode, Length, MAX_LENGTH, MemoryInstruction, Opcode, opcode},
     device::Pending,
     event::{Exception, Raised, vector},
     msr::{self, MsrKind, OnWrite},
@@ -22,8 +22,8 @@ use crate::{
 pub(crate) enum Next {
     /// Back to the guest.
     Resume,
-    /// Out of the vCPU's loop.
-    Leave(AxVCpuExitReason),
+    /// Out of the vCPU's loop, for the reason in [`X86VCpu::exit`](X86VCpu).
+    Leave,
 }
 
 /// Where the code was found that exited last. The guest's tables may have changed since: what is read there counts only if it is the instruction
@@ -31,7 +31,9 @@ pub(crate) enum Next {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodePage {
     cr3: u64,
-    page: u64,
+    /// The base of CS, and RIP at the start of the page.
+    base: u64,
+    rip: u64,
     at: GuestPhysAddr,
 }
 
@@ -39,8 +41,9 @@ impl Default for CodePage {
     fn default() -> Self {
         Self {
             cr3: 0,
+            base: 0,
             // No page begins there.
-            page: 1,
+            rip: 1,
             at: GuestPhysAddr::new(0),
         }
     }
@@ -70,7 +73,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Nested(fault) => self.nested_fault(fault),
             Exit::HostInterrupt => {
                 self.counters.count(ExitKind::HostInterrupt);
-                Ok(Next::Leave(AxVCpuExitReason::ExternalInterrupt {
+                Ok(self.leave(AxVCpuExitReason::ExternalInterrupt {
                     vector: H::irq_fetch(),
                 }))
             }
@@ -103,7 +106,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Exception { vector, error_code } => self.exception(vector, error_code),
             Exit::TripleFault => {
                 self.counters.count(ExitKind::TripleFault);
-                Ok(Next::Leave(TRIPLE_FAULT))
+                Ok(self.leave(TRIPLE_FAULT))
             }
             Exit::TaskSwitch => {
                 Ok(self.fail("the guest switches tasks by hardware, which is not supported"))
@@ -111,11 +114,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Refused(what) => Ok(self.fail(what)),
             Exit::Unknown => {
                 self.counters.count(ExitKind::Unknown);
-                Ok(Next::Leave(AxVCpuExitReason::Unknown(
-                    self.backend.raw_exit(),
-                )))
+                let raw = self.backend.raw_exit();
+                Ok(self.leave(AxVCpuExitReason::Unknown(raw)))
             }
         }
+    }
+
+    /// Leaves the loop.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, why: AxVCpuExitReason) -> Next {
+        self.exit = why;
+        Next::Leave
     }
 
     /// The VM cannot go on, for a reason in words.
@@ -123,7 +132,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     pub(crate) fn fail(&mut self, what: &'static str) -> Next {
         self.counters.count(ExitKind::Unknown);
         let raw = self.backend.raw_exit();
-        Next::Leave(AxVCpuExitReason::FailEntry {
+        self.leave(AxVCpuExitReason::FailEntry {
             reason: FailReason { what, raw },
         })
     }
@@ -132,7 +141,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     pub(crate) fn raise(&mut self, exception: Exception) -> Next {
         match self.events.raise(exception) {
             Raised::Queued => Next::Resume,
-            Raised::TripleFault => Next::Leave(TRIPLE_FAULT),
+            Raised::TripleFault => self.leave(TRIPLE_FAULT),
         }
     }
 
@@ -204,7 +213,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// An instruction that has no effect here.
-    fn nothing(&mut self, info: &ExitInfo, opcode: &[u8]) -> Step<Next> {
+    fn nothing(&mut self, info: &ExitInfo, opcode: Opcode) -> Step<Next> {
         self.counters.count(ExitKind::OtherInstruction);
         let length = self.length(info, &[opcode])?;
         Ok(self.advance(length))
@@ -230,7 +239,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             return next;
         }
         self.activity = Activity::Halted { takes_interrupts };
-        Next::Leave(AxVCpuExitReason::Halt)
+        self.leave(AxVCpuExitReason::Halt)
     }
 
     /// VMCALL or VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI, RDI, R8. Programs have none: #UD.
@@ -251,9 +260,9 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match self.advance(length) {
             Next::Resume => {
                 self.pending = Pending::Hypercall;
-                Next::Leave(AxVCpuExitReason::Hypercall { nr, args })
+                self.leave(AxVCpuExitReason::Hypercall { nr, args })
             }
-            leave @ Next::Leave(_) => leave,
+            Next::Leave => Next::Leave,
         }
     }
 
@@ -503,8 +512,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Past the instruction, and out.
     fn leave_past(&mut self, length: u8, exit: AxVCpuExitReason) -> Next {
         match self.advance(length) {
-            Next::Resume => Next::Leave(exit),
-            leave @ Next::Leave(_) => leave,
+            Next::Resume => self.leave(exit),
+            Next::Leave => Next::Leave,
         }
     }
 
@@ -562,36 +571,43 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// How long the instruction is that exited, one of `opcodes`.
     #[inline]
-    pub(crate) fn length(&mut self, info: &ExitInfo, opcodes: &[&[u8]]) -> Step<u8> {
+    pub(crate) fn length(&mut self, info: &ExitInfo, opcodes: &[Opcode]) -> Step<u8> {
         match info.length {
             Some(length) => Ok(length),
             None => self.length_from_bytes(opcodes),
         }
     }
 
-    fn length_from_bytes(&mut self, opcodes: &[&[u8]]) -> Step<u8> {
-        let mode = self.code_mode();
-        // Enough without prefixes, and in the page that was found last.
-        let mut bytes = [0; 4];
-        let ip = self.instruction_pointer(mode);
-        let at = ip & PAGE_MASK;
-        if self.code_page.page == ip & !PAGE_MASK
-            && self.code_page.cr3 == self.backend.get(Register::Cr3)
-            && at + bytes.len() as u64 <= PAGE_MASK
-        {
-            let at = GuestPhysAddr::new(self.code_page.at.as_u64() | at);
-            if self.memory.read(at, &mut bytes)
-                && let Length::Known(length) = decode::length_of(&bytes, mode, opcodes)
-            {
-                return Ok(length);
-            }
+    fn length_from_bytes(&mut self, opcodes: &[Opcode]) -> Step<u8> {
+        if let Some(length) = self.length_without_prefixes(opcodes) {
+            return Ok(length);
         }
+        let mode = self.code_mode();
         let bytes = self.fetch()?;
         match decode::length_of(bytes.as_slice(), mode, opcodes) {
             Length::Known(length) => Ok(length),
             // The code was changed between the exit and our look at it: let it run.
             Length::Short | Length::Other => Err(Next::Resume),
         }
+    }
+
+    /// The same, where the code is in the page that was found last and the instruction has no prefixes.
+    #[inline]
+    fn length_without_prefixes(&self, opcodes: &[Opcode]) -> Option<u8> {
+        let page = &self.code_page;
+        let rip = self.backend.get(Register::Rip);
+        let at = rip & PAGE_MASK;
+        let mut bytes = [0; 4];
+        let is_there = page.rip == rip - at
+            && page.cr3 == self.backend.get(Register::Cr3)
+            && page.base == self.backend.segment(SegmentName::Cs).base
+            && at + bytes.len() as u64 <= PAGE_MASK
+            && self
+                .memory
+                .read(GuestPhysAddr::new(page.at.as_u64() | at), &mut bytes);
+        let word = u32::from_le_bytes(bytes);
+        let found = opcodes.iter().find(|opcode| opcode.begins(word));
+        found.filter(|_| is_there).map(|opcode| opcode.length())
     }
 
     /// The linear address of the guest's next instruction.
@@ -631,15 +647,43 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 return Err(self.fail("the guest's code lies outside of its RAM"));
             }
             if bytes.count == 0 {
-                self.code_page = CodePage {
-                    cr3: paging.registers.cr3,
-                    page: address & !PAGE_MASK,
-                    at: at.align_down(PAGE_MASK + 1),
-                };
+                self.note_code_page(paging.registers.cr3, at);
             }
             bytes.count = end;
         }
         Ok(bytes)
+    }
+
+    /// Notes where the page of code is that the guest runs in, if the offsets in it are those of RIP.
+    fn note_code_page(&mut self, cr3: u64, at: GuestPhysAddr) {
+        let rip = self.backend.get(Register::Rip);
+        let offset = rip & PAGE_MASK;
+        if at.as_u64() & PAGE_MASK == offset {
+            self.code_page = CodePage {
+                cr3,
+                base: self.backend.segment(SegmentName::Cs).base,
+                rip: rip - offset,
+                at: at.align_down(PAGE_MASK + 1),
+            };
+        }
+    }
+
+    /// What the guest's instruction does with memory: #UD if that is not known.
+    pub(crate) fn memory_instruction(&mut self) -> Step<MemoryInstruction> {
+        let mode = self.code_mode();
+        if let Some(found) = decode::memory_instruction(self.backend.fetched_bytes(), mode) {
+            return Ok(found);
+        }
+        let rip = self.backend.get(Register::Rip);
+        let bytes = self.fetch()?;
+        if let Some(found) = self.decoded_before.find(rip, &bytes, mode) {
+            return Ok(found);
+        }
+        let Some(found) = decode::memory_instruction(bytes.as_slice(), mode) else {
+            return Err(self.raise(Exception::UNDEFINED));
+        };
+        self.decoded_before.note(rip, bytes, mode, found);
+        Ok(found)
     }
 
     /// What `decoder` makes of the guest's instruction: #UD if nothing.
