@@ -107,7 +107,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Before the guest runs again: what the last exit left. The vCPU is in the hardware.
     #[inline]
     pub(crate) fn complete(&mut self) -> Next {
-        if self.pending == Pending::Nothing {
+        if matches!(self.pending, Pending::Nothing) {
             return Next::Resume;
         }
         let pending = core::mem::replace(&mut self.pending, Pending::Nothing);

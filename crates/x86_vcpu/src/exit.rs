@@ -668,10 +668,23 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
+    /// What `decoder` makes of the bytes that the hardware has fetched, if it has.
+    #[inline]
+    fn decode_fetched<T>(
+        &self,
+        decoder: impl Fn(&[u8], CodeMode) -> Option<T>,
+        mode: CodeMode,
+    ) -> Option<T> {
+        match self.backend.fetched_bytes() {
+            [] => None,
+            bytes => decoder(bytes, mode),
+        }
+    }
+
     /// What the guest's instruction does with memory: #UD if that is not known.
     pub(crate) fn memory_instruction(&mut self) -> Step<MemoryInstruction> {
         let mode = self.code_mode();
-        if let Some(found) = decode::memory_instruction(self.backend.fetched_bytes(), mode) {
+        if let Some(found) = self.decode_fetched(decode::memory_instruction, mode) {
             return Ok(found);
         }
         let rip = self.backend.get(Register::Rip);
@@ -689,7 +702,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// What `decoder` makes of the guest's instruction: #UD if nothing.
     pub(crate) fn decoded<T>(&mut self, decoder: impl Fn(&[u8], CodeMode) -> Option<T>) -> Step<T> {
         let mode = self.code_mode();
-        if let Some(found) = decoder(self.backend.fetched_bytes(), mode) {
+        if let Some(found) = self.decode_fetched(&decoder, mode) {
             return Ok(found);
         }
         let bytes = self.fetch()?;
