@@ -11,20 +11,21 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use axaddrspace::{GuestPhysAddr, HostPhysAddr, VmidTag};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axdevice::{LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox};
 
 use crate::{
     ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
-    backend::{Backend, Window},
+    backend::{Backend, Vendor, Window},
     config::MAX_CPUS,
     cpuid::CpuidTable,
     decode::DecodeCache,
     device::Pending,
     event::{Event, EventQueue},
-    exit::{CodePage, Next},
+    exit::Next,
+    fetch::CodePage,
     hardware::InterruptsOff,
     msr::MsrStorage,
     percpu::{self, Cell},
@@ -271,6 +272,15 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         }
         let vendor = percpu::vendor::<H>()
             .ok_or_else(|| ax_err_type!(Unsupported, "the CPU has neither SVM nor VMX"))?;
+        match (vendor, config.nested_mode) {
+            (Vendor::Svm, NestedMode::Npt(_)) | (Vendor::Vmx, NestedMode::Ept(_)) => {}
+            _ => {
+                return ax_err!(
+                    InvalidInput,
+                    "the nested page table is not in this CPU's format"
+                );
+            }
+        }
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
             backend: Backend::new(vendor, config.hlt)?,

@@ -2,6 +2,7 @@ use axvcpu::{AxArchVCpu, HypercallError};
 
 use super::*;
 use crate::{
+    cr::{ControlRegisters, cr0},
     machine,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{CR3, ENTRY, World},
