@@ -42,18 +42,61 @@ impl Bytes {
     }
 }
 
-/// The opcode of each instruction that exits as a whole, without prefixes.
+/// The opcode of an instruction that exits as a whole, without prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opcode {
+    /// Its bytes, the first lowest.
+    word: u32,
+    length: u8,
+}
+
+impl Opcode {
+    const fn new<const N: usize>(bytes: [u8; N]) -> Self {
+        let mut word = 0;
+        let mut i = 0;
+        while i < N {
+            word |= (bytes[i] as u32) << (8 * i);
+            i += 1;
+        }
+        Self {
+            word,
+            length: N as u8,
+        }
+    }
+
+    /// Its length.
+    pub(crate) const fn length(self) -> u8 {
+        self.length
+    }
+
+    /// Whether the bytes of `word` begin with it.
+    #[inline]
+    pub(crate) const fn begins(self, word: u32) -> bool {
+        (word ^ self.word) << (32 - 8 * self.length as u32) == 0
+    }
+
+    /// Whether `bytes` are the beginning of it.
+    fn starts_with(self, bytes: &[u8]) -> bool {
+        let own = self.word.to_le_bytes();
+        own.get(..usize::from(self.length))
+            .is_some_and(|own| own.starts_with(bytes))
+    }
+}
+
+/// Those opcodes.
 pub(crate) mod opcode {
-    pub(crate) const CPUID: &[u8] = &[0x0f, 0xa2];
-    pub(crate) const HLT: &[u8] = &[0xf4];
-    pub(crate) const RDMSR: &[u8] = &[0x0f, 0x32];
-    pub(crate) const WRMSR: &[u8] = &[0x0f, 0x30];
-    pub(crate) const VMMCALL: &[u8] = &[0x0f, 0x01, 0xd9];
-    pub(crate) const VMCALL: &[u8] = &[0x0f, 0x01, 0xc1];
-    pub(crate) const XSETBV: &[u8] = &[0x0f, 0x01, 0xd1];
-    pub(crate) const INVD: &[u8] = &[0x0f, 0x08];
-    pub(crate) const WBINVD: &[u8] = &[0x0f, 0x09];
-    pub(crate) const PAUSE: &[u8] = &[0x90];
+    use super::Opcode;
+
+    pub(crate) const CPUID: Opcode = Opcode::new([0x0f, 0xa2]);
+    pub(crate) const HLT: Opcode = Opcode::new([0xf4]);
+    pub(crate) const RDMSR: Opcode = Opcode::new([0x0f, 0x32]);
+    pub(crate) const WRMSR: Opcode = Opcode::new([0x0f, 0x30]);
+    pub(crate) const VMMCALL: Opcode = Opcode::new([0x0f, 0x01, 0xd9]);
+    pub(crate) const VMCALL: Opcode = Opcode::new([0x0f, 0x01, 0xc1]);
+    pub(crate) const XSETBV: Opcode = Opcode::new([0x0f, 0x01, 0xd1]);
+    pub(crate) const INVD: Opcode = Opcode::new([0x0f, 0x08]);
+    pub(crate) const WBINVD: Opcode = Opcode::new([0x0f, 0x09]);
+    pub(crate) const PAUSE: Opcode = Opcode::new([0x90]);
 }
 
 /// What the start of an instruction says.
@@ -68,7 +111,7 @@ pub(crate) enum Length {
 }
 
 /// How long the instruction with one of these `opcodes` is, at the start of `bytes`: prefixes, then the opcode.
-pub(crate) fn length_of(bytes: &[u8], mode: CodeMode, opcodes: &[&[u8]]) -> Length {
+pub(crate) fn length_of(bytes: &[u8], mode: CodeMode, opcodes: &[Opcode]) -> Length {
     let is_prefix = |byte: u8| match byte {
         0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => true,
         0x40..=0x4f => mode == CodeMode::Bits64,
@@ -76,9 +119,13 @@ pub(crate) fn length_of(bytes: &[u8], mode: CodeMode, opcodes: &[&[u8]]) -> Leng
     };
     let prefixes = bytes.iter().take_while(|&&byte| is_prefix(byte)).count();
     let rest = bytes.get(prefixes..).unwrap_or(&[]);
+    let mut start = [0; 4];
+    for (to, from) in start.iter_mut().zip(rest) {
+        *to = *from;
+    }
     for opcode in opcodes {
-        let length = prefixes + opcode.len();
-        if rest.starts_with(opcode) && length <= MAX_LENGTH {
+        let length = prefixes + usize::from(opcode.length);
+        if opcode.begins(u32::from_le_bytes(start)) && length <= bytes.len() {
             return Length::Known(length as u8);
         }
     }
@@ -233,6 +280,41 @@ pub(crate) struct MemoryInstruction {
     /// The width of the operand in memory.
     pub(crate) width: AccessWidth,
     pub(crate) length: u8,
+}
+
+/// How many instructions are remembered.
+const REMEMBERED: usize = 8;
+
+/// What instructions that touch memory were decoded to: the few of a guest that reach for its devices. Their bytes are compared each time.
+#[derive(Debug, Default)]
+pub(crate) struct DecodeCache([Option<(Bytes, CodeMode, MemoryInstruction)>; REMEMBERED]);
+
+impl DecodeCache {
+    /// What the `bytes` at `rip` were decoded to.
+    pub(crate) fn find(
+        &self,
+        rip: u64,
+        bytes: &Bytes,
+        mode: CodeMode,
+    ) -> Option<MemoryInstruction> {
+        let (known, known_mode, found) = self.0[Self::place(rip)].as_ref()?;
+        (known == bytes && *known_mode == mode).then_some(*found)
+    }
+
+    /// Remembers it.
+    pub(crate) fn note(
+        &mut self,
+        rip: u64,
+        bytes: Bytes,
+        mode: CodeMode,
+        found: MemoryInstruction,
+    ) {
+        self.0[Self::place(rip)] = Some((bytes, mode, found));
+    }
+
+    const fn place(rip: u64) -> usize {
+        (rip ^ rip >> 3 ^ rip >> 6) as usize % REMEMBERED
+    }
 }
 
 /// A MOV to or from a control register, CLTS or LMSW.

@@ -107,7 +107,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Before the guest runs again: what the last exit left. The vCPU is in the hardware.
     #[inline]
     pub(crate) fn complete(&mut self) -> Next {
-        if self.pending == Pending::Nothing {
+        if matches!(self.pending, Pending::Nothing) {
             return Next::Resume;
         }
         let pending = core::mem::replace(&mut self.pending, Pending::Nothing);
@@ -185,16 +185,16 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match self.advance(length) {
             Next::Resume => {
                 self.pending = pending;
-                Next::Leave(exit)
+                self.leave(exit)
             }
-            leave @ Next::Leave(_) => leave,
+            Next::Leave => Next::Leave,
         }
     }
 
     /// One element of INS or OUTS.
     fn port_string(&mut self, io: IoExit) -> Step<Next> {
         let IoExit { port, width, .. } = io;
-        let instruction = self.decoded(decode::memory_instruction)?;
+        let instruction = self.memory_instruction()?;
         let length = instruction.length;
         match (instruction.operation, io.direction) {
             (Operation::Input(form), Direction::Read) => {
@@ -205,7 +205,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                     form,
                     length,
                 };
-                Ok(Next::Leave(AxVCpuExitReason::IoRead { port, width }))
+                Ok(self.leave(AxVCpuExitReason::IoRead { port, width }))
             }
             (Operation::Output(form), Direction::Write) => {
                 let operand = self.locate(self.source(form), width.bytes(), Access::Read)?;
@@ -213,9 +213,9 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 match self.step_string(form, width, &[gpr::RSI], length) {
                     Next::Resume => {
                         self.pending = Pending::PortWrite;
-                        Ok(Next::Leave(AxVCpuExitReason::IoWrite { port, width, data }))
+                        Ok(self.leave(AxVCpuExitReason::IoWrite { port, width, data }))
                     }
-                    leave @ Next::Leave(_) => Ok(leave),
+                    Next::Leave => Ok(Next::Leave),
                 }
             }
             // The code was changed between the exit and our look at it.
@@ -232,7 +232,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         } = fault;
         if self.is_ram(gpa) {
             self.counters.count(ExitKind::NestedFault);
-            return Ok(Next::Leave(AxVCpuExitReason::NestedPageFault {
+            return Ok(self.leave(AxVCpuExitReason::NestedPageFault {
                 addr: gpa,
                 access_flags: access,
             }));
@@ -248,7 +248,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 self.fail("the guest's stack or tables for interrupts lie outside of its RAM")
             );
         }
-        let instruction = self.decoded(decode::memory_instruction)?;
+        let instruction = self.memory_instruction()?;
         if access.contains(MappingFlags::WRITE) {
             self.device_write(instruction, gpa)
         } else {
@@ -272,7 +272,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             | Operation::TestBit { .. } => self.leave_for_device(instruction.length, pending, exit),
             Operation::Move(_) | Operation::Fetch(_) => {
                 self.pending = pending;
-                Next::Leave(exit)
+                self.leave(exit)
             }
             // They do not read memory: the code was changed.
             Operation::Store { .. }
@@ -331,9 +331,9 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match next {
             Next::Resume => {
                 self.pending = Pending::MmioWrite;
-                Next::Leave(exit)
+                self.leave(exit)
             }
-            leave @ Next::Leave(_) => leave,
+            Next::Leave => Next::Leave,
         }
     }
 

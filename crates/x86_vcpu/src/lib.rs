@@ -5,9 +5,9 @@
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
-//! - `regs`, `xsave` and `switch` hold what is switched, and when; `event` what the guest is about to suffer.
-//! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `decode` for instructions that must be read,
-//!   `walk` for the guest's page tables, `device` for accesses that leave the vCPU.
+//! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in; `event` what the guest is about to suffer.
+//! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk` and `decode` for
+//!   instructions that must be read, `device` and `alu` for accesses that leave the vCPU.
 //! - `vcpu` and `percpu` are what the outside sees.
 
 #![no_std]
@@ -25,6 +25,7 @@ mod decode;
 mod device;
 mod event;
 mod exit;
+mod fetch;
 mod hardware;
 #[cfg(not(target_os = "none"))]
 mod machine;

@@ -8,7 +8,7 @@ use crate::{
     cr::{cr0, cr4, efer},
     device::Pending,
     event::EventQueue,
-    exit::CodePage,
+    fetch::CodePage,
     msr::{MsrStorage, PAT_RESET},
     regs::{
         DR7_RESET, DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights,

@@ -11,19 +11,21 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use axaddrspace::{GuestPhysAddr, HostPhysAddr, VmidTag};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axdevice::{LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox};
 
 use crate::{
     ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
-    backend::{Backend, Window},
+    backend::{Backend, Vendor, Window},
     config::MAX_CPUS,
     cpuid::CpuidTable,
+    decode::DecodeCache,
     device::Pending,
     event::{Event, EventQueue},
-    exit::{CodePage, Next},
+    exit::Next,
+    fetch::CodePage,
     hardware::InterruptsOff,
     msr::MsrStorage,
     percpu::{self, Cell},
@@ -67,12 +69,15 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) breakpoints: [u64; 4],
     pub(crate) cpuid: CpuidTable,
     pub(crate) counters: ExitCounters,
+    /// Why the guest was left last.
+    pub(crate) exit: AxVCpuExitReason,
     /// What the last exit leaves to be completed.
     pub(crate) pending: Pending,
     /// The value that was read for it.
     pub(crate) answer: Option<u64>,
     pub(crate) activity: Activity,
     pub(crate) code_page: CodePage,
+    pub(crate) decoded_before: DecodeCache,
     pub(crate) local: Arc<dyn LocalInterrupts>,
     pub(crate) memory: Arc<dyn GuestBytes>,
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
@@ -147,7 +152,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.backend.set_task_priority(self.local.task_priority());
         Ok(match self.wake() {
             Next::Resume => self.enter(),
-            Next::Leave(reason) => reason,
+            Next::Leave => self.exit,
         })
     }
 
@@ -180,7 +185,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     fn wake(&mut self) -> Next {
         if let Activity::Halted { takes_interrupts } = self.activity {
             if !self.wakes(takes_interrupts) {
-                return Next::Leave(AxVCpuExitReason::Halt);
+                return self.leave(AxVCpuExitReason::Halt);
             }
             self.activity = Activity::Active;
         }
@@ -244,11 +249,11 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             self.deliver();
             let next = match self.backend.enter(&mut self.regs) {
                 Ok(()) => self.serve_exit(),
-                Err(reason) => Next::Leave(AxVCpuExitReason::FailEntry { reason }),
+                Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
             };
             match next {
                 Next::Resume => {}
-                Next::Leave(reason) => return reason,
+                Next::Leave => return self.exit,
             }
         }
     }
@@ -267,6 +272,15 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         }
         let vendor = percpu::vendor::<H>()
             .ok_or_else(|| ax_err_type!(Unsupported, "the CPU has neither SVM nor VMX"))?;
+        match (vendor, config.nested_mode) {
+            (Vendor::Svm, NestedMode::Npt(_)) | (Vendor::Vmx, NestedMode::Ept(_)) => {}
+            _ => {
+                return ax_err!(
+                    InvalidInput,
+                    "the nested page table is not in this CPU's format"
+                );
+            }
+        }
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
             backend: Backend::new(vendor, config.hlt)?,
@@ -277,10 +291,12 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             breakpoints: [0; 4],
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count),
             counters: ExitCounters::new(),
+            exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
             code_page: CodePage::default(),
+            decoded_before: DecodeCache::default(),
             local: config.local,
             memory: config.memory,
             ram: config.ram,
@@ -349,7 +365,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 mailbox.left();
                 reason?
             }
-            Next::Leave(reason) => reason,
+            Next::Leave => self.exit,
         };
         self.pc = self.backend.get(Register::Rip);
         // INIT has put it there.

@@ -5,7 +5,7 @@ use CodeMode::{Bits16, Bits32, Bits64};
 
 #[test]
 fn lengths_are_counted_with_prefixes() {
-    let cases: [(&[u8], CodeMode, &[u8], Length); 12] = [
+    let cases: [(&[u8], CodeMode, Opcode, Length); 12] = [
         (&[0x0f, 0xa2, 0x90], Bits64, opcode::CPUID, Length::Known(2)),
         (
             &[0x66, 0x2e, 0x48, 0x0f, 0xa2],
@@ -34,7 +34,7 @@ fn lengths_are_counted_with_prefixes() {
         assert_eq!(length_of(bytes, mode, &[opcode]), length, "{bytes:x?}");
     }
     let mut longest = [0x66; 15];
-    longest[13..].copy_from_slice(opcode::CPUID);
+    longest[13..].copy_from_slice(&[0x0f, 0xa2]);
     assert_eq!(
         length_of(&longest, Bits64, &[opcode::CPUID]),
         Length::Known(15)
@@ -366,4 +366,23 @@ fn parts_of_registers_are_read_and_written_as_the_processor_does() {
         assert_eq!(part.read(whole), read);
         assert_eq!(part.write(whole, u64::MAX), written);
     }
+}
+
+#[test]
+fn decoded_instructions_are_remembered_by_their_bytes() {
+    let bytes = |code: &[u8]| {
+        let mut bytes = Bytes::default();
+        bytes.bytes[..code.len()].copy_from_slice(code);
+        bytes.count = code.len();
+        bytes
+    };
+    let (code, other) = (bytes(&[0x8b, 0x03]), bytes(&[0x8b, 0x0b]));
+    let found = memory_instruction(code.as_slice(), Bits64).unwrap();
+    let mut cache = DecodeCache::default();
+    assert_eq!(cache.find(0x1000, &code, Bits64), None);
+    cache.note(0x1000, code, Bits64, found);
+    assert_eq!(cache.find(0x1000, &code, Bits64), Some(found));
+    assert_eq!(cache.find(0x1000, &code, Bits32), None);
+    assert_eq!(cache.find(0x1000, &other, Bits64), None);
+    assert_eq!(cache.find(0x1001, &code, Bits64), None);
 }

@@ -362,6 +362,11 @@ fn vcpus_are_made_within_limits() {
     };
     assert!(X86VCpu::<TestHost>::new(1, 0, config()).is_ok());
     assert!(X86VCpu::<TestHost>::new(1, 1, config()).is_err());
+    let ept = X86VCpuConfig {
+        nested_mode: NestedMode::Ept(axaddrspace::LargestLeaf::Size1G),
+        ..config()
+    };
+    assert!(X86VCpu::<TestHost>::new(1, 0, ept).is_err());
     let many = X86VCpuConfig {
         vcpu_count: 65,
         ..config()

@@ -10,7 +10,7 @@ use guests::report::{Hex, Verdict, Words, case, equal, holds};
 use guests::{code, write_cr};
 
 use super::Check;
-use super::expect::{at_end, same_registers};
+use super::expect::{at_end, run, same_registers};
 use super::lapic::{raise, taken};
 use super::paging;
 use crate::soon::soon;
@@ -106,7 +106,7 @@ fn task_priority(_: &Machine) -> Verdict {
         raise(VECTOR);
         let regs = Regs::ZERO.with(RAX, blocking).with(RSI, CLASS - 1);
         let mut context = Context::new(&code, regs);
-        let trap = context.run();
+        let trap = run(&mut context);
         // SAFETY: interrupts are off in Rust code.
         unsafe { write_cr!("cr8", 0_usize) }
         lapic::end_of_interrupt();
@@ -183,7 +183,7 @@ fn hlt_again(machine: &Machine) -> Verdict {
     unsafe { write_cr!("cr8", 3_usize) }
     timer.set(timer.now() + timer.ticks_per_second() / 500);
     let code = code!("sti", "hlt", "2: jmp 2b");
-    let trap = Context::new(&code, Regs::ZERO).run();
+    let trap = run(&mut Context::new(&code, Regs::ZERO));
     lapic::end_of_interrupt();
     // SAFETY: as before.
     unsafe { write_cr!("cr8", 0_usize) }

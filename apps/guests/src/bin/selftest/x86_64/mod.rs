@@ -46,15 +46,18 @@ pub(crate) const THEMES: &[&[Check]] = &[
     user::CHECKS,
     registers::CHECKS,
     vector::CHECKS,
-    x2apic::CHECKS,
     smp::CHECKS,
     // A CPU that gets these wrong may not live to see the next check.
     nmi::CHECKS,
+    x2apic::CHECKS,
 ];
 
 /// Brings the CPU's interrupts into the state in which every check starts: everything is masked,
 /// nothing is pending or in service, no timer runs.
 pub(crate) fn prepare(machine: &Machine) {
+    if apic::mode() == apic::Mode::Off {
+        return; // as some stay, once they were switched off
+    }
     uart::write(uart::IER, 0);
     pic::init();
     if let Some(controller) = machine.io_apic() {

@@ -71,7 +71,6 @@ fn privileged(_: &Machine) -> Verdict {
         "ltr ax",
         "invlpg [rbx]",
         "swapgs",
-        "sysretq",
     ] {
         case(name, faults(user(&code, regs), exception::PROTECTION, 0))?;
     }
