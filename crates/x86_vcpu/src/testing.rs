@@ -234,7 +234,7 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) -> AxVCpuExitReason {
-        self.vcpu.run(&self.mailbox).unwrap()
+        self.vcpu.run(&self.mailbox, &axvcpu::NoDevices).unwrap()
     }
 }
 

@@ -14,7 +14,9 @@ use core::{
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axdevice::{LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
-use axvcpu::{AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox};
+use axvcpu::{
+    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail, Mailbox,
+};
 
 use crate::{
     ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
@@ -355,7 +357,11 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+    fn run(
+        &mut self,
+        mailbox: &Mailbox,
+        _devices: &dyn DeviceAccess,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = InterruptsOff::new();
         self.load()?;
         let reason = match self.complete() {

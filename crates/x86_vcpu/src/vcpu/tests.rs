@@ -314,7 +314,7 @@ fn a_vcpu_runs_only_where_guests_can() {
     pcpu.hardware_disable().unwrap();
     assert!(!pcpu.is_enabled());
     world.vcpu.bind().unwrap();
-    assert!(world.vcpu.run(&world.mailbox).is_err());
+    assert!(world.vcpu.run(&world.mailbox, &axvcpu::NoDevices).is_err());
     pcpu.hardware_enable().unwrap();
     assert_eq!(world.run(), HOST);
     assert!(X86PerCpu::<TestHost>::new(64).is_err());
