@@ -2,7 +2,8 @@
 # Makes the guests that AxHV runs, under target/guests/ARCH/.
 # usage: scripts/guests.sh linux|bare|all ARCH
 #
-#   linux   Image and initramfs.cpio.gz: Debian's kernel and busybox, with guest-init.sh as /init
+#   linux   Debian's kernel (Image on riscv64, bzImage on x86_64) and initramfs.cpio.gz: busybox, with guest-init.sh
+#           as /init
 #   bare    hello, heartbeat and selftest of apps/guests, each as .elf and .bin
 #   all     both
 #
@@ -33,9 +34,18 @@ choose_arch() {
             target=riscv64imac-unknown-none-elf
             debian_arch=riscv64 kernel_package=linux-image-riscv64
             # The flat Image, and how one is known: "RSC\5" at byte 56 (Linux, boot-image-header).
-            kernel_file='vmlinux-*' magic_at=56 magic=52534305
+            kernel_file='vmlinux-*' image=Image magic_at=56 magic=52534305
+            elf_format=
             ;;
-        *) die "there are no guests for '$arch'" "scripts/guests.sh all riscv64" ;;
+        x86_64)
+            target=x86_64-unknown-none
+            debian_arch=amd64 kernel_package=linux-image-cloud-amd64
+            # "HdrS" at byte 0x202 (Linux, x86 boot protocol).
+            kernel_file='vmlinuz-*' image=bzImage magic_at=514 magic=48647253
+            # Multiboot loaders take 32-bit files only.
+            elf_format=elf32-i386
+            ;;
+        *) die "there are no guests for '$arch'" "scripts/guests.sh all riscv64   (or x86_64)" ;;
     esac
 }
 
@@ -113,14 +123,14 @@ fetch_debs() {
 }
 
 make_image() {
-    local image found
+    local file found
     dpkg-deb --extract "$out"/debs/linux-image-*.deb "$work/kernel"
     # shellcheck disable=SC2086 # a pattern
-    image=$(echo "$work"/kernel/boot/$kernel_file)
-    [ -f "$image" ] || die "Debian's kernel package has no single boot/$kernel_file" "report this as a bug"
-    found=$(od -An -tx1 -j "$magic_at" -N 4 "$image" | tr -d ' ')
-    [ "$found" = "$magic" ] || die "$image begins like no flat Image" "report this as a bug"
-    mv "$image" "$out/Image"
+    file=$(echo "$work"/kernel/boot/$kernel_file)
+    [ -f "$file" ] || die "Debian's kernel package has no single boot/$kernel_file" "report this as a bug"
+    found=$(od -An -tx1 -j "$magic_at" -N 4 "$file" | tr -d ' ')
+    [ "$found" = "$magic" ] || die "$file begins like no $image" "report this as a bug"
+    mv "$file" "$out/$image"
 }
 
 # The same inputs give the same bytes: order, owners, times and inode numbers are fixed.
@@ -149,9 +159,9 @@ linux() {
     trap 'rm -rf "$work"' EXIT
     make_image
     make_initramfs
-    (cd "$out" && sha256sum Image initramfs.cpio.gz >SHA256SUMS)
+    (cd "$out" && sha256sum "$image" initramfs.cpio.gz >SHA256SUMS)
     recipe >"$out/recipe"
-    say "made $out/Image and $out/initramfs.cpio.gz"
+    say "made $out/$image and $out/initramfs.cpio.gz"
 }
 
 # --- Bare metal ------------------------------------------------------------------------------------------------------
@@ -166,7 +176,7 @@ bare() {
     mkdir -p "$out"
     local guest built=${CARGO_TARGET_DIR:-target}/$target/release
     for guest in hello heartbeat selftest; do
-        cp "$built/$guest" "$out/$guest.elf"
+        llvm-objcopy ${elf_format:+--output-target="$elf_format"} "$built/$guest" "$out/$guest.elf"
         llvm-objcopy --output-target=binary "$out/$guest.elf" "$out/$guest.bin"
     done
 }

@@ -13,7 +13,8 @@ axhv_toolchain() {
         CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc
         BUILD_FLAGS+=(-Zbuild-std=core,alloc)
         # Debian's rustc brings no rust-lld of its own.
-        export CARGO_TARGET_RISCV64IMAC_UNKNOWN_NONE_ELF_LINKER=ld.lld
+        local linker=CARGO_TARGET_${target^^}_LINKER
+        export "${linker//-/_}=ld.lld"
     else
         return 1
     fi

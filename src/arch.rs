@@ -45,10 +45,7 @@ pub(crate) const fn guest_phys_bits(mode: NestedMode) -> u32 {
 
 /// The nested translation's name in the privileged specification.
 pub(crate) const fn nested_mode_name(mode: NestedMode) -> &'static str {
-    match mode {
-        NestedMode::Sv39x4 => "Sv39x4",
-        NestedMode::Sv48x4 => "Sv48x4",
-    }
+    mode.name()
 }
 
 /// Lets guests run on the current pCPU, if they cannot yet.

@@ -14,5 +14,7 @@ fn main() {
     );
     println!("cargo:rerun-if-changed={script}");
     println!("cargo:rustc-link-arg-bins=-T{script}");
+    // A guest runs where it is linked, and nobody relocates it.
+    println!("cargo:rustc-link-arg-bins=-no-pie");
     println!("cargo:rustc-link-arg-bins=--no-dynamic-linker");
 }

@@ -3,8 +3,9 @@
 use std::{env, path::PathBuf};
 
 fn main() {
-    let platform = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
-        Ok("riscv64") if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") => "riscv64",
+    let target = |what| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
+    let platform = match (target("ARCH").as_str(), target("OS").as_str()) {
+        (platform @ ("riscv64" | "x86_64"), "none") => platform.to_owned(),
         // On the developer's own system there is nothing to link by.
         _ => return,
     };

@@ -2,7 +2,7 @@
 //!
 //! `hello` prints and powers off, `heartbeat` is a timer-driven loop in the manner of an RTOS,
 //! `selftest` checks that the machine keeps what the architecture promises. All of them also run
-//! without a hypervisor, on QEMU's `virt` machine.
+//! without a hypervisor, on QEMU's `virt` (RISC-V) and `q35` (x86) machines.
 //!
 //! What the guests do is here and in `bin/`; how the machine is driven is in one module per
 //! architecture, which the rest knows as `arch`. On the developer's machine only the former
@@ -10,15 +10,24 @@
 
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod acpi;
 pub mod heartbeat;
+pub mod memory;
+pub mod multiboot;
 pub mod options;
 pub mod report;
 
 #[cfg(target_os = "none")]
 pub mod console;
+#[cfg(target_os = "none")]
+mod panic;
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 #[path = "riscv64/mod.rs"]
+pub mod arch;
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+#[path = "x86_64/mod.rs"]
 pub mod arch;
 
 /// How a guest ends.

@@ -48,6 +48,7 @@ pub trait AxMmHal: 'static {
     /// On return no pCPU can reach memory through a translation that was removed before the call.
     ///
     /// Tables that led to the range only may be freed next, so what is cached of entries above the leaves must go as well: on RISC-V that
-    /// takes an HFENCE.GVMA without an address, for one with an address orders accesses to leaves only.
+    /// takes an HFENCE.GVMA without an address, for one with an address orders accesses to leaves only; on x86 an INVEPT, or the flush of
+    /// all ASIDs at the next VMRUN.
     fn flush_nested(start: GuestPhysAddr, len: u64);
 }

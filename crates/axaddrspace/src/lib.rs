@@ -29,7 +29,7 @@ pub use error::{AddrSpaceError, GuestMemoryError};
 pub use frame::{Frame, MemoryUsage};
 pub use guest_mem::GuestMemory;
 pub use hal::{AxMmHal, FrameSize};
-pub use nested::NestedMode;
+pub use nested::{LargestLeaf, NestedMode};
 pub use region::Fill;
 pub use space::{AddrSpace, FaultOutcome, Translation};
 pub use vmid::{VmidAllocator, VmidAssignment, VmidTag};

@@ -10,7 +10,9 @@ use core::ops::Range;
 use std::alloc::{Layout, alloc, dealloc};
 use std::thread_local;
 
-use crate::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, NestedMode};
+use crate::{
+    AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, LargestLeaf, NestedMode,
+};
 
 /// Host-physical and host-virtual addresses differ in this bit, so that one is no good as the other.
 const LINEAR_MAP: u64 = 1 << 45;
@@ -163,7 +165,7 @@ pub(crate) fn peek() {
             return;
         };
         let mut seen = Vec::new();
-        see(root, mode.levels() - 1, root_entries(), 0, &mut seen);
+        see(mode, root, mode.levels() - 1, 0, &mut seen);
         host.remembered.extend(
             seen.into_iter()
                 .map(|(hpa, range)| ((hpa, range.start), range)),
@@ -176,10 +178,10 @@ pub(crate) fn hardware_walk(mode: NestedMode, root: HostPhysAddr, gpa: u64) -> O
     let mut table = root.as_u64();
     let mut level = mode.levels() - 1;
     let mut index = gpa >> (12 + 9 * level);
-    assert!(index < root_entries() as u64);
+    assert!(index < entries(mode, level) as u64);
     loop {
         let size = 1u64 << (12 + 9 * level);
-        match read_pte(table, index as usize, level) {
+        match read_pte(mode, table, index as usize, level) {
             Pte::Invalid => return None,
             Pte::Leaf { hpa, rwx } => return Some((hpa + gpa % size, rwx)),
             Pte::Table(next) => table = next,
@@ -194,9 +196,12 @@ fn layout(size: FrameSize) -> Layout {
     Layout::from_size_align(bytes, bytes).expect("frame sizes are powers of two")
 }
 
-/// "Sv39x4" and "Sv48x4": two more bits of index at the root.
-fn root_entries() -> usize {
-    2048
+fn entries(mode: NestedMode, level: usize) -> usize {
+    match mode {
+        // "Sv39x4" and "Sv48x4": two more bits of index at the root.
+        NestedMode::Sv39x4 | NestedMode::Sv48x4 if level == mode.levels() - 1 => 2048,
+        _ => 512,
+    }
 }
 
 enum Pte {
@@ -205,10 +210,35 @@ enum Pte {
     Leaf { hpa: u64, rwx: u64 },
 }
 
-fn read_pte(table: u64, index: usize, level: usize) -> Pte {
+fn read_pte(mode: NestedMode, table: u64, index: usize, level: usize) -> Pte {
     let virt = MockHal::phys_to_virt(HostPhysAddr::new(table)).as_usize() + index * 8;
     // SAFETY: a table that the root leads to is a frame that is allocated, or the check for early frees fails first.
     let pte = unsafe { core::ptr::with_exposed_provenance::<u64>(virt).read_volatile() };
+    let found = match mode {
+        NestedMode::Sv39x4 | NestedMode::Sv48x4 => read_riscv(pte),
+        NestedMode::Ept(_) => read_ept(pte, level),
+        NestedMode::Npt(_) => read_npt(pte, level),
+    };
+    match found {
+        Pte::Invalid => {}
+        Pte::Table(_) => assert!(level > 0, "no table below the last level"),
+        Pte::Leaf { hpa, .. } => {
+            assert_eq!(
+                hpa % (1 << (12 + 9 * level)),
+                0,
+                "misaligned leaf, {pte:#x}"
+            );
+            let largest = match mode {
+                NestedMode::Ept(LargestLeaf::Size2M) | NestedMode::Npt(LargestLeaf::Size2M) => 1,
+                _ => 2,
+            };
+            assert!(level <= largest, "no leaves that large");
+        }
+    }
+    found
+}
+
+fn read_riscv(pte: u64) -> Pte {
     if pte & 1 == 0 {
         return Pte::Invalid;
     }
@@ -223,7 +253,6 @@ fn read_pte(table: u64, index: usize, level: usize) -> Pte {
     assert_eq!(g, 0, "G of {pte:#x} must be zero at the G stage");
     let hpa = (pte >> 10 & ((1 << 44) - 1)) << 12;
     if rwx == 0 {
-        assert!(level > 0, "no table below the last level");
         assert_eq!(
             (u, a, d),
             (0, 0, 0),
@@ -233,24 +262,65 @@ fn read_pte(table: u64, index: usize, level: usize) -> Pte {
     }
     assert_ne!(rwx & 3, 2, "W without R is reserved, {pte:#x}");
     assert_eq!((u, a, d), (1, 1, 1), "every access would fault, {pte:#x}");
-    assert_eq!(
-        hpa % (1 << (12 + 9 * level)),
-        0,
-        "misaligned leaf, {pte:#x}"
-    );
-    assert!(level < 3, "no leaves of 512 GiB");
     Pte::Leaf { hpa, rwx }
 }
 
-fn see(table: u64, level: usize, entries: usize, base: u64, seen: &mut Vec<(u64, Range<u64>)>) {
+/// SDM 3C, "EPT Translation Mechanism": the figure of the formats of the entries.
+fn read_ept(pte: u64, level: usize) -> Pte {
+    let rwx = pte & 7;
+    if rwx == 0 {
+        return Pte::Invalid;
+    }
+    assert_eq!(rwx & 1, 1, "W or X without R, {pte:#x}");
+    let hpa = pte & 0x000f_ffff_ffff_f000;
+    if level == 0 || pte >> 7 & 1 == 1 {
+        let memory_type = pte >> 3 & 7;
+        assert!([0, 6].contains(&memory_type), "memory type of {pte:#x}");
+        return Pte::Leaf { hpa, rwx };
+    }
+    assert_eq!(
+        pte >> 3 & 0x1f,
+        0,
+        "reserved in the entry of a table, {pte:#x}"
+    );
+    assert_eq!(rwx, 7, "only leaves restrict, {pte:#x}");
+    Pte::Table(hpa)
+}
+
+/// APM 2, "Long-Mode Page Translation" and "Nested Paging": every access is a user's.
+fn read_npt(pte: u64, level: usize) -> Pte {
+    if pte & 1 == 0 {
+        return Pte::Invalid;
+    }
+    let (w, u, a, d, nx) = (
+        pte >> 1 & 1,
+        pte >> 2 & 1,
+        pte >> 5 & 1,
+        pte >> 6 & 1,
+        pte >> 63,
+    );
+    assert_eq!((u, a), (1, 1), "every access would fault, {pte:#x}");
+    assert_eq!(pte >> 59 & 0xf, 0, "protection key in {pte:#x}");
+    let hpa = pte & 0x000f_ffff_ffff_f000;
+    if level == 0 || pte >> 7 & 1 == 1 {
+        assert_eq!(d, 1, "D of {pte:#x}");
+        let rwx = 1 | w << 1 | (1 - nx) << 2;
+        return Pte::Leaf { hpa, rwx };
+    }
+    assert_eq!((w, nx, pte >> 7 & 3), (1, 0, 0), "of a table, {pte:#x}");
+    Pte::Table(hpa)
+}
+
+fn see(mode: NestedMode, table: u64, level: usize, base: u64, seen: &mut Vec<(u64, Range<u64>)>) {
     let size = 1u64 << (12 + 9 * level);
+    let entries = entries(mode, level);
     seen.push((table, base..base + size * entries as u64));
     for index in 0..entries {
         let start = base + size * index as u64;
-        match read_pte(table, index, level) {
+        match read_pte(mode, table, index, level) {
             Pte::Invalid => {}
             Pte::Leaf { hpa, .. } => seen.push((hpa, start..start + size)),
-            Pte::Table(next) => see(next, level - 1, 512, start, seen),
+            Pte::Table(next) => see(mode, next, level - 1, start, seen),
         }
     }
 }

@@ -97,12 +97,17 @@ impl<H: AxMmHal> AddrSpace<H> {
         if host_end.as_u64() > 1 << self.mode().hpa_bits() {
             return Err(AddrSpaceError::TooHigh { start: gpa, len });
         }
+        let mode = self.mode();
         self.map_region(range, flags, Backing::Linear, |table, rest| {
             let done = rest.start.as_u64() - gpa.as_u64();
             let hpa = HostPhysAddr::new(hpa.as_u64() + done);
             let size = LeafSize::DESCENDING
                 .into_iter()
-                .find(|&size| fits(size, rest.start, &rest) && hpa.is_aligned(size.bytes()))
+                .find(|&size| {
+                    size <= mode.largest_leaf()
+                        && fits(size, rest.start, &rest)
+                        && hpa.is_aligned(size.bytes())
+                })
                 .ok_or(MapFailure::Occupied)?;
             table.map(rest.start, size, Memory::Host(hpa), flags)?;
             Ok(size)

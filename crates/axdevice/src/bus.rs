@@ -119,6 +119,8 @@ struct Bus {
 struct Slot {
     first: u64,
     last: u64,
+    /// The address that the device knows as offset 0.
+    origin: u64,
     device: Arc<dyn Device>,
 }
 
@@ -148,13 +150,13 @@ impl Bus {
         Ok(device.write(offset, width, data & width.mask())?)
     }
 
-    /// The device that has all of the `len` (at least 1) addresses from `addr` on, and the offset of the first in its range.
+    /// The device that has all of the `len` (at least 1) addresses from `addr` on, and what the first is to it.
     fn find(&self, addr: u64, len: u64) -> Result<(&dyn Device, u64), BusError> {
         let slot = self.slot_at(addr).ok_or(BusError::NoDevice)?;
         if len - 1 > slot.last - addr {
             return Err(BusError::Fault);
         }
-        Ok((&*slot.device, addr - slot.first))
+        Ok((&*slot.device, addr - slot.origin))
     }
 
     fn slot_at(&self, addr: u64) -> Option<&Slot> {

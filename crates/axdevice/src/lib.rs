@@ -15,15 +15,33 @@ extern crate alloc;
 mod bus;
 mod char_backend;
 mod device;
+mod ioapic;
 mod irq;
+mod lapic;
+mod local;
+mod pic;
+mod pit;
 mod plic;
+mod power;
+mod rtc;
 #[cfg(test)]
 mod testing;
+mod timed;
 mod uart16550;
 
 pub use bus::{AxVmDevices, AxVmDevicesBuilder, BuildError, BusError, BusKind, DeviceRange};
 pub use char_backend::CharBackend;
 pub use device::{AccessFault, Device};
+pub use ioapic::IoApic;
 pub use irq::{CpuInterrupts, InterruptController, IrqLine};
+pub use lapic::{
+    Acceptance, ApicBus, Delivery, Destination, DestinationMode, LocalApic, Message, TriggerMode,
+};
+pub use local::{CpuEvents, LocalInterrupts};
+pub use pic::Pic8259;
+pub use pit::Pit8254;
 pub use plic::{Plic, PlicError};
+pub use power::SystemPower;
+pub use rtc::CmosRtc;
+pub use timed::{Clock, Timed};
 pub use uart16550::{RegisterLayout, Uart16550};

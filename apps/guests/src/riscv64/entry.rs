@@ -1,13 +1,11 @@
-//! How a hart gets into Rust, and what happens when a guest itself fails.
+//! How a hart gets into Rust, and what happens at a trap that no one expects.
 
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::arch::{Machine, csr, sbi};
-use crate::{Exit, println, read_csr};
+use crate::arch::{Machine, sbi};
+use crate::{Exit, read_csr};
 
 const STACK_SIZE: usize = 64 << 10;
 
@@ -125,15 +123,4 @@ extern "C" fn fatal() -> ! {
         read_csr!("stval"),
         read_csr!("sepc"),
     )
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    static PANICKING: AtomicBool = AtomicBool::new(false);
-    csr::enable_interrupts(0);
-    // A panic while printing this one must not start over.
-    if !PANICKING.swap(true, Ordering::Relaxed) {
-        println!("guest: {info}");
-    }
-    sbi::power_off(Exit::Failure)
 }

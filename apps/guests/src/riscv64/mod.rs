@@ -14,4 +14,5 @@ pub mod uart;
 
 pub use entry::HartStart;
 pub use machine::Machine;
+pub use sbi::power_off;
 pub use timer::Timer;

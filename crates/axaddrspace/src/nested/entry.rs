@@ -75,7 +75,7 @@ pub(super) enum Target {
 pub(crate) struct Leaf {
     /// Where it begins.
     pub(crate) hpa: HostPhysAddr,
-    /// READ, WRITE and EXECUTE.
+    /// READ, WRITE and EXECUTE; DEVICE where the encoding has a bit for it.
     pub(crate) flags: MappingFlags,
     /// The table owns the frame of this size that the piece is all or, after a split, a part of.
     pub(crate) frame: Option<LeafSize>,

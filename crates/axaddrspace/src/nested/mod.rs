@@ -1,6 +1,6 @@
 //! The nested page table: one walker for every mode.
 //!
-//! [`mode`] has the shape of the tables and chooses the encoding ([`riscv`]); [`entry`] says what entries mean; [`table`] holds what the compiler
+//! [`mode`] has the shape of the tables and chooses the encoding ([`riscv`], [`x86`]); [`entry`] says what entries mean; [`table`] holds what the compiler
 //! cannot check. Here is the walking: it asks the host for nothing but tables, and keeps no list of what it owns, for the entries
 //! are that list. So what a guest makes it do takes no memory but the frames that are accounted to it.
 //!
@@ -11,13 +11,14 @@ mod entry;
 mod mode;
 mod riscv;
 mod table;
+mod x86;
 
 use core::ops::Range;
 
 use entry::{Entry, Target};
 pub(crate) use entry::{Leaf, LeafSize};
-pub use mode::NestedMode;
 use mode::span;
+pub use mode::{LargestLeaf, NestedMode};
 pub(crate) use table::Memory;
 use table::{OwnedTable, Table, TableMut, parts};
 
@@ -96,16 +97,21 @@ impl<H: AxMmHal> NestedTable<H> {
                 }
                 Entry::Live(Target::Table(_)) => match table.child(index) {
                     Some(child) => table = child,
-                    None => return Lookup::Vacant(LeafSize::at_most(level)),
+                    None => return Lookup::Vacant(self.at_most(level)),
                 },
                 Entry::Empty | Entry::Condemned(_) => {
-                    return Lookup::Vacant(LeafSize::at_most(level));
+                    return Lookup::Vacant(self.at_most(level));
                 }
             }
         }
     }
 
-    /// Maps the leaf of `size` at `gpa`, which is aligned to it and below [`end`](Self::end). On failure nothing has changed.
+    /// The largest leaf that a table at `level` can hold.
+    fn at_most(&self, level: usize) -> LeafSize {
+        LeafSize::at_most(level).min(self.mode.largest_leaf())
+    }
+
+    /// Maps the leaf of `size`, which the mode has, at `gpa`, which is aligned to it and below [`end`](Self::end). On failure nothing has changed.
     pub(crate) fn map(
         &mut self,
         gpa: GuestPhysAddr,

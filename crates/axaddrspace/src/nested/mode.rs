@@ -1,9 +1,10 @@
 //! The nested paging modes: the shape of their tables, and which encoding fills them.
 //!
-//! A further mode is a further variant here, and its bits a further file beside [`riscv`](super::riscv); the walker stays as it is.
+//! A further mode is a further variant here, and its bits a further file beside [`riscv`](super::riscv) and [`x86`](super::x86); the walker stays as it is.
 
-use super::entry::Entry;
+use super::entry::{Entry, LeafSize};
 use super::riscv;
+use super::x86::{self, Format};
 use crate::{FrameSize, GuestPhysAddr};
 
 /// log2 of a page.
@@ -18,15 +19,39 @@ pub enum NestedMode {
     Sv39x4,
     /// RISC-V, four levels, 50-bit guest-physical addresses (privileged specification, "Sv48x4").
     Sv48x4,
+    /// Intel's extended page tables, four levels, 48-bit guest-physical addresses (SDM 3C, "EPT Translation Mechanism").
+    Ept(LargestLeaf),
+    /// AMD's nested page tables, four levels, 48-bit guest-physical addresses (APM 2, "Nested Paging").
+    Npt(LargestLeaf),
+}
+
+/// The largest leaf that the hardware knows, where that is not the same everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LargestLeaf {
+    /// 2 MiB.
+    Size2M,
+    /// 1 GiB.
+    Size1G,
 }
 
 impl NestedMode {
+    /// The name that its manual has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sv39x4 => "Sv39x4",
+            Self::Sv48x4 => "Sv48x4",
+            Self::Ept(_) => "EPT",
+            Self::Npt(_) => "NPT",
+        }
+    }
+
     /// How many levels of tables there are.
     #[must_use]
     pub const fn levels(self) -> usize {
         match self {
             Self::Sv39x4 => 3,
-            Self::Sv48x4 => 4,
+            Self::Sv48x4 | Self::Ept(_) | Self::Npt(_) => 4,
         }
     }
 
@@ -41,15 +66,17 @@ impl NestedMode {
     pub const fn hpa_bits(self) -> u32 {
         match self {
             Self::Sv39x4 | Self::Sv48x4 => riscv::HPA_BITS,
+            Self::Ept(_) | Self::Npt(_) => x86::HPA_BITS,
         }
     }
 
-    /// The mode's number in `hgatp.MODE`.
+    /// The mode's number in `hgatp.MODE`; 0, no translation, for those of other architectures.
     #[must_use]
     pub const fn hgatp_mode(self) -> u64 {
         match self {
             Self::Sv39x4 => 8,
             Self::Sv48x4 => 9,
+            Self::Ept(_) | Self::Npt(_) => 0,
         }
     }
 
@@ -57,6 +84,18 @@ impl NestedMode {
     const fn extra_root_bits(self) -> u32 {
         match self {
             Self::Sv39x4 | Self::Sv48x4 => 2,
+            Self::Ept(_) | Self::Npt(_) => 0,
+        }
+    }
+
+    /// The largest leaf.
+    pub(crate) const fn largest_leaf(self) -> LeafSize {
+        match self {
+            Self::Sv39x4
+            | Self::Sv48x4
+            | Self::Ept(LargestLeaf::Size1G)
+            | Self::Npt(LargestLeaf::Size1G) => LeafSize::Size1G,
+            Self::Ept(LargestLeaf::Size2M) | Self::Npt(LargestLeaf::Size2M) => LeafSize::Size2M,
         }
     }
 
@@ -84,10 +123,12 @@ impl NestedMode {
         (gpa.as_u64() >> shift(level)) as usize & (self.entries(level) - 1)
     }
 
-    /// The word for `entry`.
-    pub(super) const fn encode(self, entry: Entry) -> u64 {
+    /// The word for `entry` of a table at `level`.
+    pub(super) const fn encode(self, level: usize, entry: Entry) -> u64 {
         match self {
             Self::Sv39x4 | Self::Sv48x4 => riscv::encode(entry),
+            Self::Ept(_) => x86::encode(Format::Ept, level, entry),
+            Self::Npt(_) => x86::encode(Format::Npt, level, entry),
         }
     }
 
@@ -95,6 +136,8 @@ impl NestedMode {
     pub(super) const fn decode(self, word: u64) -> Entry {
         match self {
             Self::Sv39x4 | Self::Sv48x4 => riscv::decode(word),
+            Self::Ept(_) => x86::decode(Format::Ept, word),
+            Self::Npt(_) => x86::decode(Format::Npt, word),
         }
     }
 }

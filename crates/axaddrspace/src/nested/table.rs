@@ -284,7 +284,7 @@ impl<H: AxMmHal> TableMut<'_, H> {
         // Release: a new table's entries and a new frame's zeroes are there before the hardware finds the way to them.
         self.0
             .slot(index)
-            .store(self.0.mode.encode(entry), Ordering::Release);
+            .store(self.0.mode.encode(self.0.level, entry), Ordering::Release);
     }
 }
 

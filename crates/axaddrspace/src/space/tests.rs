@@ -3,11 +3,19 @@
 use alloc::vec::Vec;
 
 use super::*;
+use crate::LargestLeaf;
 use crate::mock::{self, MockHal, Shortage, hardware_walk};
 
 mod model;
 
-pub(super) const MODES: [NestedMode; 2] = [NestedMode::Sv39x4, NestedMode::Sv48x4];
+pub(super) const MODES: [NestedMode; 6] = [
+    NestedMode::Sv39x4,
+    NestedMode::Sv48x4,
+    NestedMode::Ept(LargestLeaf::Size2M),
+    NestedMode::Ept(LargestLeaf::Size1G),
+    NestedMode::Npt(LargestLeaf::Size2M),
+    NestedMode::Npt(LargestLeaf::Size1G),
+];
 pub(super) const RW: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE);
 pub(super) const RWX: MappingFlags = RW.union(MappingFlags::EXECUTE);
 const K4: u64 = 4 << 10;
@@ -20,6 +28,14 @@ fn gpa(raw: u64) -> GuestPhysAddr {
 
 fn hpa(raw: u64) -> HostPhysAddr {
     HostPhysAddr::new(raw)
+}
+
+/// The bytes of the root.
+pub(super) fn root_bytes(mode: NestedMode) -> u64 {
+    match mode {
+        NestedMode::Sv39x4 | NestedMode::Sv48x4 => 16 << 10,
+        NestedMode::Ept(_) | NestedMode::Npt(_) => 4 << 10,
+    }
 }
 
 fn space(mode: NestedMode) -> AddrSpace<MockHal> {
@@ -64,10 +80,10 @@ fn an_empty_space_is_one_zeroed_root() {
             space.usage(),
             MemoryUsage {
                 ram_bytes: 0,
-                table_bytes: 16 << 10
+                table_bytes: root_bytes(mode)
             }
         );
-        assert!(space.nested_root().is_aligned(16 << 10));
+        assert!(space.nested_root().is_aligned(root_bytes(mode)));
         assert_eq!(leads(&space, 0), None);
         assert_eq!(leads(&space, (1 << mode.gpa_bits()) - 1), None);
         end(space);
@@ -76,9 +92,13 @@ fn an_empty_space_is_one_zeroed_root() {
 
 #[test]
 fn the_modes_have_the_numbers_of_the_manual() {
-    assert_eq!(MODES.map(NestedMode::gpa_bits), [41, 50]);
-    assert_eq!(MODES.map(NestedMode::levels), [3, 4]);
-    assert_eq!(MODES.map(NestedMode::hgatp_mode), [8, 9]);
+    assert_eq!(MODES.map(NestedMode::gpa_bits), [41, 50, 48, 48, 48, 48]);
+    assert_eq!(MODES.map(NestedMode::levels), [3, 4, 4, 4, 4, 4]);
+    assert_eq!(MODES.map(NestedMode::hgatp_mode), [8, 9, 0, 0, 0, 0]);
+    assert_eq!(
+        MODES.map(NestedMode::name),
+        ["Sv39x4", "Sv48x4", "EPT", "EPT", "NPT", "NPT"]
+    );
 }
 
 #[test]
@@ -93,7 +113,7 @@ fn linear_leaves_are_as_large_as_both_addresses_and_the_length_allow() {
         for (at, size) in [
             (0, K4),
             (K4, M2),
-            (M2 + K4, G1),
+            (M2 + K4, mode.largest_leaf().bytes()),
             (G1 + M2 + K4, M2),
             (G1 + 2 * M2 + K4, K4),
         ] {
@@ -129,7 +149,10 @@ fn the_whole_width_of_guest_physical_addresses_is_there() {
         let mut space = space(mode);
         let limit = 1u64 << mode.gpa_bits();
         space.map_linear(gpa(limit - G1), hpa(G1), G1, RW).unwrap();
-        assert_eq!(leads(&space, limit - 1), Some((2 * G1 - 1, G1)));
+        assert_eq!(
+            leads(&space, limit - 1),
+            Some((2 * G1 - 1, mode.largest_leaf().bytes()))
+        );
         // The root's two extra bits: the same index but for them.
         assert_eq!(leads(&space, limit / 4 - 1), None);
         assert_eq!(space.translate(gpa(limit)), None);
@@ -260,7 +283,7 @@ fn unmapping_splits_what_reaches_out() {
         space
             .map_linear(gpa(4 * G1), hpa(6 * G1), 2 * G1, RWX)
             .unwrap();
-        let empty_root = 16 << 10;
+        let empty_root = root_bytes(mode);
         let hole = 5 * G1 + M2 + 3 * K4;
         space.unmap(gpa(hole), K4).unwrap();
         assert_eq!(leads(&space, hole), None);
@@ -268,7 +291,10 @@ fn unmapping_splits_what_reaches_out() {
         assert_eq!(leads(&space, hole + K4), Some((2 * G1 + hole + K4, K4)));
         assert_eq!(leads(&space, 5 * G1), Some((7 * G1, M2)));
         assert_eq!(leads(&space, 5 * G1 + 2 * M2), Some((7 * G1 + 2 * M2, M2)));
-        assert_eq!(leads(&space, 5 * G1 - 1), Some((7 * G1 - 1, G1)));
+        assert_eq!(
+            leads(&space, 5 * G1 - 1),
+            Some((7 * G1 - 1, mode.largest_leaf().bytes()))
+        );
         assert_eq!(
             space.handle_page_fault(gpa(hole), RW),
             FaultOutcome::NotMapped

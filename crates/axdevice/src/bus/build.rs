@@ -101,7 +101,15 @@ struct Wish {
     bus: BusKind,
     start: u64,
     len: u64,
+    offsets: Offsets,
     device: Arc<dyn Device>,
+}
+
+/// What the device sees of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offsets {
+    FromStart,
+    FromZero,
 }
 
 impl Wish {
@@ -129,26 +137,76 @@ impl AxVmDevicesBuilder {
     /// Puts `device` at the `len` bytes of guest-physical memory from `start` on.
     #[must_use]
     pub fn mmio(self, start: GuestPhysAddr, len: u64, device: Arc<dyn Device>) -> Self {
-        self.wish(BusKind::Mmio, start.as_u64(), len, device)
+        self.wish(
+            BusKind::Mmio,
+            start.as_u64(),
+            len,
+            Offsets::FromStart,
+            device,
+        )
     }
 
     /// Puts `device` at the `len` I/O ports from `start` on.
     #[must_use]
     pub fn port(self, start: u16, len: u32, device: Arc<dyn Device>) -> Self {
-        self.wish(BusKind::Port, start.into(), len.into(), device)
+        self.wish(
+            BusKind::Port,
+            start.into(),
+            len.into(),
+            Offsets::FromStart,
+            device,
+        )
+    }
+
+    /// As [`port`](Self::port), for a device that has ports here and there: the offset that it sees is the port.
+    #[must_use]
+    pub fn port_by_number(self, start: u16, len: u32, device: Arc<dyn Device>) -> Self {
+        self.wish(
+            BusKind::Port,
+            start.into(),
+            len.into(),
+            Offsets::FromZero,
+            device,
+        )
     }
 
     /// Puts `device` at the `len` system registers from number `start` on.
     #[must_use]
     pub fn sys_reg(self, start: u32, len: u32, device: Arc<dyn Device>) -> Self {
-        self.wish(BusKind::SysReg, start.into(), len.into(), device)
+        self.wish(
+            BusKind::SysReg,
+            start.into(),
+            len.into(),
+            Offsets::FromStart,
+            device,
+        )
     }
 
-    fn wish(mut self, bus: BusKind, start: u64, len: u64, device: Arc<dyn Device>) -> Self {
+    /// As [`sys_reg`](Self::sys_reg), for a device that has registers here and there: the offset that it sees is the number.
+    #[must_use]
+    pub fn sys_reg_by_number(self, start: u32, len: u32, device: Arc<dyn Device>) -> Self {
+        self.wish(
+            BusKind::SysReg,
+            start.into(),
+            len.into(),
+            Offsets::FromZero,
+            device,
+        )
+    }
+
+    fn wish(
+        mut self,
+        bus: BusKind,
+        start: u64,
+        len: u64,
+        offsets: Offsets,
+        device: Arc<dyn Device>,
+    ) -> Self {
         self.wishes.push(Wish {
             bus,
             start,
             len,
+            offsets,
             device,
         });
         self
@@ -179,6 +237,10 @@ impl AxVmDevicesBuilder {
             slots.push(Slot {
                 first,
                 last,
+                origin: match wish.offsets {
+                    Offsets::FromStart => first,
+                    Offsets::FromZero => 0,
+                },
                 device: Arc::clone(&wish.device),
             });
             before = Some((wish, last));

@@ -1,0 +1,37 @@
+//! Between the interrupt controllers of a PC and its vCPUs.
+
+/// What a vCPU sees of its interrupt controller. Only that vCPU calls.
+pub trait LocalInterrupts: Send + Sync {
+    /// The vector of the interrupt that waits to be taken, if there is one. This is a single load.
+    ///
+    /// What an 8259 will answer is not known before it is asked: its interrupt, which no task priority holds back, stands as 0xff.
+    fn pending(&self) -> Option<u8>;
+
+    /// Takes the interrupt and says its vector: the interrupt acknowledge cycle. `None` if there is none any more, or the 8259 was wired to
+    /// nothing.
+    fn acknowledge(&self) -> Option<u8>;
+
+    /// The class of interrupts that are held back, as CR8 shows it: 0 to 15.
+    fn task_priority(&self) -> u8;
+
+    /// Writes CR8, of which the low four bits count.
+    fn set_task_priority(&self, class: u8);
+}
+
+/// What interrupt controllers and timers tell vCPUs, other than through [`LocalInterrupts`].
+///
+/// A call posts what it says where the vCPU looks, and kicks it; it never waits and never calls a device. Devices call with their locks held.
+/// There is no vCPU behind a number that the VM does not have: such a call is ignored.
+pub trait CpuEvents: Send + Sync {
+    /// An interrupt waits for vCPU `cpu`, or a deadline that it keeps moved forward: it must look again.
+    fn notify(&self, cpu: usize);
+
+    /// A non-maskable interrupt.
+    fn nmi(&self, cpu: usize);
+
+    /// INIT: the vCPU goes back to its state after power-on and waits for a start-up IPI. Its local APIC has been reset already.
+    fn init(&self, cpu: usize);
+
+    /// A start-up IPI: a vCPU that waits for it starts in real mode at physical address `page << 12`.
+    fn startup(&self, cpu: usize, page: u8);
+}

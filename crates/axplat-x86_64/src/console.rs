@@ -1,0 +1,118 @@
+//! The machine's console: the UART at COM1.
+
+use core::fmt::{self, Write};
+
+use axplat::console::ConsoleIf;
+use kspin::SpinNoIrq;
+use spin::Once;
+use uart_16550::SerialPort;
+use x86::io::{inb, outb};
+
+use crate::irq;
+
+const COM1: u16 = 0x3f8;
+const COM1_IRQ: usize = 4;
+const LINE_STATUS: u16 = COM1 + 5;
+const SCRATCH: u16 = COM1 + 7;
+
+static UART: Once<SpinNoIrq<SerialPort>> = Once::new();
+
+pub(crate) fn init() {
+    if is_there() {
+        // SAFETY: there is a 16550 at COM1, and only this module drives it.
+        let mut port = unsafe { SerialPort::new(COM1) };
+        port.init();
+        UART.call_once(|| SpinNoIrq::new(port));
+    }
+}
+
+/// Whether something at COM1 keeps what it is given. Without a UART the bus answers all ones.
+fn is_there() -> bool {
+    [0x5a, 0xa5].into_iter().all(|pattern| {
+        // SAFETY: the scratch register does nothing (PC16550D data sheet, "Scratchpad Register").
+        unsafe {
+            outb(SCRATCH, pattern);
+            inb(SCRATCH) == pattern
+        }
+    })
+}
+
+/// Writes bytes as they are.
+pub fn write_raw(bytes: &[u8]) {
+    if let Some(uart) = UART.get() {
+        let mut uart = uart.lock();
+        for &byte in bytes {
+            uart.send_raw(byte);
+        }
+    }
+}
+
+/// Writes a line from where nothing may be waited for: whoever holds the console may be the one that was interrupted.
+pub(crate) fn report(line: fmt::Arguments<'_>) {
+    struct Port(SerialPort);
+
+    impl Write for Port {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for byte in text.bytes() {
+                if byte == b'\n' {
+                    self.0.send_raw(b'\r');
+                }
+                self.0.send_raw(byte);
+            }
+            Ok(())
+        }
+    }
+
+    if UART.get().is_some() {
+        // SAFETY: there is a 16550 at COM1. It may be in the middle of another's line, which is then cut in two; a UART takes bytes one by one.
+        let mut port = Port(unsafe { SerialPort::new(COM1) });
+        // Writing to the port cannot fail.
+        let _ = port.write_fmt(line);
+    }
+}
+
+/// Waits until the last byte has left the UART.
+pub(crate) fn drain() {
+    const EMPTY: u8 = 1 << 6;
+    const PATIENCE: usize = 1_000_000;
+    if UART.get().is_some() {
+        // SAFETY: reading the line status takes away only errors of reception.
+        (0..PATIENCE).find(|_| unsafe { inb(LINE_STATUS) } & EMPTY != 0);
+    }
+}
+
+struct ConsoleIfImpl;
+
+#[impl_plat_interface]
+impl ConsoleIf for ConsoleIfImpl {
+    /// Writes bytes; a newline becomes carriage return and newline.
+    fn write_bytes(bytes: &[u8]) {
+        if let Some(uart) = UART.get() {
+            let mut uart = uart.lock();
+            for &byte in bytes {
+                if byte == b'\n' {
+                    uart.send_raw(b'\r');
+                }
+                uart.send_raw(byte);
+            }
+        }
+    }
+
+    /// Reads what has arrived, without waiting.
+    fn read_bytes(bytes: &mut [u8]) -> usize {
+        let Some(uart) = UART.get() else { return 0 };
+        let mut uart = uart.lock();
+        for (count, byte) in bytes.iter_mut().enumerate() {
+            match uart.try_receive() {
+                Ok(received) => *byte = received,
+                Err(_) => return count,
+            }
+        }
+        bytes.len()
+    }
+
+    /// The UART's interrupt, as a vector.
+    fn irq_num() -> Option<usize> {
+        UART.get().and_then(|_| irq::vector_of_isa(COM1_IRQ))
+    }
+}

@@ -1,0 +1,292 @@
+//! What the machine is, read once from what bootloader and firmware left in memory.
+//!
+//! Nothing here allocates: it is read before there is a heap.
+
+use core::ops::Range;
+
+use axplat::mem::{PhysAddr, phys_to_virt};
+use raw_cpuid::CpuId;
+use spin::Once;
+
+use crate::{
+    acpi::{
+        Tables,
+        fadt::{self, PmTimer, PowerOff},
+        madt::{self, Entry, Polarity, Signal, Trigger},
+    },
+    boot::MAPPED_AT_BOOT,
+    bytes::Memory,
+    clock,
+    config::plat::MAX_CPU_NUM,
+    ioapic::IoApic,
+    lapic::{self, NmiInputs},
+    multiboot::{BootInfo, MemoryKind},
+    power::stop,
+    ranges::{Edge, Ranges},
+};
+
+const MAX_IO_APICS: usize = 8;
+const ISA_IRQS: usize = 16;
+
+/// One CPU that can run our code.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// Its local APIC's id.
+    pub apic_id: u32,
+}
+
+/// Where an ISA interrupt arrives.
+#[derive(Clone, Copy, Debug)]
+struct IsaLine {
+    gsi: u32,
+    signal: Signal,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    cpus: [Cpu; MAX_CPU_NUM],
+    cpu_count: usize,
+    io_apics: [IoApic; MAX_IO_APICS],
+    io_apic_count: usize,
+    isa_lines: [IsaLine; ISA_IRQS],
+    pub(crate) nmi_inputs: NmiInputs,
+    pub(crate) ram: Ranges,
+    pub(crate) reserved: Ranges,
+    pub(crate) mmio: Ranges,
+    pub(crate) power_off: Option<PowerOff>,
+    /// Ticks of the TSC a second.
+    pub timebase_hz: u64,
+    /// Ticks of a local APIC's timer a second.
+    pub apic_timer_hz: u64,
+    /// Physical addresses of what the bootloader handed over beside the image: the first module.
+    pub initrd: Option<Range<usize>>,
+    /// The bootloader's command line.
+    pub bootargs: &'static str,
+}
+
+static MACHINE: Once<Machine> = Once::new();
+
+/// The machine. Panics before it has been read, which is the first thing that the platform does.
+pub fn machine() -> &'static Machine {
+    MACHINE.get().expect("the machine has not been read")
+}
+
+/// The machine, if it has been read.
+pub(crate) fn found() -> Option<&'static Machine> {
+    MACHINE.get()
+}
+
+/// The low memory that the boot tables map, to read what was left there.
+struct LowMemory;
+
+impl Memory for LowMemory {
+    fn bytes(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(address).ok().filter(|&start| start != 0)?;
+        let end = start.checked_add(len)?;
+        (end <= MAPPED_AT_BOOT).then(|| {
+            let start = phys_to_virt(PhysAddr::from_usize(start)).as_ptr();
+            // SAFETY: the boot tables map it, and while the machine is read nobody writes memory that is not the image's.
+            unsafe { core::slice::from_raw_parts(start, len) }
+        })
+    }
+}
+
+/// Reads the machine, with the loader's information at physical address `boot_info`. Also turns this CPU's local APIC on, to measure its timer.
+pub(crate) fn init(boot_info: usize) {
+    MACHINE.call_once(|| {
+        if !CpuId::new()
+            .get_feature_info()
+            .is_some_and(|features| features.has_apic())
+        {
+            stop("this CPU has no APIC");
+        }
+        let Some(info) = BootInfo::at(&LowMemory, boot_info as u64) else {
+            stop("the bootloader handed over no information");
+        };
+        let Some(tables) = Tables::find(&LowMemory) else {
+            stop("the firmware left no ACPI tables where a BIOS does");
+        };
+        let Some(madt) = tables.get(b"APIC") else {
+            stop("the ACPI tables describe no APICs (no MADT)");
+        };
+        let mut machine = Machine::new();
+        machine.read_boot_info(&info);
+        machine.read_madt(madt);
+        let fadt = tables.get(b"FACP");
+        machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
+        machine.measure(fadt.and_then(fadt::pm_timer));
+        machine
+    });
+}
+
+impl Machine {
+    /// The CPUs, pCPU 0 (the boot CPU) first.
+    #[must_use]
+    pub fn cpus(&self) -> &[Cpu] {
+        self.cpus.get(..self.cpu_count).unwrap_or(&[])
+    }
+
+    pub(crate) fn io_apics(&self) -> &[IoApic] {
+        self.io_apics.get(..self.io_apic_count).unwrap_or(&[])
+    }
+
+    /// Where an ISA interrupt arrives, as a global system interrupt.
+    pub(crate) fn gsi_of_isa(&self, irq: usize) -> Option<u32> {
+        self.isa_lines.get(irq).map(|line| line.gsi)
+    }
+
+    /// How a global system interrupt speaks: as the ISA line that it is, else as PCI's do.
+    pub(crate) fn signal_of_gsi(&self, gsi: u32) -> Signal {
+        let line = self.isa_lines.iter().find(|line| line.gsi == gsi);
+        line.map_or(
+            Signal {
+                polarity: Polarity::ActiveLow,
+                trigger: Trigger::Level,
+            },
+            |line| line.signal,
+        )
+    }
+
+    fn new() -> Self {
+        Self {
+            cpus: [Cpu { apic_id: 0 }; MAX_CPU_NUM],
+            cpu_count: 0,
+            io_apics: [IoApic {
+                address: 0,
+                first_gsi: 0,
+            }; MAX_IO_APICS],
+            io_apic_count: 0,
+            isa_lines: core::array::from_fn(|irq| IsaLine {
+                gsi: irq as u32,
+                signal: Signal::ISA,
+            }),
+            nmi_inputs: NmiInputs::default(),
+            ram: Ranges::new(),
+            reserved: Ranges::new(),
+            mmio: Ranges::new(),
+            power_off: None,
+            timebase_hz: 0,
+            apic_timer_hz: 0,
+            initrd: None,
+            bootargs: "",
+        }
+    }
+
+    fn read_boot_info(&mut self, info: &BootInfo<'_, LowMemory>) {
+        for entry in info.memory_map() {
+            let (Ok(start), Ok(size)) = (usize::try_from(entry.start), usize::try_from(entry.size))
+            else {
+                continue;
+            };
+            match entry.kind {
+                MemoryKind::Available => self.ram.add(start, size, Edge::Inward),
+                MemoryKind::Reserved => self.reserved.add(start, size, Edge::Outward),
+            }
+        }
+        self.ram.merge();
+        self.reserved.merge();
+        // What is both is neither's.
+        self.ram = self.ram.without(&self.reserved);
+        if self.ram.total() == 0 {
+            stop("the bootloader handed over no memory map");
+        }
+        for (start, end) in info.modules() {
+            let (start, end) = (start as usize, end as usize);
+            if start < end {
+                self.reserved.add(start, end - start, Edge::Outward);
+                self.initrd.get_or_insert(start..end);
+            }
+        }
+        self.reserved.merge();
+        self.bootargs = keep_command_line(info);
+    }
+
+    fn read_madt(&mut self, madt: &[u8]) {
+        const PAGE: usize = 4096;
+        let local_apic = madt::local_apic_address(madt)
+            .and_then(|address| usize::try_from(address).ok())
+            .unwrap_or(0);
+        lapic::choose_mode(local_apic);
+        let boot_cpu = lapic::id_from_cpuid();
+        self.add_cpu(boot_cpu);
+        let mut left_out = 0;
+        for entry in madt::entries(madt) {
+            match entry {
+                Entry::Cpu { apic_id } if apic_id == boot_cpu => {}
+                Entry::Cpu { apic_id } if lapic::can_reach(apic_id) => {
+                    left_out += usize::from(!self.add_cpu(apic_id));
+                }
+                Entry::Cpu { .. } => left_out += 1,
+                Entry::IoApic { address, first_gsi } => {
+                    if let Some(slot) = self.io_apics.get_mut(self.io_apic_count) {
+                        let address = address as usize;
+                        *slot = IoApic { address, first_gsi };
+                        self.io_apic_count += 1;
+                        self.mmio.add(address, PAGE, Edge::Outward);
+                    }
+                }
+                Entry::Override {
+                    isa_irq,
+                    gsi,
+                    signal,
+                } => {
+                    if let Some(line) = self.isa_lines.get_mut(usize::from(isa_irq)) {
+                        *line = IsaLine { gsi, signal };
+                    }
+                }
+                Entry::LocalNmi { lint: 0 } => self.nmi_inputs.lint0 = true,
+                Entry::LocalNmi { .. } => self.nmi_inputs.lint1 = true,
+                Entry::LocalApicAddress(_) => {}
+            }
+        }
+        if left_out > 0 {
+            axplat::console_println!(
+                "axhv: {left_out} CPUs are left out: this image serves {MAX_CPU_NUM}"
+            );
+        }
+        if self.io_apic_count == 0 {
+            stop("the ACPI tables describe no I/O APIC");
+        }
+        if lapic::is_xapic() {
+            self.mmio.add(local_apic, PAGE, Edge::Outward);
+        }
+        self.mmio.merge();
+    }
+
+    /// Says whether there was room.
+    fn add_cpu(&mut self, apic_id: u32) -> bool {
+        let slot = self.cpus.get_mut(self.cpu_count);
+        slot.is_some_and(|slot| {
+            *slot = Cpu { apic_id };
+            self.cpu_count += 1;
+            true
+        })
+    }
+
+    fn measure(&mut self, pm_timer: Option<PmTimer>) {
+        lapic::enable_current(self.nmi_inputs);
+        let Some(rates) = clock::measure(pm_timer) else {
+            stop("no clock of this machine runs: neither the ACPI timer nor the 8254");
+        };
+        self.timebase_hz = rates.tsc_hz;
+        self.apic_timer_hz = rates.apic_timer_hz;
+    }
+}
+
+/// The command line, in memory of our own; what is too long or no text is cut off.
+fn keep_command_line(info: &BootInfo<'_, LowMemory>) -> &'static str {
+    const MAX: usize = 1024;
+    static COPY: Once<([u8; MAX], usize)> = Once::new();
+    let (copy, len) = COPY.call_once(|| {
+        let line = info.command_line(MAX);
+        let mut copy = [0; MAX];
+        for (to, from) in copy.iter_mut().zip(line) {
+            *to = *from;
+        }
+        (copy, line.len().min(MAX))
+    });
+    let line = copy.get(..*len).unwrap_or(&[]);
+    let text = line.utf8_chunks().next();
+    text.map_or("", |chunk| chunk.valid())
+}

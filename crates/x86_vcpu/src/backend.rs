@@ -1,0 +1,271 @@
+//! The seam between the vCPU and the two vendors.
+//!
+//! [`VendorVcpu`] is what a vendor's part of a vCPU can do, [`VendorPerCpu`] what its part of a pCPU can do; [`Backend`] is the one that this machine has. All
+//! that a vendor says is in the plain types below, so that nothing above knows which it is. The rules for both:
+//! - Host interrupts are off from [`load`](VendorVcpu::load) to the end of the run; [`enter`](VendorVcpu::enter) comes back with them off, and with all that
+//!   Rust code relies on (GS base, stack, TR …) the host's. A host interrupt that ends the guest's turn stays pending: it is served, by the host's own
+//!   vector, as soon as the run is over. A host NMI that the exit consumed is given to the host's NMI vector by `enter` or `exit`.
+//! - A register is read and written as *the guest* sees it: bits that the hardware wants set for itself (CR4.VMXE, CR0.NE, EFER.SVME) do not show.
+//!   Between `load` and [`put`](VendorVcpu::put) the accessors go to the hardware's state (VMX: the current VMCS). Before the first `load` and after
+//!   `put` they must work as well: reset state is written then (VMX keeps what is written in memory until `load`, or loads the VMCS for the moment).
+//! - Guest registers that no VMCS or VMCB has are in [`GuestRegisters`]; of its `gpr`, RSP's place is not used.
+//! - `DR0` to `DR3` are switched by the shared part at `load` and `put`; `CR2`, `DR6` and the MSRs in [`msr::SWITCHED`](crate::msr::SWITCHED) are the vendor's.
+//! - [`exit`](VendorVcpu::exit) decodes: `VmxVcpu` and `SvmVcpu` first copy the hardware's words into a plain struct, and a pure function makes an
+//!   [`ExitInfo`] of it, so that both decoders are tested on any machine.
+
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, MappingFlags, VmidAssignment};
+use axerrno::AxResult;
+use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
+
+use crate::{
+    event::Event,
+    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
+    svm::SvmVcpu,
+    vmx::VmxVcpu,
+};
+
+/// Who made the processor's virtualization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Intel's VMX.
+    Vmx,
+    /// AMD's SVM.
+    Svm,
+}
+
+/// Whether an instruction brings data to the CPU or takes it away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// IN, INS, RDMSR.
+    Read,
+    /// OUT, OUTS, WRMSR.
+    Write,
+}
+
+/// An instruction that exits as a whole, and whose operands are in fixed registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instruction {
+    /// CPUID.
+    Cpuid,
+    /// HLT.
+    Hlt,
+    /// VMCALL or VMMCALL.
+    Hypercall,
+    /// INVD.
+    Invd,
+    /// WBINVD, WBNOINVD.
+    Wbinvd,
+    /// XSETBV.
+    Xsetbv,
+    /// RDPMC.
+    Rdpmc,
+    /// PAUSE, often.
+    Pause,
+    /// One that the guest has not: MONITOR, MWAIT, and those of VMX, SVM and SMX.
+    Absent,
+}
+
+/// A control register that is not the guest's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ControlRegister {
+    Cr0,
+    Cr3,
+    Cr4,
+    Cr8,
+}
+
+/// An access to a control register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ControlAccess {
+    /// MOV to it from general register `gpr`.
+    Write { register: ControlRegister, gpr: u8 },
+    /// MOV from it to general register `gpr`.
+    Read { register: ControlRegister, gpr: u8 },
+    /// CLTS.
+    Clts,
+    /// LMSW of this value.
+    Lmsw { source: u16 },
+}
+
+/// How a port access moves its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IoKind {
+    /// IN, OUT: by RAX.
+    Register,
+    /// INS, OUTS, perhaps repeated: by memory. What else must be known is in the guest's bytes.
+    String,
+}
+
+/// A port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IoExit {
+    pub(crate) port: u16,
+    pub(crate) width: AccessWidth,
+    pub(crate) direction: Direction,
+    pub(crate) kind: IoKind,
+}
+
+/// What the guest's access was for, that the nested table did not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NestedPurpose {
+    /// The address that the instruction named.
+    Access,
+    /// An entry of the guest's own page table.
+    PageWalk,
+}
+
+/// An access that the nested table does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NestedFault {
+    pub(crate) gpa: GuestPhysAddr,
+    pub(crate) access: MappingFlags,
+    pub(crate) purpose: NestedPurpose,
+}
+
+/// Why the hardware left the guest, in no vendor's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// A host interrupt is pending.
+    HostInterrupt,
+    /// A host NMI, an SMI or what else the host has dealt with already.
+    HostNmi,
+    /// The guest can take an interrupt now. The vendor has closed the window.
+    InterruptWindow,
+    /// The guest can take an NMI now. The vendor has closed the window.
+    NmiWindow,
+    /// An exception of the guest's that is intercepted (#DB, #AC, #MC), to be given back to it. CR2 or DR6 is as the guest is to find it.
+    Exception { vector: u8, error_code: Option<u32> },
+    /// The guest faulted while it faulted on a fault.
+    TripleFault,
+    /// An instruction.
+    Instruction(Instruction),
+    /// RDMSR or WRMSR.
+    Msr(Direction),
+    /// MOV to or from a control register, CLTS or LMSW, with its operand.
+    Control(ControlAccess),
+    /// The same where the hardware does not say which: the guest's bytes do.
+    ControlInstruction,
+    /// IN, OUT, INS, OUTS.
+    Io(IoExit),
+    /// A nested page fault.
+    Nested(NestedFault),
+    /// A hardware task switch, which is not supported.
+    TaskSwitch,
+    /// The guest's state was refused, in words.
+    Refused(&'static str),
+    /// Anything else.
+    Unknown,
+}
+
+/// An exit, and what goes with every exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExitInfo {
+    pub(crate) exit: Exit,
+    /// How long the instruction is, where the hardware says so and it is one that exits as a whole; else the guest's bytes tell.
+    pub(crate) length: Option<u8>,
+    /// The event that was being delivered to the guest, and must be again.
+    pub(crate) interrupted: Option<Event>,
+}
+
+/// What the guest may be waiting for before it is given something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    /// RFLAGS.IF is set and no instruction shadows.
+    Interrupt,
+    /// No NMI is being handled, and no instruction shadows.
+    Nmi,
+}
+
+/// A vendor's part of a vCPU. See the module's head for what all methods may assume.
+pub(crate) trait VendorVcpu: Sized {
+    /// With all controls set, registers at zero: the shared part writes the reset state next.
+    fn new() -> AxResult<Self>;
+
+    /// The root of the nested page table. What was cached of another is no good any more.
+    fn set_nested_root(&mut self, root: HostPhysAddr);
+
+    /// Forgets what was injected, opened and interrupted: the registers are being reset.
+    fn reset(&mut self);
+
+    /// The vCPU's state goes into this pCPU's hardware, which holds no other. `tag`: its ASID or VPID, and what must be flushed before it is used.
+    fn load(&mut self, tag: VmidAssignment) -> AxResult;
+
+    /// The vCPU's state leaves the hardware for memory (VMX: VMCLEAR), so that any pCPU can load it.
+    fn put(&mut self);
+
+    /// Another tag for the loaded vCPU, or the same after a flush: nested tables changed.
+    fn retag(&mut self, tag: VmidAssignment);
+
+    /// The guest's own translations, of this vCPU, are forgotten before it runs on.
+    fn flush(&mut self);
+
+    /// Runs the guest until it exits. `Err`: the hardware would not enter it, and says why.
+    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason>;
+
+    /// What the last exit was. Called once after each `enter`.
+    fn exit(&mut self) -> ExitInfo;
+
+    /// The last exit's words, for the record.
+    fn raw_exit(&self) -> RawExit;
+
+    /// The bytes at RIP that the hardware fetched for the last exit (SVM: decode assists); empty where it does not.
+    fn fetched_bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    /// A register.
+    fn get(&self, register: Register) -> u64;
+
+    /// Changes a register. Nothing is checked.
+    fn set(&mut self, register: Register, value: u64);
+
+    /// A segment register.
+    fn segment(&self, name: SegmentName) -> Segment;
+
+    /// Changes a segment register.
+    fn set_segment(&mut self, name: SegmentName, segment: Segment);
+
+    /// GDTR or IDTR.
+    fn table(&self, name: TableName) -> DescriptorTable;
+
+    /// Changes GDTR or IDTR.
+    fn set_table(&mut self, name: TableName, table: DescriptorTable);
+
+    /// The four entries that a CR3 of PAE paging leads to, after a control register's write brought or changed that paging. Hardware that reads them
+    /// itself ignores this.
+    fn set_pdptes(&mut self, entries: [u64; 4]);
+
+    /// The guest suffers `event` at the next entry.
+    fn inject(&mut self, event: Event);
+
+    /// Whether `window` is open now.
+    fn is_open(&self, window: Window) -> bool;
+
+    /// Asks for an exit as soon as `window` is open, until that exit or until [`ignore`](Self::ignore).
+    fn await_open(&mut self, window: Window);
+
+    /// Takes [`await_open`](Self::await_open) back.
+    fn ignore(&mut self, window: Window);
+
+    /// An instruction was completed for the guest: the shadow of STI or MOV SS is over.
+    fn end_shadow(&mut self);
+}
+
+/// A vendor's part of a pCPU.
+pub(crate) trait VendorPerCpu: Sized {
+    /// Whether this pCPU can: `Err` says in one line what is missing or locked and what to do about it. Returns how many bits its tags
+    /// (ASIDs, VPIDs) have.
+    fn check() -> AxResult<u32>;
+
+    /// Lets guests run on this pCPU.
+    fn enable() -> AxResult<Self>;
+
+    /// The opposite.
+    fn disable(self) -> AxResult;
+}
+
+/// The backend that this machine has.
+pub(crate) enum Backend<H: AxVCpuHal> {
+    Vmx(VmxVcpu<H>),
+    Svm(SvmVcpu<H>),
+}

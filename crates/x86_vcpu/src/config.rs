@@ -1,0 +1,91 @@
+//! What a vCPU is made from.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use axaddrspace::{GuestPhysAddr, NestedMode};
+use axdevice::{LocalInterrupts, Timed};
+
+/// The most vCPUs that a VM has, and the most pCPUs that run them.
+pub const MAX_CPUS: usize = 64;
+
+/// What a guest's HLT does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HltPolicy {
+    /// It leaves as [`Halt`](axvcpu::AxVCpuExitReason::Halt), so that others can have the pCPU.
+    Exit,
+    /// It stops the pCPU until an interrupt, the guest's or the host's, is pending. Whoever has an interrupt for the guest must interrupt the pCPU.
+    Untrapped,
+}
+
+/// Who else runs on the pCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// No other vCPU between this one's `bind` and `unbind`: its state stays in the hardware.
+    Dedicated,
+    /// Perhaps another vCPU, whenever this one is not running: its state is in memory after each run.
+    Shared,
+}
+
+/// The VM's RAM, as the vCPU reads instructions, page tables and the operands of string instructions in it.
+pub trait GuestBytes: Send + Sync {
+    /// Fills `buf` from `gpa` on; `false`, and nothing is promised of `buf`, where not all of that is RAM.
+    fn read(&self, gpa: GuestPhysAddr, buf: &mut [u8]) -> bool;
+
+    /// Writes `bytes` to `gpa`; `false` where not all of that is RAM.
+    fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool;
+}
+
+/// How a vCPU starts: its setup configuration. Segments are flat, but in real mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum X86Start {
+    /// As after power-on, but at this place in real mode.
+    RealMode {
+        /// The base of CS; its selector is that divided by 16.
+        cs_base: u32,
+        /// The instruction pointer.
+        ip: u16,
+    },
+    /// 32-bit protected mode without paging.
+    Protected32 {
+        /// The instruction pointer.
+        eip: u32,
+        /// EBX: PVH's start information, multiboot's information.
+        ebx: u32,
+        /// EAX: multiboot's magic number.
+        eax: u32,
+    },
+    /// 64-bit mode with the page tables at `cr3`.
+    Long64 {
+        /// The instruction pointer.
+        rip: u64,
+        /// RSI: Linux's boot parameters.
+        rsi: u64,
+        /// The guest's page table.
+        cr3: u64,
+    },
+    /// It does not run before another vCPU starts it.
+    Parked,
+}
+
+/// What an [`X86VCpu`](crate::X86VCpu) is made from.
+#[derive(Clone)]
+pub struct X86VCpuConfig {
+    /// How many vCPUs the VM has, 1 to [`MAX_CPUS`]; their APIC ids are 0, 1, …
+    pub vcpu_count: usize,
+    /// The format of the nested page table whose root `set_nested_root` gives.
+    pub nested_mode: NestedMode,
+    /// What HLT does.
+    pub hlt: HltPolicy,
+    /// Who else runs on the pCPU.
+    pub sharing: Sharing,
+    /// Where the VM has RAM. A nested fault there leaves as [`NestedPageFault`](axvcpu::AxVCpuExitReason::NestedPageFault); elsewhere it is an
+    /// access to a device.
+    pub ram: Arc<[Range<GuestPhysAddr>]>,
+    /// The vCPU's local APIC.
+    pub local: Arc<dyn LocalInterrupts>,
+    /// What wants to be woken in time on this vCPU: its local APIC's timer, and vCPU 0 has the VM's timers too.
+    pub timed: Arc<[Arc<dyn Timed>]>,
+    /// The VM's RAM.
+    pub memory: Arc<dyn GuestBytes>,
+}

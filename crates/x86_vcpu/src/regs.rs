@@ -1,0 +1,139 @@
+//! A guest's registers: those in memory, and the names of those in a VMCS or VMCB.
+
+use core::mem::offset_of;
+
+/// The general registers that the entry assembly switches, by their number in an instruction: RAX, RCX, RDX, RBX, (RSP), RBP, RSI, RDI, R8 to R15.
+#[repr(C)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GuestRegisters {
+    /// RSP's place is not used: it is in the VMCS or VMCB.
+    pub(crate) gpr: [u64; 16],
+    /// CR2, where the vendor's structure has no place for it (VMX).
+    pub(crate) cr2: u64,
+}
+
+/// The numbers of the general registers in instructions (AMD APM 3, "Instruction Encoding"; Intel SDM 2, "ModR/M").
+pub(crate) mod gpr {
+    pub(crate) const RAX: usize = 0;
+    pub(crate) const RCX: usize = 1;
+    pub(crate) const RDX: usize = 2;
+    pub(crate) const RBX: usize = 3;
+    pub(crate) const RSP: usize = 4;
+    pub(crate) const RBP: usize = 5;
+    pub(crate) const RSI: usize = 6;
+    pub(crate) const RDI: usize = 7;
+}
+
+/// Where general register `number` is, for assembly.
+pub(crate) const fn gpr_offset(number: usize) -> usize {
+    offset_of!(GuestRegisters, gpr) + 8 * number
+}
+
+/// The registers that a backend keeps, but for segments and descriptor tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Register {
+    Rip,
+    Rsp,
+    Rflags,
+    Cr0,
+    Cr2,
+    Cr3,
+    Cr4,
+    Efer,
+    Pat,
+    Dr6,
+    Dr7,
+    SysenterCs,
+    SysenterEsp,
+    SysenterEip,
+    Star,
+    Lstar,
+    Cstar,
+    Sfmask,
+    KernelGsBase,
+}
+
+/// The segment registers, in the order of their numbers in instructions, and the two system ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentName {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+    Ldtr,
+    Tr,
+}
+
+/// What a segment register holds, its hidden part included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) selector: u16,
+    pub(crate) rights: SegmentRights,
+    /// In bytes, whatever the granularity.
+    pub(crate) limit: u32,
+    pub(crate) base: u64,
+}
+
+/// A segment's access rights: bits 40 to 55 of its descriptor, those of the limit being zero. That is VMX's format but for its "unusable" bit, which is
+/// the opposite of [`PRESENT`](Self::PRESENT) here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentRights(pub(crate) u16);
+
+impl SegmentRights {
+    pub(crate) const PRESENT: u16 = 1 << 7;
+    pub(crate) const LONG: u16 = 1 << 13;
+    pub(crate) const DEFAULT_BIG: u16 = 1 << 14;
+
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    /// 64-bit code (CS only).
+    pub(crate) const fn is_long(self) -> bool {
+        self.0 & Self::LONG != 0
+    }
+
+    /// 32-bit code or stack.
+    pub(crate) const fn is_big(self) -> bool {
+        self.0 & Self::DEFAULT_BIG != 0
+    }
+
+    /// The privilege level.
+    pub(crate) const fn dpl(self) -> u8 {
+        (self.0 >> 5 & 0b11) as u8
+    }
+}
+
+/// The registers of descriptor tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableName {
+    Gdtr,
+    Idtr,
+}
+
+/// What they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DescriptorTable {
+    pub(crate) base: u64,
+    pub(crate) limit: u16,
+}
+
+/// Bits of RFLAGS.
+pub(crate) mod rflags {
+    /// Always set.
+    pub(crate) const ALWAYS: u64 = 1 << 1;
+    pub(crate) const CARRY: u64 = 1 << 0;
+    pub(crate) const PARITY: u64 = 1 << 2;
+    pub(crate) const ADJUST: u64 = 1 << 4;
+    pub(crate) const ZERO: u64 = 1 << 6;
+    pub(crate) const SIGN: u64 = 1 << 7;
+    pub(crate) const TRAP: u64 = 1 << 8;
+    pub(crate) const INTERRUPT: u64 = 1 << 9;
+    pub(crate) const DIRECTION: u64 = 1 << 10;
+    pub(crate) const OVERFLOW: u64 = 1 << 11;
+    pub(crate) const RESUME: u64 = 1 << 16;
+    pub(crate) const VIRTUAL_8086: u64 = 1 << 17;
+    pub(crate) const ALIGNMENT_CHECK: u64 = 1 << 18;
+}

@@ -1,0 +1,238 @@
+//! From the exit's words in the current VMCS to the plain [`Exit`] that both vendors share.
+//!
+//! Reads only what the exit's reason gives a meaning to.
+
+use axaddrspace::{GuestPhysAddr, MappingFlags};
+
+use super::{
+    exit_info::{
+        CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxInterruptInfo,
+        VmxIoExitInfo,
+    },
+    exit_reason::VmxExitReason,
+    fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
+};
+use crate::{
+    backend::{
+        ControlAccess, ControlRegister, Direction, Exit, Instruction, IoExit, IoKind, NestedFault,
+        NestedPurpose,
+    },
+    event::{Event, Exception, vector},
+};
+
+/// Why the guest was left.
+#[inline]
+pub(super) fn decode(reason: VmxExitReason) -> Exit {
+    use VmxExitReason as Reason;
+    match reason {
+        Reason::ExceptionOrNmi => exception(),
+        Reason::ExternalInterrupt => Exit::HostInterrupt,
+        // What INIT and SMI mean is the machine's and its firmware's own affair, and over.
+        Reason::Init | Reason::IoSmi | Reason::OtherSmi => Exit::HostNmi,
+        Reason::TripleFault => Exit::TripleFault,
+        Reason::InterruptWindow => Exit::InterruptWindow,
+        Reason::NmiWindow => Exit::NmiWindow,
+        Reason::TaskSwitch => Exit::TaskSwitch,
+        Reason::Cpuid => Exit::Instruction(Instruction::Cpuid),
+        Reason::Hlt => Exit::Instruction(Instruction::Hlt),
+        Reason::Invd => Exit::Instruction(Instruction::Invd),
+        Reason::Wbinvd => Exit::Instruction(Instruction::Wbinvd),
+        Reason::Rdpmc => Exit::Instruction(Instruction::Rdpmc),
+        Reason::Vmcall => Exit::Instruction(Instruction::Hypercall),
+        Reason::Xsetbv => Exit::Instruction(Instruction::Xsetbv),
+        Reason::Pause => Exit::Instruction(Instruction::Pause),
+        Reason::Getsec
+        | Reason::Rsm
+        | Reason::Vmclear
+        | Reason::Vmlaunch
+        | Reason::Vmptrld
+        | Reason::Vmptrst
+        | Reason::Vmread
+        | Reason::Vmresume
+        | Reason::Vmwrite
+        | Reason::Vmxoff
+        | Reason::Vmxon
+        | Reason::Invept
+        | Reason::Invvpid
+        | Reason::Vmfunc
+        | Reason::Mwait
+        | Reason::Monitor
+        | Reason::Encls
+        | Reason::Enclv
+        | Reason::Pconfig
+        | Reason::Umwait
+        | Reason::Tpause
+        | Reason::Loadiwkey
+        | Reason::Seamcall
+        | Reason::Tdcall
+        | Reason::RdmsrList
+        | Reason::WrmsrList => Exit::Instruction(Instruction::Absent),
+        Reason::CrAccess => control(CrAccessInfo::decode(qualification())),
+        Reason::Io => Exit::Io(io(VmxIoExitInfo::decode(qualification()))),
+        Reason::MsrRead => Exit::Msr(Direction::Read),
+        Reason::MsrWrite => Exit::Msr(Direction::Write),
+        Reason::EptViolation => Exit::Nested(nested(EptViolationInfo::new(qualification()))),
+        // Nothing asks for these, or they are failed entries.
+        Reason::Sipi
+        | Reason::Invlpg
+        | Reason::Rdtsc
+        | Reason::Rdtscp
+        | Reason::DrAccess
+        | Reason::InvalidGuestState
+        | Reason::MsrLoadFailure
+        | Reason::MonitorTrapFlag
+        | Reason::EntryMachineCheck
+        | Reason::TprBelowThreshold
+        | Reason::ApicAccess
+        | Reason::VirtualizedEoi
+        | Reason::GdtrIdtrAccess
+        | Reason::LdtrTrAccess
+        | Reason::EptMisconfiguration
+        | Reason::PreemptionTimer
+        | Reason::ApicWrite
+        | Reason::Rdrand
+        | Reason::Invpcid
+        | Reason::Rdseed
+        | Reason::PageModificationLogFull
+        | Reason::Xsaves
+        | Reason::Xrstors
+        | Reason::SubPagePermission
+        | Reason::EnqcmdPasid
+        | Reason::EnqcmdsPasid
+        | Reason::BusLock
+        | Reason::InstructionTimeout => Exit::Unknown,
+    }
+}
+
+/// How long the instruction is that caused `exit`, if one did.
+#[inline]
+pub(super) fn length(exit: Exit) -> Option<u8> {
+    match exit {
+        Exit::Instruction(_) | Exit::Msr(_) | Exit::Control(_) | Exit::Io(_) => {
+            Some(VmcsReadOnly32::ExitInstructionLength.read() as u8)
+        }
+        Exit::HostInterrupt
+        | Exit::HostNmi
+        | Exit::InterruptWindow
+        | Exit::NmiWindow
+        | Exit::Exception { .. }
+        | Exit::TripleFault
+        | Exit::ControlInstruction
+        | Exit::Nested(_)
+        | Exit::TaskSwitch
+        | Exit::Refused(_)
+        | Exit::Unknown => None,
+    }
+}
+
+/// The event whose delivery the exit interrupted.
+#[inline]
+pub(super) fn interrupted() -> Option<Event> {
+    let info = VmxInterruptInfo::decode(VmcsReadOnly32::IdtVectoringInfo.read(), || {
+        VmcsReadOnly32::IdtVectoringErrorCode.read()
+    })?;
+    match info.kind {
+        InterruptKind::External => Some(Event::Interrupt(info.vector)),
+        InterruptKind::Nmi => Some(Event::Nmi),
+        InterruptKind::HardwareException => Some(Event::Exception(Exception {
+            vector: info.vector,
+            error_code: info.error_code,
+        })),
+        InterruptKind::Software
+        | InterruptKind::PrivilegedSoftwareException
+        | InterruptKind::SoftwareException => Some(Event::Software),
+        InterruptKind::Other => None,
+    }
+}
+
+/// The host vector that must see what this exit consumed: an NMI or a machine check.
+pub(super) fn for_the_host(reason: VmxExitReason) -> Option<u8> {
+    if reason != VmxExitReason::ExceptionOrNmi {
+        return None;
+    }
+    let info = exit_interrupt()?;
+    match (info.kind, info.vector) {
+        (InterruptKind::Nmi, _) => Some(vector::NMI),
+        (_, vector::MACHINE_CHECK) => Some(vector::MACHINE_CHECK),
+        _ => None,
+    }
+}
+
+#[inline]
+pub(super) fn qualification() -> u64 {
+    VmcsReadOnlyNW::ExitQualification.read()
+}
+
+fn exit_interrupt() -> Option<VmxInterruptInfo> {
+    VmxInterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
+        VmcsReadOnly32::ExitInterruptErrorCode.read()
+    })
+}
+
+fn exception() -> Exit {
+    let Some(info) = exit_interrupt() else {
+        return Exit::Unknown;
+    };
+    match (info.kind, info.vector) {
+        (InterruptKind::Nmi, _) | (_, vector::MACHINE_CHECK) => Exit::HostNmi,
+        _ => Exit::Exception {
+            vector: info.vector,
+            error_code: info.error_code,
+        },
+    }
+}
+
+fn control(info: CrAccessInfo) -> Exit {
+    let register = |cr| match cr {
+        0 => Some(ControlRegister::Cr0),
+        3 => Some(ControlRegister::Cr3),
+        4 => Some(ControlRegister::Cr4),
+        8 => Some(ControlRegister::Cr8),
+        _ => None,
+    };
+    let access = match info {
+        CrAccessInfo::Write { cr, gpr } => {
+            register(cr).map(|register| ControlAccess::Write { register, gpr })
+        }
+        CrAccessInfo::Read { cr, gpr } => {
+            register(cr).map(|register| ControlAccess::Read { register, gpr })
+        }
+        CrAccessInfo::Clts => Some(ControlAccess::Clts),
+        CrAccessInfo::Lmsw { source } => Some(ControlAccess::Lmsw { source }),
+    };
+    access.map_or(Exit::Unknown, Exit::Control)
+}
+
+fn io(info: VmxIoExitInfo) -> IoExit {
+    IoExit {
+        port: info.port,
+        width: info.width,
+        direction: match info.direction {
+            IoDirection::In => Direction::Read,
+            IoDirection::Out => Direction::Write,
+        },
+        kind: match info.form {
+            IoForm::Register => IoKind::Register,
+            IoForm::String | IoForm::RepeatedString => IoKind::String,
+        },
+    }
+}
+
+fn nested(info: EptViolationInfo) -> NestedFault {
+    let mut access = MappingFlags::empty();
+    access.set(MappingFlags::READ, info.is_read());
+    access.set(MappingFlags::WRITE, info.is_write());
+    access.set(MappingFlags::EXECUTE, info.is_fetch());
+    NestedFault {
+        gpa: GuestPhysAddr::new(VmcsReadOnly64::GuestPhysicalAddress.read()),
+        access,
+        purpose: if info.is_page_walk() {
+            NestedPurpose::PageWalk
+        } else {
+            NestedPurpose::Access
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
