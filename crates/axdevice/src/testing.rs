@@ -3,12 +3,15 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use axvcpu::{AccessWidth, LineLevel};
 use proptest::prelude::*;
 use spin::Mutex;
 
-use crate::{CharBackend, CpuInterrupts, InterruptController, IrqLine};
+use crate::{
+    CharBackend, Clock, CpuEvents, CpuInterrupts, InterruptController, IrqLine, SystemPower,
+};
 
 pub(crate) const WIDTHS: [AccessWidth; 4] = [
     AccessWidth::Byte,
@@ -116,5 +119,108 @@ impl CharBackend for Queues {
             *place = byte;
         }
         count
+    }
+}
+
+/// Counts what it is asked for.
+#[derive(Default)]
+pub(crate) struct Power {
+    asked: Mutex<(u32, u32)>,
+}
+
+impl Power {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// How often it was powered off and reset since the last call.
+    pub(crate) fn take(&self) -> (u32, u32) {
+        core::mem::take(&mut self.asked.lock())
+    }
+}
+
+impl SystemPower for Power {
+    fn power_off(&self) {
+        self.asked.lock().0 += 1;
+    }
+
+    fn reset(&self) {
+        self.asked.lock().1 += 1;
+    }
+}
+
+/// A clock that goes when the test says so.
+pub(crate) struct TestClock {
+    now: AtomicU64,
+    frequency_hz: u64,
+}
+
+impl TestClock {
+    pub(crate) fn new(frequency_hz: u64) -> Arc<Self> {
+        Arc::new(Self {
+            now: AtomicU64::new(0),
+            frequency_hz,
+        })
+    }
+
+    pub(crate) fn set(&self, now: u64) {
+        self.now.store(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pass(&self, ticks: u64) {
+        self.now.fetch_add(ticks, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn frequency_hz(&self) -> u64 {
+        self.frequency_hz
+    }
+}
+
+/// What a vCPU was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Notify(usize),
+    Nmi(usize),
+    Init(usize),
+    Startup(usize, u8),
+}
+
+/// Remembers what vCPUs were told.
+#[derive(Default)]
+pub(crate) struct Events {
+    events: Mutex<Vec<Event>>,
+}
+
+impl Events {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn take(&self) -> Vec<Event> {
+        core::mem::take(&mut self.events.lock())
+    }
+}
+
+impl CpuEvents for Events {
+    fn notify(&self, cpu: usize) {
+        self.events.lock().push(Event::Notify(cpu));
+    }
+
+    fn nmi(&self, cpu: usize) {
+        self.events.lock().push(Event::Nmi(cpu));
+    }
+
+    fn init(&self, cpu: usize) {
+        self.events.lock().push(Event::Init(cpu));
+    }
+
+    fn startup(&self, cpu: usize, page: u8) {
+        self.events.lock().push(Event::Startup(cpu, page));
     }
 }

@@ -26,11 +26,11 @@ impl VectorSet {
 
     /// The member of the highest priority, which is the highest.
     pub(super) fn highest(&self) -> Option<u8> {
-        (0u8..)
-            .step_by(64)
-            .zip(&self.words)
-            .filter_map(|(base, word)| Some(base + word.checked_ilog2()? as u8))
-            .last()
+        [0, 64, 128, 192]
+            .into_iter()
+            .zip(self.words)
+            .rev()
+            .find_map(|(base, word)| Some(base + word.checked_ilog2()? as u8))
     }
 
     /// Bit `i` says whether vector `32 * index + i` is a member.
