@@ -6,9 +6,11 @@
 
 mod blob;
 mod elf;
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
 mod fdt;
 mod gzip;
 mod kernel;
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
 pub(crate) mod linux_riscv;
 mod ram;
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         match exit {
             AxVCpuExitReason::Halt => return self.wait(door),
             AxVCpuExitReason::CpuDown => {
-                door.set_power(PowerState::Off);
+                door.went_down();
                 // Nobody is left who could start one again.
                 if self
                     .doors

@@ -73,7 +73,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             let exit = match unserved.take() {
                 Some(exit) => exit,
                 None => {
-                    let exit = door.vcpu().run(&self.devices.bus)?;
+                    let exit = door.vcpu().run(self.devices.bus_of(door.vcpu().id()))?;
                     door.exits.count(&exit);
                     exit
                 }
@@ -88,7 +88,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// The one dispatcher of exits.
     #[inline]
     fn serve(&self, door: &VCpuDoor<A>, exit: AxVCpuExitReason) -> Result<Served, VCpuError> {
-        let bus = &self.devices.bus;
+        let bus = self.devices.bus_of(door.vcpu().id());
         match exit {
             AxVCpuExitReason::Nothing => {}
             AxVCpuExitReason::ExternalInterrupt { vector } => {

@@ -14,7 +14,7 @@ use axaddrspace::{GuestPhysAddr, NestedMode};
 use axdevice::CharBackend;
 use axvmconfig::{Isa, VmConfig};
 
-use crate::{AxVM, AxVMConfig, AxVMRef, ImageSource, IsaInfo, Machine, VmError};
+use crate::{AxVM, AxVMConfig, AxVMRef, ImageSource, IsaInfo, Machine, RiscvMachine, VmError};
 pub(crate) use guest::{DEVICE, DEVICE_HOLE, DEVICE_VALUE, EXTERNAL, ScriptedCpu};
 use host::PCPUS;
 pub(crate) use host::{Event, Failure, TestHal, run_on, world};
@@ -82,16 +82,18 @@ pub(crate) fn vm_config(cpus: usize, text: &str) -> VmConfig {
     VmConfig::parse("vms/linux.toml", &text, Isa::Riscv64).unwrap()
 }
 
-pub(crate) fn machine(isa: &str) -> Machine {
+pub(crate) fn machine(isa: &str) -> Machine<RiscvMachine> {
     Machine {
         timebase_hz: 10_000_000,
-        isa: IsaInfo {
-            extensions: IsaInfo::extensions_of(isa).unwrap(),
-            ..IsaInfo::default()
-        },
-        ids: Default::default(),
         nested_mode: NestedMode::Sv39x4,
         pcpus: 4,
+        isa: RiscvMachine {
+            cpus: IsaInfo {
+                extensions: IsaInfo::extensions_of(isa).unwrap(),
+                ..IsaInfo::default()
+            },
+            ..RiscvMachine::default()
+        },
     }
 }
 

@@ -180,6 +180,7 @@ fn parse(front: &[u8], isa: Isa) -> Result<(u64, Vec<ProgramHeader>), ElfError> 
 const fn machine(isa: Isa) -> u16 {
     match isa {
         Isa::Riscv64 => abi::EM_RISCV,
+        Isa::X86_64 => abi::EM_X86_64,
     }
 }
 

@@ -15,14 +15,14 @@ use super::{
     kernel::load_kernel,
     ram::{GuestRam, GuestRange, RamMap, Thing},
 };
-use crate::{AxVCpuConfig, AxVMConfig, BootState, arch::riscv};
+use crate::{AxVCpuConfig, AxVMConfig, BootState, RiscvMachine, arch::riscv};
 
 /// Puts kernel, ramdisk and device tree into RAM.
 pub(crate) fn load(
-    config: &AxVMConfig,
+    config: &AxVMConfig<RiscvMachine>,
     ram: &[GuestRange],
     memory: &mut dyn GuestRam,
-) -> Result<BootState, ConfigError> {
+) -> Result<BootState<()>, ConfigError> {
     let kernel = &config.vm.kernel;
     let mut loader = Loader {
         config,
@@ -59,6 +59,7 @@ pub(crate) fn load(
     Ok(BootState {
         entries,
         arg: tree.start().as_u64(),
+        setup: (),
     })
 }
 
@@ -79,7 +80,7 @@ impl Placed {
 }
 
 struct Loader<'a> {
-    config: &'a AxVMConfig,
+    config: &'a AxVMConfig<RiscvMachine>,
     map: RamMap<'a>,
     memory: &'a mut dyn GuestRam,
 }
@@ -119,7 +120,7 @@ impl<'a> Loader<'a> {
     ) -> Result<GuestRange, ConfigError> {
         let vm = &self.config.vm;
         let map = vm.isa.guest_map();
-        let isa = &self.config.machine.isa;
+        let isa = &self.config.machine.isa.cpus;
         let isa = isa.for_guest(riscv::features(isa));
         let uarts: Vec<_> = vm
             .devices

@@ -16,7 +16,7 @@ const TEXT: u64 = 2 << 20;
 fn loaded(
     files: Vec<(&'static str, Vec<u8>)>,
     text: &str,
-) -> (Result<BootState, ConfigError>, TestRam) {
+) -> (Result<BootState<()>, ConfigError>, TestRam) {
     let text = std::format!("memory_regions = [[\"4MiB\"]]\n{text}");
     let config = AxVMConfig {
         vm: vm_config(2, &text),
