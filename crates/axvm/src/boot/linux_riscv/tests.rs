@@ -8,6 +8,7 @@ use crate::{
     boot::testing::{Segment, TestRam, elf, gzip, linux_image, range},
     testing::{Files, TestConsole, machine, vm_config},
 };
+use axaddrspace::GuestPhysAddr;
 
 const BASE: u64 = 0x8000_0000;
 const SIZE: u64 = 4 << 20;
