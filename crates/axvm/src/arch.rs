@@ -2,6 +2,8 @@
 
 #[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
 pub(crate) mod riscv;
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+pub(crate) mod x86;
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, ptr};

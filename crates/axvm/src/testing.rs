@@ -74,12 +74,17 @@ impl ImageSource for Files {
 /// The config of a VM named `linux` whose kernel is `image`, with `text` for the rest of `[kernel]`
 /// and what follows.
 pub(crate) fn vm_config(cpus: usize, text: &str) -> VmConfig {
+    config_of(Isa::Riscv64, cpus, text)
+}
+
+/// The same for any instruction set.
+pub(crate) fn config_of(isa: Isa, cpus: usize, text: &str) -> VmConfig {
     let pcpus: Vec<String> = (1..=cpus).map(|pcpu| alloc::format!("{pcpu}")).collect();
     let text = alloc::format!(
         "[base]\nid = 1\nname = \"linux\"\nphys_cpu_ids = [{}]\n[kernel]\nkernel_path = \"image\"\n{text}",
         pcpus.join(", ")
     );
-    VmConfig::parse("vms/linux.toml", &text, Isa::Riscv64).unwrap()
+    VmConfig::parse("vms/linux.toml", &text, isa).unwrap()
 }
 
 pub(crate) fn machine(isa: &str) -> Machine<RiscvMachine> {

@@ -98,30 +98,29 @@ fn fadt(facs: u64, dsdt: u64) -> Vec<u8> {
     let register = |port: u32, bits: u8, access: AccessSize| {
         GAS::new(AddressSpace::SystemIo, bits, 0, access, port.into())
     };
-    let builder = FADTBuilder {
-        sci_int: (IsaLines::SCI as u16).into(),
-        pm1a_evt_blk: event.into(),
-        pm1_evt_len: 4,
-        pm1a_cnt_blk: control.into(),
-        pm1_cnt_len: 2,
-        pm_tmr_blk: timer.into(),
-        pm_tmr_len: 4,
-        // No such states.
-        p_lvl2_lat: u16::MAX.into(),
-        p_lvl3_lat: u16::MAX.into(),
-        century: CENTURY,
-        iapc_boot_arch: BOOT_ARCH.into(),
-        reset_reg: register(NoPci::RESET_PORT.into(), 8, AccessSize::ByteAccess),
-        reset_value: NoPci::RESET_VALUE,
-        x_pm1a_evt_blk: register(event, 32, AccessSize::WordAccess),
-        x_pm1a_cnt_blk: register(control, 16, AccessSize::WordAccess),
-        x_pm_tmr_blk: register(timer, 32, AccessSize::DwordAccess),
-        ..FADTBuilder::new(OEM, TABLE, REVISION)
-    };
-    let builder = builder
-        .firmware_ctrl_32(facs as u32)
-        .dsdt_32(dsdt as u32)
-        .dsdt_64(dsdt)
+    let mut table = FADTBuilder::new(OEM, TABLE, REVISION);
+    // Both of the DSDT's, for those who know only one.
+    table.firmware_ctrl = (facs as u32).into();
+    table.dsdt = (dsdt as u32).into();
+    table.x_dsdt = dsdt.into();
+    table.sci_int = (IsaLines::SCI as u16).into();
+    table.pm1a_evt_blk = event.into();
+    table.pm1_evt_len = 4;
+    table.pm1a_cnt_blk = control.into();
+    table.pm1_cnt_len = 2;
+    table.pm_tmr_blk = timer.into();
+    table.pm_tmr_len = 4;
+    // No such states.
+    table.p_lvl2_lat = u16::MAX.into();
+    table.p_lvl3_lat = u16::MAX.into();
+    table.century = CENTURY;
+    table.iapc_boot_arch = BOOT_ARCH.into();
+    table.reset_reg = register(NoPci::RESET_PORT.into(), 8, AccessSize::ByteAccess);
+    table.reset_value = NoPci::RESET_VALUE;
+    table.x_pm1a_evt_blk = register(event, 32, AccessSize::WordAccess);
+    table.x_pm1a_cnt_blk = register(control, 16, AccessSize::WordAccess);
+    table.x_pm_tmr_blk = register(timer, 32, AccessSize::DwordAccess);
+    let table = table
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
         .flag(Flags::SlpButton)
@@ -129,7 +128,7 @@ fn fadt(facs: u64, dsdt: u64) -> Vec<u8> {
         .flag(Flags::TmrValExt)
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless);
-    bytes_of(&builder.finalize())
+    bytes_of(&table.finalize())
 }
 
 /// The processors and interrupt controllers.

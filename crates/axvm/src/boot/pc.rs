@@ -83,6 +83,10 @@ pub(crate) fn load(
 
     let kernel = loader.kernel(|file, map, ram| PcKernel::load(file, &vm.kernel, map, ram))?;
     let entry = loader.check_entry(kernel.entry)?;
+    if entry.as_u64() > u32::MAX.into() {
+        let rule = format_args!("{entry:#x} is not below 4 GiB, where every kernel starts");
+        return Err(vm.error(keys::ENTRY_POINT, rule));
+    }
     let ramdisk = loader.blobs()?.ramdisk;
     let memory = MemoryMap::new(ram);
     let facts = BootFacts {
