@@ -1,5 +1,5 @@
-//! The few facts that a guest needs of its ACPI tables: which CPUs and I/O APIC there are, and how
-//! the machine is switched off.
+//! The few facts that a guest needs of its ACPI tables: which CPUs, I/O APIC and clock there are,
+//! and how the machine is switched off.
 //!
 //! ACPI Specification 6.5, chapters 5.2 (tables) and 20.2 (the byte stream of definition blocks).
 
@@ -131,6 +131,13 @@ impl<'a, M: Memory<'a>> Acpi<M> {
         })
     }
 
+    /// The port of the power management timer.
+    pub fn pm_timer(&self) -> Option<u16> {
+        let fadt = self.table(b"FACP")?;
+        let port = number(fadt, 76).map(u32::from_le_bytes)?;
+        u16::try_from(port).ok().filter(|&port| port != 0)
+    }
+
     /// The entries of the MADT, none of them empty.
     fn interrupt_entries(&self) -> impl Iterator<Item = &'a [u8]> + use<'a, M> {
         let mut rest = self
@@ -232,6 +239,7 @@ mod tests {
         let mut fadt = vec![0; 80];
         fadt[4..8].copy_from_slice(&dsdt.to_le_bytes());
         fadt[28..32].copy_from_slice(&0x604_u32.to_le_bytes());
+        fadt[40..44].copy_from_slice(&0x608_u32.to_le_bytes());
         let fadt = add(&mut image, table(b"FACP", &fadt));
         let mut madt = vec![0; 8];
         madt.extend([0, 8, 0, 3, 1, 0, 0, 0]);
@@ -282,6 +290,7 @@ mod tests {
                 value: 5 << 10 | 1 << 13,
             };
             assert_eq!(acpi.power_off(), Some(off));
+            assert_eq!(acpi.pm_timer(), Some(0x608));
         }
     }
 

@@ -61,3 +61,48 @@ impl InterruptController for IsaLines {
         self.io_apic.set_line(Self::pin(source), level);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axvcpu::AccessWidth;
+
+    use super::*;
+    use crate::testing::{Events, TestClock};
+    use crate::{ApicBus, Device, LocalInterrupts};
+
+    #[test]
+    fn each_line_leads_to_both() {
+        let apics = ApicBus::new(1, TestClock::new(1), Events::new());
+        let pic = Pic8259::new("pic", &apics);
+        let io_apic = IoApic::new("ioapic", apics.clone());
+        let lines = IsaLines::new(pic.clone(), io_apic.clone());
+        let local = apics.local(0).unwrap();
+        let dword = AccessWidth::Dword;
+        local.write(0xf0, dword, 0x1ff).unwrap();
+        for pin in 0..24 {
+            io_apic.write(0, dword, 0x10 + 2 * pin).unwrap();
+            io_apic.write(0x10, dword, 0x40 + pin).unwrap();
+        }
+        for port in [0x21, 0xa1] {
+            pic.write(port, AccessWidth::Byte, 0).unwrap();
+        }
+        for irq in 0..20 {
+            lines.wire(irq).set(LineLevel::High);
+            lines.wire(irq).set(LineLevel::Low);
+            let exists = irq != 2 && irq < 16;
+            let input = match irq {
+                8.. => 0x70 + irq - 8,
+                _ => 8 + irq,
+            };
+            let expected = exists.then_some(input as u8);
+            let by_pic = local.acknowledge();
+            assert_eq!(by_pic, expected, "{irq}");
+            for port in [0xa0, 0x20] {
+                pic.write(port, AccessWidth::Byte, 0x20).unwrap();
+            }
+            let expected = exists.then_some(0x40 + IsaLines::pin(irq) as u8);
+            assert_eq!(local.acknowledge(), expected, "{irq}");
+            local.write(0xb0, dword, 0).unwrap();
+        }
+    }
+}

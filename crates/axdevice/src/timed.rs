@@ -98,3 +98,48 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{Event, Events, TestClock};
+
+    #[test]
+    fn an_alarm_tells_of_what_comes_earlier() {
+        let events = Events::new();
+        let alarm = Alarm::new(3, events.clone());
+        for (deadline, told) in [
+            (u64::MAX, [].as_slice()),
+            (100, &[Event::Notify(3)]),
+            (100, &[]),
+            (200, &[]),
+            (150, &[Event::Notify(3)]),
+        ] {
+            alarm.set(deadline);
+            assert_eq!(
+                (alarm.deadline(), events.take().as_slice()),
+                (deadline, told)
+            );
+        }
+    }
+
+    #[test]
+    fn a_clock_without_a_frequency_divides_by_none() {
+        let clock = DerivedClock::new(TestClock::new(0), 1000);
+        assert_eq!((clock.at(5), clock.host_ticks(5)), (5000, 0));
+    }
+
+    proptest! {
+        /// A tick is there from its first host tick on, and not before.
+        #[test]
+        fn ticks_convert_both_ways(hz in 1u64..10_000_000, host_hz in 1u64..10_000_000_000, tick in 1u64..1 << 40) {
+            let clock = DerivedClock::new(TestClock::new(host_hz), hz);
+            let host = clock.host_ticks(tick);
+            prop_assume!(host < u64::MAX);
+            prop_assert!(clock.at(host) >= tick);
+            prop_assert!(clock.at(host - 1) < tick);
+        }
+    }
+}

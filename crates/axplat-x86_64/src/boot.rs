@@ -17,8 +17,25 @@ use crate::{
 /// How much physical memory the boot tables map.
 pub(crate) const MAPPED_AT_BOOT: usize = 4 << 30;
 
+const PAGE: usize = 4096;
+
+/// A stack below which nothing is mapped: it is that of ArceOS's main task too, and what overflows it must not write the data that lie below.
+#[repr(C, align(4096))]
+struct GuardedStack {
+    guard: [u8; PAGE],
+    stack: [u8; BOOT_STACK_SIZE],
+}
+
 #[unsafe(link_section = ".bss.stack")]
-static mut BOOT_STACK: [u8; BOOT_STACK_SIZE] = [0; BOOT_STACK_SIZE];
+static mut BOOT_STACK: GuardedStack = GuardedStack {
+    guard: [0; PAGE],
+    stack: [0; BOOT_STACK_SIZE],
+};
+
+/// The page that is not to be mapped.
+pub(crate) fn guard_page() -> *const u8 {
+    (&raw const BOOT_STACK).cast()
+}
 
 /// What a starting CPU is told. In `.data`, since ArceOS clears `.bss`; CPUs start one after the other.
 #[repr(C)]
@@ -179,7 +196,7 @@ multiboot_header:
     .long   -({header_magic} + {header_flags})
     .long   multiboot_header - {offset}
     .long   _skernel - {offset}
-    .long   _edata - {offset}
+    .long   _percpu_end - {offset}
     .long   _ekernel - {offset}
     .long   _start - {offset}
 
@@ -290,7 +307,7 @@ boot_pd:
     exit_port = const DEBUG_EXIT_PORT,
     exit_failure = const EXIT_FAILURE,
     stack = sym BOOT_STACK,
-    stack_size = const BOOT_STACK_SIZE,
+    stack_size = const size_of::<GuardedStack>(),
     start = sym START,
     primary = sym primary,
     secondary = sym secondary,

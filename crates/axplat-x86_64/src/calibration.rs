@@ -80,18 +80,20 @@ pub(crate) fn measure<R: Reference>(
 
 /// One measurement, and how wrong it may be in millionths.
 fn window<R: Reference>(reference: &mut R, subjects: &mut impl Subjects) -> Option<(Rates, u64)> {
-    /// A reference that stands still is given up after so many readings: a port takes a good microsecond.
-    const PATIENCE: u64 = 4 * MILLION / WINDOWS_PER_SEC;
+    /// A reference that shows the same so often stands still.
+    const PATIENCE: u32 = 100_000;
     subjects.start();
     reference.start();
     let first = sample(reference, subjects)?;
     let full = first.reference + R::HZ / WINDOWS_PER_SEC;
-    let mut readings = 0;
-    while reference.elapsed()? < full {
-        readings += 1;
-        if readings > PATIENCE {
+    let (mut seen, mut unchanged) = (first.reference, 0);
+    while seen < full {
+        let now = reference.elapsed()?;
+        unchanged = if now == seen { unchanged + 1 } else { 0 };
+        if unchanged == PATIENCE {
             return None;
         }
+        seen = now;
     }
     let last = sample(reference, subjects)?;
     let ticks = last.reference.checked_sub(first.reference)?;

@@ -1,6 +1,9 @@
 //! The machine's console: the UART at COM1.
 
-use core::fmt::{self, Write};
+use core::{
+    fmt::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use axplat::console::ConsoleIf;
 use kspin::SpinNoIrq;
@@ -63,11 +66,21 @@ pub(crate) fn report(line: fmt::Arguments<'_>) {
         }
     }
 
+    /// Ample for another CPU's line at 38400 baud.
+    const PATIENCE: usize = 1_000_000;
+    static BUSY: AtomicBool = AtomicBool::new(false);
+
     if UART.get().is_some() {
+        // Two CPUs may report at once, but nobody is waited for in vain.
+        (0..PATIENCE).find(|_| {
+            core::hint::spin_loop();
+            !BUSY.swap(true, Ordering::Acquire)
+        });
         // SAFETY: there is a 16550 at COM1. It may be in the middle of another's line, which is then cut in two; a UART takes bytes one by one.
         let mut port = Port(unsafe { SerialPort::new(COM1) });
         // Writing to the port cannot fail.
         let _ = port.write_fmt(line);
+        BUSY.store(false, Ordering::Release);
     }
 }
 

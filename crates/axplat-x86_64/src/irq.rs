@@ -1,7 +1,7 @@
 //! Interrupts: vectors, devices' lines, the kick, and calls of other CPUs.
 //!
 //! ArceOS knows interrupts by their vector, and the vectors are divided once for all: exceptions below 0x20; the 8259s, which are masked but may
-//! still speak up, from there; then the [global system interrupts](crate::ioapic); at the top the CPUs' own.
+//! still speak up, from there; then the global system interrupts, which are the I/O APICs' inputs; at the top the CPUs' own.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 

@@ -8,7 +8,10 @@
 
 #![no_std]
 // On the developer's machine only the parts without hardware are built, for their tests.
-#![cfg_attr(not(target_os = "none"), allow(dead_code))]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(target_os = "none")]
 #[macro_use]

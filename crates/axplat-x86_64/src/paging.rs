@@ -15,7 +15,7 @@ use x86_64::{
 };
 
 use crate::{
-    machine, mem, power,
+    boot, machine, mem, power,
     ranges::{Range, Ranges},
 };
 
@@ -143,11 +143,15 @@ fn image_as_ranges() -> Ranges {
     ranges
 }
 
-fn image_sections() -> [(usize, usize, Rights); 3] {
+/// The image's sections, without the page that guards the boot stack.
+fn image_sections() -> [(usize, usize, Rights); 4] {
+    let guard = boot::guard_page();
+    let above_guard = guard.wrapping_add(PAGE);
     [
         (&raw const _stext, &raw const _etext, Rights::Code),
         (&raw const _srodata, &raw const _erodata, Rights::Constants),
-        (&raw const _sdata, &raw const _ekernel, Rights::Data),
+        (&raw const _sdata, guard, Rights::Data),
+        (above_guard, &raw const _ekernel, Rights::Data),
     ]
     .map(|(start, end, rights)| (phys_of(start), phys_of(end), rights))
 }

@@ -9,15 +9,17 @@
 //!   Between `load` and [`put`](VendorVcpu::put) the accessors go to the hardware's state (VMX: the current VMCS). Before the first `load` and after
 //!   `put` they must work as well: reset state is written then (VMX keeps what is written in memory until `load`, or loads the VMCS for the moment).
 //! - Guest registers that no VMCS or VMCB has are in [`GuestRegisters`]; of its `gpr`, RSP's place is not used.
-//! - `DR0` to `DR3` are switched by the shared part at `load` and `put`; `CR2`, `DR6` and the MSRs in [`msr::SWITCHED`](crate::msr::SWITCHED) are the vendor's.
+//! - `DR0` to `DR3` are switched by the shared part at `load` and `put`; `CR2`, `DR6` and the MSRs in [`msr::SWITCHED`](crate::msr::SWITCHED) are the vendor's,
+//!   at `load` and [`save`](VendorVcpu::save).
 //! - [`exit`](VendorVcpu::exit) decodes: `VmxVcpu` and `SvmVcpu` first copy the hardware's words into a plain struct, and a pure function makes an
 //!   [`ExitInfo`] of it, so that both decoders are tested on any machine.
 
-use axaddrspace::{GuestPhysAddr, HostPhysAddr, MappingFlags, VmidAssignment};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, LargestLeaf, MappingFlags, VmidAssignment};
 use axerrno::AxResult;
 use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 
 use crate::{
+    HltPolicy,
     event::Event,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
@@ -178,8 +180,8 @@ pub(crate) enum Window {
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
 pub(crate) trait VendorVcpu: Sized {
-    /// With all controls set, registers at zero: the shared part writes the reset state next.
-    fn new() -> AxResult<Self>;
+    /// With all controls set, registers at zero: the shared part writes the reset state next. `hlt`: whether HLT exits.
+    fn new(hlt: HltPolicy) -> AxResult<Self>;
 
     /// The root of the nested page table. What was cached of another is no good any more.
     fn set_nested_root(&mut self, root: HostPhysAddr);
@@ -190,7 +192,12 @@ pub(crate) trait VendorVcpu: Sized {
     /// The vCPU's state goes into this pCPU's hardware, which holds no other. `tag`: its ASID or VPID, and what must be flushed before it is used.
     fn load(&mut self, tag: VmidAssignment) -> AxResult;
 
-    /// The vCPU's state leaves the hardware for memory (VMX: VMCLEAR), so that any pCPU can load it.
+    /// Memory is brought up to date with the hardware, which goes on holding the vCPU: another vCPU may be loaded here next, without `put`. Then this one
+    /// is loaded again before it runs, on this pCPU.
+    fn save(&mut self);
+
+    /// The vCPU's state leaves the hardware for memory (VMX: VMCLEAR), so that any pCPU can load it. `save` has been called since it last ran;
+    /// another vCPU may have been loaded here since.
     fn put(&mut self);
 
     /// Another tag for the loaded vCPU, or the same after a flush: nested tables changed.
@@ -208,6 +215,9 @@ pub(crate) trait VendorVcpu: Sized {
     /// The last exit's words, for the record.
     fn raw_exit(&self) -> RawExit;
 
+    /// The last exit's name in the manual, for the record.
+    fn exit_name(&self) -> &'static str;
+
     /// The bytes at RIP that the hardware fetched for the last exit (SVM: decode assists); empty where it does not.
     fn fetched_bytes(&self) -> &[u8] {
         &[]
@@ -224,6 +234,9 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// Changes a segment register.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
+
+    /// The current privilege level.
+    fn privilege(&self) -> u8;
 
     /// GDTR or IDTR.
     fn table(&self, name: TableName) -> DescriptorTable;
@@ -247,12 +260,23 @@ pub(crate) trait VendorVcpu: Sized {
     /// Takes [`await_open`](Self::await_open) back.
     fn ignore(&mut self, window: Window);
 
+    /// What CR8 shows where the hardware answers reads of it (SVM). Elsewhere they exit.
+    fn set_task_priority(&mut self, class: u8) {
+        let _ = class;
+    }
+
     /// An instruction was completed for the guest: the shadow of STI or MOV SS is over.
     fn end_shadow(&mut self);
 }
 
 /// A vendor's part of a pCPU.
 pub(crate) trait VendorPerCpu: Sized {
+    /// Whether the processor has this vendor's virtualization at all. Nothing is assumed.
+    fn is_present() -> bool;
+
+    /// The largest leaf of a nested page table. It is present.
+    fn largest_leaf() -> LargestLeaf;
+
     /// Whether this pCPU can: `Err` says in one line what is missing or locked and what to do about it. Returns how many bits its tags
     /// (ASIDs, VPIDs) have.
     fn check() -> AxResult<u32>;
@@ -265,7 +289,76 @@ pub(crate) trait VendorPerCpu: Sized {
 }
 
 /// The backend that this machine has.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a machine has only one of them, and moves none"
+)]
 pub(crate) enum Backend<H: AxVCpuHal> {
     Vmx(VmxVcpu<H>),
     Svm(SvmVcpu<H>),
+}
+
+impl<H: AxVCpuHal> Backend<H> {
+    /// For the machine's vendor.
+    pub(crate) fn new(vendor: Vendor, hlt: HltPolicy) -> AxResult<Self> {
+        Ok(match vendor {
+            Vendor::Vmx => Self::Vmx(VmxVcpu::new(hlt)?),
+            Vendor::Svm => Self::Svm(SvmVcpu::new(hlt)?),
+        })
+    }
+
+    /// Who made it.
+    pub(crate) const fn vendor(&self) -> Vendor {
+        match self {
+            Self::Vmx(_) => Vendor::Vmx,
+            Self::Svm(_) => Vendor::Svm,
+        }
+    }
+}
+
+/// Declares methods that hand on to the vendor's.
+macro_rules! hand_on {
+    ($(fn $name:ident($self:ident: $receiver:ty $(, $argument:ident: $type:ty)*) $(-> $result:ty)?;)*) => {
+        impl<H: AxVCpuHal> Backend<H> {
+            $(
+                /// As [`VendorVcpu`] has it.
+                #[inline]
+                pub(crate) fn $name($self: $receiver $(, $argument: $type)*) $(-> $result)? {
+                    match $self {
+                        Self::Vmx(vendor) => vendor.$name($($argument),*),
+                        Self::Svm(vendor) => vendor.$name($($argument),*),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+hand_on! {
+    fn set_nested_root(self: &mut Self, root: HostPhysAddr);
+    fn reset(self: &mut Self);
+    fn load(self: &mut Self, tag: VmidAssignment) -> AxResult;
+    fn save(self: &mut Self);
+    fn put(self: &mut Self);
+    fn retag(self: &mut Self, tag: VmidAssignment);
+    fn flush(self: &mut Self);
+    fn enter(self: &mut Self, registers: &mut GuestRegisters) -> Result<(), FailReason>;
+    fn exit(self: &mut Self) -> ExitInfo;
+    fn raw_exit(self: &Self) -> RawExit;
+    fn exit_name(self: &Self) -> &'static str;
+    fn fetched_bytes(self: &Self) -> &[u8];
+    fn get(self: &Self, register: Register) -> u64;
+    fn set(self: &mut Self, register: Register, value: u64);
+    fn segment(self: &Self, name: SegmentName) -> Segment;
+    fn set_segment(self: &mut Self, name: SegmentName, segment: Segment);
+    fn privilege(self: &Self) -> u8;
+    fn table(self: &Self, name: TableName) -> DescriptorTable;
+    fn set_table(self: &mut Self, name: TableName, table: DescriptorTable);
+    fn set_pdptes(self: &mut Self, entries: [u64; 4]);
+    fn inject(self: &mut Self, event: Event);
+    fn is_open(self: &Self, window: Window) -> bool;
+    fn await_open(self: &mut Self, window: Window);
+    fn ignore(self: &mut Self, window: Window);
+    fn set_task_priority(self: &mut Self, class: u8);
+    fn end_shadow(self: &mut Self);
 }

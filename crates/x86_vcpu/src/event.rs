@@ -1,4 +1,7 @@
 //! What a guest suffers: exceptions, NMIs and interrupts on their way to it.
+//!
+//! An [`Exception`] comes from what the guest has just done and goes in before anything else. An event whose delivery an exit interrupted goes in
+//! again, and if its delivery raised an exception, the two combine (Intel SDM 3A, "Double Fault Exception"; AMD APM 2, "#DF").
 
 /// The vectors of exceptions.
 pub(crate) mod vector {
@@ -36,6 +39,11 @@ impl Exception {
         vector: vector::UNDEFINED,
         error_code: None,
     };
+    /// #DF, whose error code is always 0.
+    pub(crate) const DOUBLE_FAULT: Self = Self {
+        vector: vector::DOUBLE_FAULT,
+        error_code: Some(0),
+    };
 }
 
 /// What is delivered through the guest's interrupt table.
@@ -48,3 +56,135 @@ pub(crate) enum Event {
     /// INT n, INT3, INTO, INT1. RIP is at the instruction, which simply runs again: as an interrupted delivery only, never injected.
     Software,
 }
+
+/// How an exception behaves when another one comes in its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Benign,
+    Contributory,
+    PageFault,
+    DoubleFault,
+}
+
+const fn class(exception: Exception) -> Class {
+    match exception.vector {
+        vector::DOUBLE_FAULT => Class::DoubleFault,
+        vector::PAGE_FAULT => Class::PageFault,
+        vector::DIVIDE
+        | vector::INVALID_TSS
+        | vector::SEGMENT_NOT_PRESENT
+        | vector::STACK
+        | vector::GENERAL_PROTECTION => Class::Contributory,
+        _ => Class::Benign,
+    }
+}
+
+/// What two exceptions make, the second of which came while the first was being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Combined {
+    /// One of them, or a double fault.
+    Exception(Exception),
+    /// The processor shuts down.
+    TripleFault,
+}
+
+/// The table of the manual.
+pub(crate) const fn combine(first: Exception, second: Exception) -> Combined {
+    match (class(first), class(second)) {
+        (Class::DoubleFault, Class::Contributory | Class::PageFault | Class::DoubleFault) => {
+            Combined::TripleFault
+        }
+        (Class::Contributory, Class::Contributory)
+        | (Class::PageFault, Class::Contributory | Class::PageFault) => {
+            Combined::Exception(Exception::DOUBLE_FAULT)
+        }
+        // One after the other: the second first, since the first's instruction runs again and raises it again.
+        (Class::Benign, _)
+        | (Class::DoubleFault, Class::Benign)
+        | (Class::Contributory, Class::Benign | Class::PageFault | Class::DoubleFault)
+        | (Class::PageFault, Class::Benign | Class::DoubleFault) => Combined::Exception(second),
+    }
+}
+
+/// Whether the processor goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raised {
+    /// It suffers the exception at the next entry.
+    Queued,
+    /// It shuts down.
+    TripleFault,
+}
+
+/// What waits to be given to the guest, but for the interrupts of its controllers.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue {
+    exception: Option<Exception>,
+    /// What was being delivered.
+    interrupted: Option<Event>,
+    nmi: bool,
+}
+
+impl EventQueue {
+    /// An exit interrupted the delivery of `event`.
+    pub(crate) fn interrupted(&mut self, event: Event) {
+        self.interrupted = match event {
+            Event::Software => None,
+            Event::Exception(_) | Event::Nmi | Event::Interrupt(_) => Some(event),
+        };
+    }
+
+    /// Whether the delivery of something was interrupted by the last exit.
+    pub(crate) const fn is_delivering(&self) -> bool {
+        self.interrupted.is_some()
+    }
+
+    /// The guest has done something that raises `exception`.
+    pub(crate) fn raise(&mut self, exception: Exception) -> Raised {
+        let first = match self.interrupted {
+            Some(Event::Exception(first)) => Some(first),
+            Some(Event::Nmi | Event::Interrupt(_) | Event::Software) | None => self.exception,
+        };
+        let exception = match first.map(|first| combine(first, exception)) {
+            None => exception,
+            Some(Combined::Exception(exception)) => exception,
+            Some(Combined::TripleFault) => return Raised::TripleFault,
+        };
+        if let Some(Event::Exception(_)) = self.interrupted {
+            self.interrupted = None;
+        }
+        self.exception = Some(exception);
+        Raised::Queued
+    }
+
+    /// An NMI arrived. Two that wait are one.
+    pub(crate) fn post_nmi(&mut self) {
+        self.nmi = true;
+    }
+
+    pub(crate) const fn has_nmi(&self) -> bool {
+        self.nmi
+    }
+
+    /// The NMI that waits, to be given to the guest now.
+    pub(crate) fn take_nmi(&mut self) {
+        self.nmi = false;
+    }
+
+    /// What goes in now, whatever the guest has masked.
+    #[inline]
+    pub(crate) fn take_forced(&mut self) -> Option<Event> {
+        if let Some(exception) = self.exception.take() {
+            return Some(Event::Exception(exception));
+        }
+        self.interrupted.take()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.exception.is_none() && self.interrupted.is_none() && !self.nmi
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,10 @@ pub(crate) struct CpuidResult {
     pub(crate) edx: u32,
 }
 
-pub(crate) use imp::{InterruptsOff, cpuid, read_cr0, read_cr4, read_msr, write_cr0, write_cr4, write_msr};
+pub(crate) use imp::{
+    InterruptsOff, cpuid, fxrstor, fxsave, read_breakpoints, read_cr0, read_cr4, read_msr,
+    read_tsc, write_breakpoints, write_cr0, write_cr4, write_msr, write_xcr0, xrstor, xsave,
+};
 
 #[cfg(target_os = "none")]
 mod imp {
@@ -70,6 +73,71 @@ mod imp {
 
     control_register!("cr0", read_cr0, write_cr0);
     control_register!("cr4", read_cr4, write_cr4);
+
+    pub(crate) fn read_tsc() -> u64 {
+        // SAFETY: reads a counter.
+        unsafe { core::arch::x86_64::_rdtsc() }
+    }
+
+    /// Writes a value that is valid and that the processor has. The hypervisor itself uses none of what it enables.
+    pub(crate) fn write_xcr0(value: u64) {
+        // SAFETY: enables registers that are the guest's only. CR4.OSXSAVE is set wherever guests run and XSAVE is there.
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nomem, nostack, preserves_flags));
+        }
+    }
+
+    /// Declares a function that moves registers to or from an area.
+    macro_rules! state_instruction {
+        ($(#[$doc:meta])* $name:ident($pointer:ty $(, $components:ident)?), $insn:literal) => {
+            $(#[$doc])*
+            pub(crate) unsafe fn $name(area: $pointer $(, $components: u64)?) {
+                // SAFETY: as the caller promises; the registers are not the hypervisor's.
+                unsafe {
+                    asm!($insn, in(reg) area, $(in("eax") $components as u32, in("edx") ($components >> 32) as u32,)? options(nostack, preserves_flags));
+                }
+            }
+        };
+    }
+
+    state_instruction! {
+        /// # Safety
+        /// The area is 512 bytes, aligned to 16, and the caller's.
+        fxsave(*mut u8), "fxsave64 [{}]"
+    }
+    state_instruction! {
+        /// # Safety
+        /// The area is 512 bytes, aligned to 16, and valid.
+        fxrstor(*const u8), "fxrstor64 [{}]"
+    }
+    state_instruction! {
+        /// # Safety
+        /// The area has room for `components`, is aligned to 64, and the caller's; XCR0 enables them.
+        xsave(*mut u8, components), "xsave64 [{}]"
+    }
+    state_instruction! {
+        /// # Safety
+        /// The area is valid for `components`, is aligned to 64; XCR0 enables them.
+        xrstor(*const u8, components), "xrstor64 [{}]"
+    }
+
+    /// DR0 to DR3.
+    pub(crate) fn read_breakpoints() -> [u64; 4] {
+        let (a, b, c, d);
+        // SAFETY: reads registers.
+        unsafe {
+            asm!("mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3", out(reg) a, out(reg) b, out(reg) c, out(reg) d, options(nomem, nostack, preserves_flags));
+        }
+        [a, b, c, d]
+    }
+
+    /// DR0 to DR3. The host's DR7 enables none of them.
+    pub(crate) fn write_breakpoints([a, b, c, d]: [u64; 4]) {
+        // SAFETY: addresses that are watched only while the guest's DR7 is loaded.
+        unsafe {
+            asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", in(reg) a, in(reg) b, in(reg) c, in(reg) d, options(nomem, nostack, preserves_flags));
+        }
+    }
 
     /// Host interrupts are off while this lives, and as before afterwards.
     #[derive(Debug)]
@@ -131,6 +199,47 @@ mod imp {
 
     pub(crate) fn write_cr4(value: u64) {
         machine::with(|m| m.cr4 = value);
+    }
+
+    pub(crate) fn read_tsc() -> u64 {
+        machine::with(|m| m.tsc)
+    }
+
+    pub(crate) fn write_xcr0(value: u64) {
+        machine::with(|m| m.xcr0 = value);
+    }
+
+    /// Copies the first bytes of an area, as tests look at no more.
+    pub(crate) unsafe fn fxsave(area: *mut u8) {
+        // SAFETY: the caller's area is larger.
+        unsafe {
+            area.cast::<[u8; 32]>()
+                .write_unaligned(machine::with(|m| m.float))
+        };
+    }
+
+    pub(crate) unsafe fn fxrstor(area: *const u8) {
+        // SAFETY: the caller's area is larger.
+        let float = unsafe { area.cast::<[u8; 32]>().read_unaligned() };
+        machine::with(|m| m.float = float);
+    }
+
+    pub(crate) unsafe fn xsave(area: *mut u8, _: u64) {
+        // SAFETY: as the caller promises.
+        unsafe { fxsave(area) };
+    }
+
+    pub(crate) unsafe fn xrstor(area: *const u8, _: u64) {
+        // SAFETY: as the caller promises.
+        unsafe { fxrstor(area) };
+    }
+
+    pub(crate) fn read_breakpoints() -> [u64; 4] {
+        machine::with(|m| m.breakpoints)
+    }
+
+    pub(crate) fn write_breakpoints(values: [u64; 4]) {
+        machine::with(|m| m.breakpoints = values);
     }
 
     #[derive(Debug)]

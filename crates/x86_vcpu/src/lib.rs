@@ -1,13 +1,13 @@
 //! The x86_64 vCPU, on Intel VMX or AMD SVM, whichever the machine has.
 //!
 //! [`X86VCpu`] is one vCPU, [`X86PerCpu`] one pCPU's virtualization state. What is not a vendor's is written once; the two vendors differ behind
-//! [`backend`]. From the hardware up:
+//! `backend`. From the hardware up:
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
-//! - `regs`, `xsave` and `switch` hold what is switched, and when; `event` what the guest is about to suffer.
-//! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `decode` for instructions that must be read,
-//!   `walk` for the guest's page tables, `device` for accesses that leave the vCPU.
+//! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in; `event` what the guest is about to suffer.
+//! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk` and `decode` for
+//!   instructions that must be read, `device` and `alu` for accesses that leave the vCPU.
 //! - `vcpu` and `percpu` are what the outside sees.
 
 #![no_std]
@@ -15,16 +15,44 @@
 
 extern crate alloc;
 
+mod alu;
 mod backend;
 mod config;
+mod counters;
+mod cpuid;
+mod cr;
+mod decode;
+mod device;
 mod event;
+mod exit;
+mod fetch;
 mod hardware;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod msr;
 mod percpu;
 mod regs;
+mod reset;
 mod svm;
+mod switch;
+#[cfg(test)]
+mod testing;
+mod vcpu;
 mod vmx;
+mod walk;
+mod xsave;
 
+pub use backend::Vendor;
 pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
+pub use counters::{ExitCounters, ExitKind};
+pub use percpu::{X86PerCpu, forget_nested};
+pub use svm::{SvmPerCpuState, SvmVcpu};
+pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
+pub use vmx::{
+    CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType, IoDirection, IoForm,
+    MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16,
+    VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW,
+    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmxCapabilities, VmxCapabilityWords,
+    VmxExitInfo, VmxExitKind, VmxExitReason, VmxInterruptInfo, VmxIoExitInfo, VmxPerCpuState,
+    VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
+};

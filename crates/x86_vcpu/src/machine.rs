@@ -16,6 +16,10 @@ pub(crate) struct Machine {
     pub(crate) msrs: BTreeMap<u32, u64>,
     pub(crate) cr0: u64,
     pub(crate) cr4: u64,
+    pub(crate) xcr0: u64,
+    pub(crate) tsc: u64,
+    pub(crate) float: [u8; 32],
+    pub(crate) breakpoints: [u64; 4],
 }
 
 std::thread_local! {

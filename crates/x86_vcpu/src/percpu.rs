@@ -1,1 +1,206 @@
 //! One pCPU's side: whether it runs guests, whose state it holds, and its tags (ASIDs, VPIDs).
+
+use alloc::boxed::Box;
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use axaddrspace::{NestedMode, VmidAllocator, VmidAssignment, VmidTag};
+use axerrno::{AxResult, ax_err, ax_err_type};
+use axvcpu::{AxArchPerCpu, AxVCpuHal};
+use spin::Mutex;
+
+use crate::{
+    backend::{Vendor, VendorPerCpu},
+    config::MAX_CPUS,
+    hardware::InterruptsOff,
+    svm::SvmPerCpuState,
+    vmx::VmxPerCpuState,
+    xsave,
+};
+
+/// What [`Cell::loaded`] holds while no vCPU's state is in the hardware.
+const NOBODY: u64 = 0;
+
+/// The vendor's state of an enabled pCPU, whatever its host.
+trait Enabled: Send {
+    fn disable(self: Box<Self>) -> AxResult;
+}
+
+impl<P: VendorPerCpu + Send> Enabled for P {
+    fn disable(self: Box<Self>) -> AxResult {
+        VendorPerCpu::disable(*self)
+    }
+}
+
+/// What an enabled pCPU has.
+struct State {
+    vendor: Box<dyn Enabled>,
+    tags: VmidAllocator,
+    tag_bits: u32,
+}
+
+/// What is known about a pCPU, wherever its vCPUs' tasks come from. Only that pCPU uses it, so nobody ever waits; but any may mark it stale.
+pub(crate) struct Cell {
+    /// The vCPU whose state the hardware holds, by its unique id.
+    loaded: AtomicU64,
+    /// What the pCPU has cached of nested tables must go before a guest runs there.
+    stale: AtomicBool,
+    /// `None` until guests can run here.
+    state: Mutex<Option<State>>,
+}
+
+static CELLS: [Cell; MAX_CPUS] = [const {
+    Cell {
+        loaded: AtomicU64::new(NOBODY),
+        stale: AtomicBool::new(false),
+        state: Mutex::new(None),
+    }
+}; MAX_CPUS];
+
+/// What pCPU `pcpu` has cached of nested tables is forgotten before it next runs a guest.
+///
+/// For [`AxMmHal::flush_nested`](axaddrspace::AxMmHal::flush_nested): mark every pCPU, then interrupt those in a guest and wait until each has served
+/// that interrupt. From then on none can reach memory through what it had cached.
+pub fn forget_nested(pcpu: usize) {
+    if let Some(cell) = CELLS.get(pcpu) {
+        cell.stale.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Cell {
+    /// That of pCPU `id`.
+    pub(crate) fn of(id: usize) -> AxResult<&'static Self> {
+        CELLS
+            .get(id)
+            .ok_or_else(|| ax_err_type!(InvalidInput, "pCPU beyond the 64 that run guests"))
+    }
+
+    /// Whether the hardware holds the state of vCPU `uid`.
+    #[inline(always)]
+    pub(crate) fn holds(&self, uid: u64) -> bool {
+        self.loaded.load(Ordering::Relaxed) == uid
+    }
+
+    /// The hardware holds the state of vCPU `uid` from now on.
+    pub(crate) fn hold(&self, uid: u64) {
+        self.loaded.store(uid, Ordering::Relaxed);
+    }
+
+    /// The hardware holds no vCPU's state.
+    pub(crate) fn release(&self) {
+        self.hold(NOBODY);
+    }
+
+    /// Whether something was forgotten that the pCPU may still know.
+    #[inline(always)]
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::SeqCst)
+    }
+
+    /// The tag for the vCPU that owns `tag`, which is about to run here, and what must be flushed before it is used.
+    pub(crate) fn assign(&self, tag: &mut VmidTag) -> AxResult<VmidAssignment> {
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else {
+            return ax_err!(BadState, "guests cannot run on this pCPU: not enabled");
+        };
+        // Before the tag is used, not after: what is marked from here on is followed by an interrupt.
+        if self.stale.swap(false, Ordering::SeqCst) {
+            // New numbers, the first of which flushes all.
+            state.tags = VmidAllocator::new(state.tag_bits);
+        }
+        Ok(state.tags.assign(tag))
+    }
+}
+
+/// Which vendor's virtualization this pCPU has.
+pub(crate) fn vendor<H: AxVCpuHal>() -> Option<Vendor> {
+    if SvmPerCpuState::<H>::is_present() {
+        Some(Vendor::Svm)
+    } else if VmxPerCpuState::<H>::is_present() {
+        Some(Vendor::Vmx)
+    } else {
+        None
+    }
+}
+
+/// The virtualization state of one pCPU.
+pub struct X86PerCpu<H: AxVCpuHal> {
+    cell: &'static Cell,
+    _host: PhantomData<fn() -> H>,
+}
+
+impl<H: AxVCpuHal> X86PerCpu<H> {
+    /// Whether guests can run on this pCPU, once enabled. The error says in one line what is missing or locked, and what to do.
+    pub fn check() -> AxResult {
+        Self::check_vendor().map(|_| ())
+    }
+
+    /// The vendor whose virtualization can be used.
+    fn check_vendor() -> AxResult<Vendor> {
+        match vendor::<H>() {
+            Some(Vendor::Svm) => SvmPerCpuState::<H>::check().map(|_| Vendor::Svm),
+            Some(Vendor::Vmx) => VmxPerCpuState::<H>::check().map(|_| Vendor::Vmx),
+            None => ax_err!(
+                Unsupported,
+                "the CPU has neither SVM nor VMX (QEMU: -cpu EPYC,+svm,+npt)"
+            ),
+        }
+    }
+
+    /// The format of this pCPU's nested page tables; `None` where guests cannot run.
+    #[must_use]
+    pub fn best_mode() -> Option<NestedMode> {
+        match Self::check_vendor().ok()? {
+            Vendor::Svm => Some(NestedMode::Npt(SvmPerCpuState::<H>::largest_leaf())),
+            Vendor::Vmx => Some(NestedMode::Ept(VmxPerCpuState::<H>::largest_leaf())),
+        }
+    }
+}
+
+impl<H: AxVCpuHal> AxArchPerCpu for X86PerCpu<H> {
+    fn new(cpu_id: usize) -> AxResult<Self> {
+        Ok(Self {
+            cell: Cell::of(cpu_id)?,
+            _host: PhantomData,
+        })
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.cell.state.lock().is_some()
+    }
+
+    fn hardware_enable(&mut self) -> AxResult {
+        fn enable<P: VendorPerCpu + Send + 'static>() -> AxResult<State> {
+            let tag_bits = P::check()?;
+            Ok(State {
+                vendor: Box::new(P::enable()?),
+                tags: VmidAllocator::new(tag_bits),
+                tag_bits,
+            })
+        }
+        let vendor = Self::check_vendor()?;
+        let _off = InterruptsOff::new();
+        let mut state = self.cell.state.lock();
+        if state.is_some() {
+            return ax_err!(BadState, "guests can run on this pCPU already");
+        }
+        xsave::enable();
+        *state = Some(match vendor {
+            Vendor::Svm => enable::<SvmPerCpuState<H>>()?,
+            Vendor::Vmx => enable::<VmxPerCpuState<H>>()?,
+        });
+        self.cell.release();
+        Ok(())
+    }
+
+    fn hardware_disable(&mut self) -> AxResult {
+        let _off = InterruptsOff::new();
+        self.cell.release();
+        match self.cell.state.lock().take() {
+            Some(state) => state.vendor.disable(),
+            None => Ok(()),
+        }
+    }
+}

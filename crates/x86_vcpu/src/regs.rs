@@ -1,7 +1,5 @@
 //! A guest's registers: those in memory, and the names of those in a VMCS or VMCB.
 
-use core::mem::offset_of;
-
 /// The general registers that the entry assembly switches, by their number in an instruction: RAX, RCX, RDX, RBX, (RSP), RBP, RSI, RDI, R8 to R15.
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,14 +17,23 @@ pub(crate) mod gpr {
     pub(crate) const RDX: usize = 2;
     pub(crate) const RBX: usize = 3;
     pub(crate) const RSP: usize = 4;
+    #[cfg(target_os = "none")]
     pub(crate) const RBP: usize = 5;
     pub(crate) const RSI: usize = 6;
     pub(crate) const RDI: usize = 7;
+    pub(crate) const R8: usize = 8;
 }
 
+/// The names of the general registers, for the record.
+pub(crate) const GPR_NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
+];
+
 /// Where general register `number` is, for assembly.
+#[cfg(target_os = "none")]
 pub(crate) const fn gpr_offset(number: usize) -> usize {
-    offset_of!(GuestRegisters, gpr) + 8 * number
+    core::mem::offset_of!(GuestRegisters, gpr) + 8 * number
 }
 
 /// The registers that a backend keeps, but for segments and descriptor tables.
@@ -64,6 +71,46 @@ pub(crate) enum SegmentName {
     Gs,
     Ldtr,
     Tr,
+}
+
+impl SegmentName {
+    /// All of them.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Es,
+        Self::Cs,
+        Self::Ss,
+        Self::Ds,
+        Self::Fs,
+        Self::Gs,
+        Self::Ldtr,
+        Self::Tr,
+    ];
+
+    /// The one with this number in instructions; DS for none.
+    pub(crate) const fn of_number(number: u8) -> Self {
+        match number {
+            0 => Self::Es,
+            1 => Self::Cs,
+            2 => Self::Ss,
+            4 => Self::Fs,
+            5 => Self::Gs,
+            _ => Self::Ds,
+        }
+    }
+
+    /// Its name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Es => "es",
+            Self::Cs => "cs",
+            Self::Ss => "ss",
+            Self::Ds => "ds",
+            Self::Fs => "fs",
+            Self::Gs => "gs",
+            Self::Ldtr => "ldtr",
+            Self::Tr => "tr",
+        }
+    }
 }
 
 /// What a segment register holds, its hidden part included.
@@ -133,7 +180,17 @@ pub(crate) mod rflags {
     pub(crate) const INTERRUPT: u64 = 1 << 9;
     pub(crate) const DIRECTION: u64 = 1 << 10;
     pub(crate) const OVERFLOW: u64 = 1 << 11;
-    pub(crate) const RESUME: u64 = 1 << 16;
     pub(crate) const VIRTUAL_8086: u64 = 1 << 17;
     pub(crate) const ALIGNMENT_CHECK: u64 = 1 << 18;
 }
+
+/// Bits of DR6.
+pub(crate) mod dr6 {
+    /// A single step was taken.
+    pub(crate) const SINGLE_STEP: u64 = 1 << 14;
+    /// At reset.
+    pub(crate) const RESET: u64 = 0xffff_0ff0;
+}
+
+/// DR7 at reset.
+pub(crate) const DR7_RESET: u64 = 0x400;

@@ -28,7 +28,6 @@ pub mod exception {
     pub const STACK: usize = 12;
     pub const PROTECTION: usize = 13;
     pub const PAGE_FAULT: usize = 14;
-    pub const SIMD: usize = 19;
 }
 
 /// Numbers of the registers, as instructions encode them.

@@ -103,6 +103,11 @@ impl Machine {
         self.timer
     }
 
+    /// The port of the power management timer.
+    pub fn pm_timer(&self) -> Option<u16> {
+        self.acpi?.pm_timer()
+    }
+
     /// The first I/O APIC.
     pub fn io_apic(&self) -> Option<IoApic> {
         let entry: IoApicEntry = self.acpi?.io_apic()?;

@@ -184,7 +184,7 @@ fn measure() -> (u64, u64) {
         let (end, last) = (cpu::time_stamp(), lapic::read(CURRENT_COUNT));
         (end - start, u64::from(first.wrapping_sub(last)))
     };
-    let shortest = (0..5).map(|_| once()).min();
+    let shortest = (0..10).map(|_| once()).min();
     lapic::write(INITIAL_COUNT, 0);
     let (ticks, counts) = shortest.unwrap_or((0, 0));
     let per_second = |n: u64| (n * pit::FREQUENCY / u64::from(TICKS)).max(1);

@@ -422,3 +422,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_device_by_number_sees_addresses() {
+    let probe = Probe::new("probe", 1);
+    let devices = AxVmDevices::builder()
+        .port_by_number(0x40, 4, probe.clone())
+        .port_by_number(0x61, 1, probe.clone())
+        .sys_reg_by_number(0x800, 0x100, probe.clone())
+        .build()
+        .unwrap();
+    let byte = AccessWidth::Byte;
+    assert_eq!(devices.handle_port_read(0x43, byte), Ok(1));
+    assert_eq!(devices.handle_port_write(0x61, byte, 7), Ok(()));
+    assert_eq!(devices.handle_sys_reg_read(0x8ff), Ok(1));
+    assert_eq!(
+        devices.handle_port_read(0x44, byte),
+        Err(BusError::NoDevice)
+    );
+    assert_eq!(
+        devices.handle_port_read(0x43, AccessWidth::Word),
+        Err(BusError::Fault)
+    );
+    assert_eq!(
+        probe.take_calls(),
+        [
+            Call::Read(0x43, byte),
+            Call::Write(0x61, byte, 7),
+            Call::Read(0x8ff, AccessWidth::Qword),
+        ]
+    );
+    assert_eq!(devices.iter().count(), 1);
+}

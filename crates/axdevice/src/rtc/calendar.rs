@@ -19,7 +19,7 @@ impl Encoding {
         if self.binary {
             value
         } else {
-            value / 10 << 4 | value % 10
+            ((value / 10) << 4) | (value % 10)
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Entry {
         gsi: u32,
         signal: Signal,
     },
-    /// The local APIC input that carries NMIs, on all CPUs or (`apic` unknown here) some.
+    /// The local APIC input that carries NMIs. Which CPUs it is said of does not matter: boards wire all alike.
     LocalNmi { lint: u8 },
     /// Where the local APICs are, if not where the header says.
     LocalApicAddress(u64),

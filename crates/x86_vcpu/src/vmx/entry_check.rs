@@ -8,7 +8,11 @@ use super::{
     exit_info::{InterruptKind, VmxInterruptInfo},
     guest_state::Interruptibility,
 };
-use crate::regs::{SegmentName, rflags};
+use crate::{
+    cr::{cr0, cr4, efer},
+    msr,
+    regs::{SegmentName, rflags},
+};
 
 /// A segment register as the VMCS holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,18 +56,12 @@ pub(crate) struct GuestSnapshot {
     pub(crate) pdptes: [u64; 4],
 }
 
-/// Bits of the control registers that the checks look at.
+/// Bits that may be set, and such as have no name elsewhere.
 mod bits {
-    pub(super) const CR0_PE: u64 = 1 << 0;
-    pub(super) const CR0_WP: u64 = 1 << 16;
-    pub(super) const CR0_PG: u64 = 1 << 31;
-    pub(super) const CR4_PAE: u64 = 1 << 5;
-    pub(super) const CR4_LA57: u64 = 1 << 12;
-    pub(super) const CR4_PCIDE: u64 = 1 << 17;
+    use crate::cr::efer;
+
     pub(super) const CR4_CET: u64 = 1 << 23;
-    pub(super) const EFER: u64 = 0xd01;
-    pub(super) const EFER_LME: u64 = 1 << 8;
-    pub(super) const EFER_LMA: u64 = 1 << 10;
+    pub(super) const EFER: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
     pub(super) const DEBUGCTL: u64 = 0xffc7;
     pub(super) const DEBUGCTL_BTF: u64 = 1 << 1;
     pub(super) const RFLAGS: u64 = 0x3f_7fd7;
@@ -153,14 +151,13 @@ impl GuestSnapshot {
     }
 
     fn is_canonical(&self, address: u64) -> bool {
-        let unused = if self.has_cr4(bits::CR4_LA57) { 7 } else { 16 };
-        (address << unused).cast_signed() >> unused == address.cast_signed()
+        msr::is_canonical(address, if self.has_cr4(cr4::LA57) { 57 } else { 48 })
     }
 
     /// 27.3.1.1.
     fn check_control_registers(&self) -> Result<(), &'static str> {
         // An unrestricted guest may be without protection and without paging.
-        let free = bits::CR0_PE | bits::CR0_PG;
+        let free = cr0::PE | cr0::PG;
         let cr0_fixed = FixedBits {
             must_be_set: self.cr0_fixed.must_be_set & !free,
             ..self.cr0_fixed
@@ -170,7 +167,7 @@ impl GuestSnapshot {
             "CR0 breaks bits that VMX fixes"
         );
         rule!(
-            !self.has_cr0(bits::CR0_PG) || self.has_cr0(bits::CR0_PE),
+            !self.has_cr0(cr0::PG) || self.has_cr0(cr0::PE),
             "CR0.PG is set without CR0.PE"
         );
         rule!(
@@ -178,7 +175,7 @@ impl GuestSnapshot {
             "CR4 breaks bits that VMX fixes"
         );
         rule!(
-            !self.has_cr4(bits::CR4_CET) || self.has_cr0(bits::CR0_WP),
+            !self.has_cr4(bits::CR4_CET) || self.has_cr0(cr0::WP),
             "CR4.CET is set without CR0.WP"
         );
         rule!(
@@ -186,13 +183,10 @@ impl GuestSnapshot {
             "IA32_DEBUGCTL has reserved bits"
         );
         if self.ia32e {
-            rule!(self.has_cr0(bits::CR0_PG), "IA-32e mode without CR0.PG");
-            rule!(self.has_cr4(bits::CR4_PAE), "IA-32e mode without CR4.PAE");
+            rule!(self.has_cr0(cr0::PG), "IA-32e mode without CR0.PG");
+            rule!(self.has_cr4(cr4::PAE), "IA-32e mode without CR4.PAE");
         } else {
-            rule!(
-                !self.has_cr4(bits::CR4_PCIDE),
-                "CR4.PCIDE outside IA-32e mode"
-            );
+            rule!(!self.has_cr4(cr4::PCIDE), "CR4.PCIDE outside IA-32e mode");
         }
         rule!(
             self.cr3 >> self.physical_bits == 0,
@@ -208,19 +202,16 @@ impl GuestSnapshot {
             "IA32_SYSENTER_EIP is not canonical"
         );
         rule!(
-            self.pat
-                .to_le_bytes()
-                .iter()
-                .all(|kind| matches!(kind, 0 | 1 | 4..=7)),
+            msr::is_valid_pat(self.pat),
             "IA32_PAT has a memory type that does not exist"
         );
         rule!(self.efer & !bits::EFER == 0, "IA32_EFER has reserved bits");
         rule!(
-            (self.efer & bits::EFER_LMA != 0) == self.ia32e,
+            (self.efer & efer::LMA != 0) == self.ia32e,
             "IA32_EFER.LMA differs from the entry's mode"
         );
         rule!(
-            !self.has_cr0(bits::CR0_PG) || (self.efer & bits::EFER_LME != 0) == self.ia32e,
+            !self.has_cr0(cr0::PG) || (self.efer & efer::LME != 0) == self.ia32e,
             "IA32_EFER.LME differs from LMA while paging is on"
         );
         Ok(())
@@ -317,7 +308,7 @@ impl GuestSnapshot {
 
     fn check_stack(&self, cs: RawSegment, ss: RawSegment) -> Result<(), &'static str> {
         rule!(
-            !(cs.kind() == 3 || !self.has_cr0(bits::CR0_PE)) || ss.dpl() == 0,
+            ss.dpl() == 0 || cs.kind() != 3 && self.has_cr0(cr0::PE),
             "SS's DPL is not 0 in real mode"
         );
         if !ss.is_usable() {
@@ -383,7 +374,7 @@ impl GuestSnapshot {
             "RFLAGS lacks the bit that is always set"
         );
         rule!(
-            !self.is_virtual_8086() || (!self.ia32e && self.has_cr0(bits::CR0_PE)),
+            !self.is_virtual_8086() || (!self.ia32e && self.has_cr0(cr0::PE)),
             "RFLAGS.VM is set in IA-32e or real mode"
         );
         rule!(
@@ -466,7 +457,7 @@ impl GuestSnapshot {
     fn check_pdptes(&self) -> Result<(), &'static str> {
         const PRESENT: u64 = 1 << 0;
         const RESERVED: u64 = 0x1e6;
-        let uses_them = self.has_cr0(bits::CR0_PG) && self.has_cr4(bits::CR4_PAE) && !self.ia32e;
+        let uses_them = self.has_cr0(cr0::PG) && self.has_cr4(cr4::PAE) && !self.ia32e;
         rule!(
             !uses_them
                 || self.pdptes.iter().all(|entry| {

@@ -6,8 +6,8 @@ use axaddrspace::{GuestPhysAddr, MappingFlags};
 
 use super::{
     exit_info::{
-        CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxInterruptInfo,
-        VmxIoExitInfo,
+        CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxExitInfo,
+        VmxExitKind, VmxInterruptInfo, VmxIoExitInfo,
     },
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
@@ -128,9 +128,15 @@ pub(super) fn length(exit: Exit) -> Option<u8> {
 /// The event whose delivery the exit interrupted.
 #[inline]
 pub(super) fn interrupted() -> Option<Event> {
-    let info = VmxInterruptInfo::decode(VmcsReadOnly32::IdtVectoringInfo.read(), || {
-        VmcsReadOnly32::IdtVectoringErrorCode.read()
-    })?;
+    match VmcsReadOnly32::IdtVectoringInfo.read() {
+        nothing if nothing & VmxInterruptInfo::VALID == 0 => None,
+        raw => vectored(raw),
+    }
+}
+
+#[cold]
+fn vectored(raw: u32) -> Option<Event> {
+    let info = VmxInterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?;
     match info.kind {
         InterruptKind::External => Some(Event::Interrupt(info.vector)),
         InterruptKind::Nmi => Some(Event::Nmi),
@@ -145,15 +151,11 @@ pub(super) fn interrupted() -> Option<Event> {
     }
 }
 
-/// The host vector that must see what this exit consumed: an NMI or a machine check.
-pub(super) fn for_the_host(reason: VmxExitReason) -> Option<u8> {
-    if reason != VmxExitReason::ExceptionOrNmi {
-        return None;
-    }
-    let info = exit_interrupt()?;
-    match (info.kind, info.vector) {
-        (InterruptKind::Nmi, _) => Some(vector::NMI),
-        (_, vector::MACHINE_CHECK) => Some(vector::MACHINE_CHECK),
+/// The host vector that must see what an exit as [`Exit::HostNmi`] consumed; `None` for what the host needs not see.
+pub(super) fn for_the_host() -> Option<u8> {
+    let info = VmxExitInfo::decode(VmcsReadOnly32::ExitReason.read());
+    match info.kind {
+        VmxExitKind::Exit(VmxExitReason::ExceptionOrNmi) => Some(exit_interrupt()?.vector),
         _ => None,
     }
 }

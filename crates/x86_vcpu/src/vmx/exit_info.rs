@@ -78,7 +78,8 @@ impl VmxInterruptInfo {
     const KIND_SHIFT: u32 = 8;
     const KIND: u32 = 0b111;
     const HAS_ERROR_CODE: u32 = 1 << 11;
-    const VALID: u32 = 1 << 31;
+    /// There is an event.
+    pub(super) const VALID: u32 = 1 << 31;
 
     /// Decodes a field; `None` if it says that there is nothing.
     #[must_use]
@@ -280,6 +281,12 @@ impl EptViolationInfo {
         self.0 & Self::FETCH != 0
     }
 
+    /// The exit interrupted an IRET after that had unblocked NMIs: they must be blocked again before the IRET is repeated (28.2.3).
+    #[must_use]
+    pub const fn interrupted_iret(self) -> bool {
+        self.0 & Self::NMI_UNBLOCKED != 0
+    }
+
     /// The address is that of a page-table entry, which a walk of the guest's page tables reached for.
     #[must_use]
     pub const fn is_page_walk(self) -> bool {
@@ -287,30 +294,16 @@ impl EptViolationInfo {
     }
 }
 
-/// Whether this exit interrupted an IRET after it had unblocked NMIs: they must be blocked again before the IRET is repeated (28.2.3).
+/// Whether an exception interrupted an IRET after that had unblocked NMIs, as [`EptViolationInfo::interrupted_iret`] says of an EPT violation.
 ///
-/// `interrupt` and `vectoring` are the raw exit-interruption and IDT-vectoring fields.
+/// `raw` is the exit-interruption field.
 #[must_use]
-pub const fn undid_nmi_blocking(
-    reason: VmxExitReason,
-    qualification: u64,
-    interrupt: u32,
-    vectoring: u32,
-) -> bool {
+pub const fn undid_nmi_blocking(raw: u32) -> bool {
     const UNBLOCKED_BY_IRET: u32 = 1 << 12;
     const DOUBLE_FAULT: u32 = 8;
-    if vectoring & VmxInterruptInfo::VALID != 0 {
-        return false;
-    }
-    match reason {
-        VmxExitReason::ExceptionOrNmi => {
-            interrupt & VmxInterruptInfo::VALID != 0
-                && interrupt & UNBLOCKED_BY_IRET != 0
-                && interrupt & VmxInterruptInfo::VECTOR != DOUBLE_FAULT
-        }
-        VmxExitReason::EptViolation => qualification & EptViolationInfo::NMI_UNBLOCKED != 0,
-        _ => false,
-    }
+    raw & VmxInterruptInfo::VALID != 0
+        && raw & UNBLOCKED_BY_IRET != 0
+        && raw & VmxInterruptInfo::VECTOR != DOUBLE_FAULT
 }
 
 #[cfg(test)]

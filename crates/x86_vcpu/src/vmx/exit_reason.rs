@@ -11,6 +11,7 @@ macro_rules! exit_reasons {
 
         impl VmxExitReason {
             /// The reason with this number; `None` for one that appendix C does not have.
+            #[inline]
             #[must_use]
             pub const fn from_number(number: u16) -> Option<Self> {
                 match number {

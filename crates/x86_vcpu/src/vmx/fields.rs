@@ -95,6 +95,7 @@ macro_rules! fields {
     (@writable $int:ty) => {
         /// Changes what the current VMCS holds.
         #[inline(always)]
+        #[allow(dead_code, reason = "the guest's state is written by its encodings")]
         pub(crate) fn write(self, value: $int) {
             vmcs::write(self as u32, u64::from(value));
         }

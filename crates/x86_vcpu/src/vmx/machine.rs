@@ -31,10 +31,6 @@ impl Fields<'_> {
     pub(crate) fn set(&mut self, encoding: u32, value: u64) {
         self.0.insert(encoding, value);
     }
-
-    pub(crate) fn get(&self, encoding: u32) -> u64 {
-        self.0.get(&encoding).copied().unwrap_or(0)
-    }
 }
 
 /// The processor.
@@ -125,4 +121,90 @@ std::thread_local! {
 /// Lets `f` work on this thread's processor.
 pub(crate) fn with<T>(f: impl FnOnce(&mut Machine) -> T) -> T {
     MACHINE.with(|machine| f(&mut machine.borrow_mut()))
+}
+
+#[cfg(test)]
+pub(crate) use host::{TestHal, power_on};
+
+/// What the processor needs around it in tests.
+#[cfg(test)]
+mod host {
+    use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+    use axvcpu::AxVCpuHal;
+
+    use super::{Box, Machine, with};
+    use crate::{hardware::CpuidResult, machine as cpu};
+
+    #[repr(align(4096))]
+    struct Page(#[expect(dead_code, reason = "reached by its address")] [u8; 4096]);
+
+    /// A host whose physical memory is the developer's machine's; frames are never given back.
+    pub(crate) struct TestHal;
+
+    impl AxMmHal for TestHal {
+        fn alloc_frame(_: FrameSize) -> Option<HostPhysAddr> {
+            let page: *mut Page = Box::leak(Box::new(Page([0; 4096])));
+            Some(HostPhysAddr::new(page.expose_provenance() as u64))
+        }
+
+        fn dealloc_frame(_: HostPhysAddr, _: FrameSize) {}
+
+        fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr {
+            HostVirtAddr::new(addr.as_u64())
+        }
+
+        fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr {
+            HostPhysAddr::new(addr.as_u64())
+        }
+
+        fn flush_nested(_: GuestPhysAddr, _: u64) {}
+    }
+
+    impl AxVCpuHal for TestHal {
+        type MmHal = Self;
+
+        fn irq_fetch() -> usize {
+            0
+        }
+
+        fn irq_handler(_: usize) {}
+
+        fn this_pcpu() -> usize {
+            0
+        }
+
+        fn now() -> u64 {
+            0
+        }
+
+        fn set_guest_timer(_: u64) {}
+    }
+
+    /// A processor as Bochs 2.7 shows it as `corei7_skylake_x`, whose firmware left VMX unlocked.
+    pub(crate) fn power_on() {
+        with(|m| *m = Machine::default());
+        cpu::with(|m| {
+            m.cr0 = 0x8001_0011;
+            m.cr4 = 0x6a0;
+            let vmx = CpuidResult {
+                ecx: 1 << 5,
+                ..CpuidResult::default()
+            };
+            m.cpuid.insert((1, 0), vmx);
+            m.msrs.extend([
+                (0x03a, 0),
+                (0x480, 0x00d8_1000_0000_002b),
+                (0x486, 0x8000_0021),
+                (0x487, 0xffff_ffff),
+                (0x488, 0x2000),
+                (0x489, 0x0037_27ff),
+                (0x48b, 0x0217_7fff_0000_0000),
+                (0x48c, 0x0000_0f01_0633_4141),
+                (0x48d, 0x0000_007f_0000_0016),
+                (0x48e, 0xf7f9_fffe_0400_6172),
+                (0x48f, 0x007f_ffff_0003_6dfb),
+                (0x490, 0x0000_ffff_0000_11fb),
+            ]);
+        });
+    }
 }

@@ -5,7 +5,8 @@
 //! - `fields` gives each field of a VMCS its width, `controls` the controls' bits their names, `guest_state` holds the guest's registers
 //!   while no VMCS does.
 //! - `caps` negotiates the controls with the processor, `msr_bitmap` fills the bitmap of MSRs.
-//! - `exit_reason`, `exit_info` and `exit` decode exits; `instruction_error` and `entry_check` say in words why there was no entry.
+//! - `exit_reason`, `exit_info` and `exit` decode exits; `instruction_error`, `entry_check` and `refusal` say in words why there was no entry.
+//! - `vcpu` is what the shared part sees, with `registers`.
 
 mod caps;
 mod controls;
@@ -17,10 +18,15 @@ mod fields;
 mod guest_state;
 mod instruction_error;
 #[cfg(not(target_os = "none"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "only tests have a script for it")
+)]
 mod machine;
 mod msr_bitmap;
 mod percpu;
-mod snapshot;
+mod refusal;
+mod registers;
 mod switch;
 mod vcpu;
 mod vmcs;

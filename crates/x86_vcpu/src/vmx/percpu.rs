@@ -1,6 +1,6 @@
 //! One pCPU's VMX: whether it has it, VMXON and VMXOFF, and the host's state that a VM exit brings back.
 
-use axaddrspace::{AxMmHal, Frame, FrameSize, HostPhysAddr};
+use axaddrspace::{AxMmHal, Frame, FrameSize, HostPhysAddr, LargestLeaf};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::AxVCpuHal;
 
@@ -84,8 +84,17 @@ pub(crate) fn capabilities() -> AxResult<VmxCapabilities> {
 }
 
 impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
+    fn is_present() -> bool {
+        hardware::cpuid(CPUID_FEATURES, 0).ecx & CPUID_ECX_VMX != 0
+    }
+
+    fn largest_leaf() -> LargestLeaf {
+        // Where negotiation fails, no guest runs.
+        capabilities().map_or(LargestLeaf::Size2M, |found| found.ept_leaf)
+    }
+
     fn check() -> AxResult<u32> {
-        if hardware::cpuid(CPUID_FEATURES, 0).ecx & CPUID_ECX_VMX == 0 {
+        if !Self::is_present() {
             return ax_err!(Unsupported, "this processor has no VMX");
         }
         let control = hardware::read_msr(feature_control::MSR);

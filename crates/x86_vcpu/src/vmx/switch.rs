@@ -41,7 +41,7 @@ mod imp {
         RBP = const gpr_offset(gpr::RBP),
         RSI = const gpr_offset(gpr::RSI),
         RDI = const gpr_offset(gpr::RDI),
-        R8 = const gpr_offset(8),
+        R8 = const gpr_offset(gpr::R8),
         HOST_RSP = const VmcsHostNW::Rsp as u32,
         EXITED = const EXITED,
         FAILED_INVALID = const FAILED_INVALID,

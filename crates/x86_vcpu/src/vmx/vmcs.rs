@@ -73,7 +73,7 @@ mod imp {
         unsafe {
             asm!(
                 "vmread {value}, {field}",
-                value = inout(reg) 0u64 => value,
+                value = out(reg) value,
                 field = in(reg) u64::from(encoding),
                 options(nomem, nostack),
             );

@@ -1,14 +1,21 @@
 //! A guest that checks from inside whether the machine keeps what its specifications promise.
 //!
-//! One line for each check, a tally at the end, then power-off, with the reason "system failure" if
-//! a check failed. A check is true of every conforming machine, or is marked as true of a guest
-//! only; those are skipped where the machine's firmware is known not to be a hypervisor, and with
+//! One line for each check, a tally at the end, then power-off, where the machine can be told with
+//! the reason "system failure" if a check failed. A check is true of every conforming machine, or is
+//! marked as true of a guest only; those are skipped where the machine is known to be none, and with
 //! the option `native`.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(target_os = "none")]
+mod soon;
+
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 #[path = "riscv64/mod.rs"]
+mod checks;
+
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+#[path = "x86_64/mod.rs"]
 mod checks;
 
 guests::guest!(selftest);

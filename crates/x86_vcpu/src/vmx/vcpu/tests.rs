@@ -1,1 +1,355 @@
-//! Tests.
+use super::*;
+use crate::{
+    backend::{Instruction, VendorPerCpu},
+    cr::cr4,
+    regs::SegmentRights,
+    vmx::{
+        VmxExitReason, VmxPerCpuState,
+        fields::VmcsField,
+        machine::{self, Fields, TestHal, power_on},
+    },
+};
+
+type Vcpu = VmxVcpu<TestHal>;
+
+/// A loaded vCPU in real mode.
+fn vcpu() -> Vcpu {
+    power_on();
+    core::mem::forget(VmxPerCpuState::<TestHal>::enable().ok().unwrap());
+    machine::with(|m| m.forgotten.clear());
+    let mut vcpu = Vcpu::new(HltPolicy::Exit).unwrap();
+    vcpu.set_nested_root(HostPhysAddr::new(0x5000));
+    vcpu.reset();
+    vcpu.set(Register::Rip, 0xfff0);
+    vcpu.set(Register::Rflags, rflags::ALWAYS);
+    vcpu.set(Register::Cr0, cr0::RESET);
+    vcpu.load(VmidAssignment::FlushAll(1)).unwrap();
+    vcpu
+}
+
+fn step(f: impl FnOnce(&mut GuestRegisters, &mut Fields<'_>) + 'static) {
+    machine::with(|m| m.script.push_back(alloc::boxed::Box::new(f)));
+}
+
+fn exits_with(reason: VmxExitReason) -> impl FnOnce(&mut GuestRegisters, &mut Fields<'_>) {
+    move |_, fields| fields.set(VmcsReadOnly32::ExitReason.encoding(), reason as u64)
+}
+
+/// Runs the guest for one step of the script.
+fn run(vcpu: &mut Vcpu) -> ExitInfo {
+    vcpu.enter(&mut GuestRegisters::default()).unwrap();
+    vcpu.exit()
+}
+
+#[test]
+fn launches_once_and_resumes_until_it_is_put() {
+    let mut vcpu = vcpu();
+    for _ in 0..3 {
+        step(exits_with(VmxExitReason::Hlt));
+        assert_eq!(run(&mut vcpu).exit, Exit::Instruction(Instruction::Hlt));
+    }
+    vcpu.put();
+    vcpu.load(VmidAssignment::Kept(1)).unwrap();
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    // Saving takes nothing away from the processor.
+    vcpu.save();
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    assert_eq!(machine::with(|m| (m.launches, m.resumes)), (2, 3));
+}
+
+#[test]
+fn a_failed_entry_says_why() {
+    let mut vcpu = vcpu();
+    vcpu.launched = true;
+    step(|_, _| {});
+    let failure = vcpu.enter(&mut GuestRegisters::default()).unwrap_err();
+    assert_eq!(failure.what, "VMRESUME of a VMCS that was not launched");
+    assert_eq!((failure.raw.reason, failure.raw.pc), (5, 0xfff0));
+}
+
+#[test]
+fn a_refused_guest_is_told_which_rule_it_broke() {
+    let mut vcpu = vcpu();
+    vcpu.set_segment(
+        SegmentName::Cs,
+        Segment {
+            rights: SegmentRights(0x9b),
+            limit: 0xffff,
+            ..Segment::default()
+        },
+    );
+    vcpu.set(Register::Rflags, 0);
+    step(|_, fields| fields.set(VmcsReadOnly32::ExitReason.encoding(), 0x8000_0021));
+    let Exit::Refused(rule) = run(&mut vcpu).exit else {
+        panic!("it was not refused");
+    };
+    assert_eq!(rule, "SS's type is not that of accessed writable data");
+    step(|_, fields| fields.set(VmcsReadOnly32::ExitReason.encoding(), 0x8000_0022));
+    assert_eq!(
+        run(&mut vcpu).exit,
+        Exit::Refused("VM-entry failure: MSR loading")
+    );
+    assert_eq!(vcpu.exit_name(), "VM-entry failure: MSR loading");
+}
+
+#[test]
+fn the_guest_sees_its_own_control_registers() {
+    let mut vcpu = vcpu();
+    assert_eq!(vcpu.get(Register::Cr0), cr0::RESET);
+    assert_eq!(VmcsGuestNW::Cr0.read(), cr0::ET | cr0::NE);
+    assert_eq!(VmcsControlNW::Cr0ReadShadow.read(), cr0::RESET);
+    vcpu.set(Register::Cr4, cr4::PAE);
+    assert_eq!(vcpu.get(Register::Cr4), cr4::PAE);
+    assert_eq!(VmcsGuestNW::Cr4.read(), cr4::PAE | cr4::MCE | 1 << 13);
+    // The guest turns paging on, which it does without an exit.
+    VmcsGuestNW::Cr0.write(VmcsGuestNW::Cr0.read() | cr0::PE | cr0::PG);
+    assert_eq!(vcpu.get(Register::Cr0), cr0::RESET | cr0::PE | cr0::PG);
+    // No bit is both the guest's and one that VMX or the host wants.
+    assert_eq!(GUESTS_CR0 & (cr0::NE | cr0::CD | cr0::NW), 0);
+    assert_eq!(GUESTS_CR4 & (1 << 13 | cr4::MCE | cr4::OSXSAVE), 0);
+}
+
+#[test]
+fn ia32e_mode_follows_efer() {
+    let mut vcpu = vcpu();
+    let is_ia32e = || VmcsControl32::EntryControls.read() & entry::IA32E_MODE_GUEST != 0;
+    assert!(!is_ia32e());
+    vcpu.set(Register::Efer, efer::LME | efer::LMA);
+    assert!(is_ia32e());
+    vcpu.put();
+    vcpu.load(VmidAssignment::Kept(1)).unwrap();
+    assert!(is_ia32e());
+    vcpu.set(Register::Efer, efer::LME);
+    assert!(!is_ia32e());
+}
+
+#[test]
+fn keeps_every_register_while_it_is_away() {
+    let registers = [
+        Register::Rip,
+        Register::Rsp,
+        Register::Rflags,
+        Register::Cr0,
+        Register::Cr2,
+        Register::Cr3,
+        Register::Cr4,
+        Register::Efer,
+        Register::Pat,
+        Register::Dr6,
+        Register::Dr7,
+        Register::SysenterCs,
+        Register::SysenterEsp,
+        Register::SysenterEip,
+        Register::Star,
+        Register::Lstar,
+        Register::Cstar,
+        Register::Sfmask,
+        Register::KernelGsBase,
+    ];
+    let mut vcpu = vcpu();
+    let expect = |vcpu: &Vcpu, offset: u64| {
+        for (n, register) in registers.into_iter().enumerate() {
+            assert_eq!(vcpu.get(register), offset + n as u64, "{register:?}");
+        }
+    };
+    let put = |vcpu: &mut Vcpu, offset: u64| {
+        for (n, register) in registers.into_iter().enumerate() {
+            vcpu.set(register, offset + n as u64);
+        }
+        expect(vcpu, offset);
+    };
+    put(&mut vcpu, 0x1000);
+    vcpu.put();
+    expect(&vcpu, 0x1000);
+    // Someone else's.
+    for number in msr::SWITCHED {
+        hardware::write_msr(number, 0);
+    }
+    percpu::write_cr2(0);
+    percpu::write_dr6(0);
+    vcpu.load(VmidAssignment::Kept(1)).unwrap();
+    expect(&vcpu, 0x1000);
+    vcpu.save();
+    put(&mut vcpu, 0x2000);
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    expect(&vcpu, 0x2000);
+    assert_eq!(hardware::read_msr(msr::number::LSTAR), 0x200f);
+}
+
+#[test]
+fn forgets_only_what_it_must() {
+    let mut vcpu = vcpu();
+    let forgotten = || machine::with(|m| core::mem::take(&mut m.forgotten));
+    assert_eq!(forgotten(), [Forget::Nested, Forget::Nested]);
+    assert_eq!(VmcsControl64::Eptp.read(), 0x501e);
+    vcpu.flush();
+    assert_eq!(forgotten(), [Forget::Vpid(1)]);
+    vcpu.retag(VmidAssignment::Fresh(7));
+    assert_eq!((VmcsControl16::Vpid.read(), forgotten().len()), (7, 0));
+    vcpu.put();
+    vcpu.load(VmidAssignment::Kept(7)).unwrap();
+    assert_eq!(forgotten(), []);
+    vcpu.set_nested_root(HostPhysAddr::new(0x9000));
+    assert_eq!(forgotten(), [Forget::Nested]);
+    vcpu.put();
+    vcpu.set_nested_root(HostPhysAddr::new(0xa000));
+    vcpu.load(VmidAssignment::Kept(7)).unwrap();
+    assert_eq!(VmcsControl64::Eptp.read(), 0xa01e);
+    assert_eq!(forgotten(), [Forget::Nested]);
+}
+
+/// What the next entry injects.
+fn injection(vcpu: &mut Vcpu, event: Event) -> (u32, u32) {
+    vcpu.inject(event);
+    step(exits_with(VmxExitReason::Hlt));
+    vcpu.enter(&mut GuestRegisters::default()).unwrap();
+    vcpu.exit();
+    (
+        VmcsControl32::EntryInterruptInfo.read(),
+        VmcsControl32::EntryExceptionErrorCode.read(),
+    )
+}
+
+#[test]
+fn injects_each_event_in_its_form() {
+    let mut vcpu = vcpu();
+    let fault = Event::Exception(Exception {
+        vector: 13,
+        error_code: Some(0x18),
+    });
+    // The processor clears the valid bit at the exit. Real mode has no error codes.
+    assert_eq!(injection(&mut vcpu, fault).0, 0x30d);
+    vcpu.set(Register::Cr0, cr0::RESET | cr0::PE);
+    assert_eq!(injection(&mut vcpu, fault), (0xb0d, 0x18));
+    assert_eq!(injection(&mut vcpu, Event::Nmi).0, 0x202);
+    assert_eq!(injection(&mut vcpu, Event::Interrupt(0x31)).0, 0x031);
+    assert_eq!(
+        injection(&mut vcpu, Event::Software).0,
+        0x031,
+        "nothing new"
+    );
+}
+
+#[test]
+fn windows_open_once() {
+    let mut vcpu = vcpu();
+    let asked = || VmcsControl32::PrimaryProcBased.read() & (1 << 2 | 1 << 22);
+    vcpu.await_open(Window::Interrupt);
+    vcpu.await_open(Window::Nmi);
+    step(exits_with(VmxExitReason::InterruptWindow));
+    assert_eq!(run(&mut vcpu).exit, Exit::InterruptWindow);
+    assert_eq!(asked(), 1 << 2 | 1 << 22);
+    step(exits_with(VmxExitReason::NmiWindow));
+    assert_eq!(run(&mut vcpu).exit, Exit::NmiWindow);
+    assert_eq!(asked(), 1 << 22);
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    assert_eq!(asked(), 0);
+    vcpu.await_open(Window::Interrupt);
+    vcpu.ignore(Window::Interrupt);
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    assert_eq!(asked(), 0);
+}
+
+#[test]
+fn is_open_where_nothing_blocks() {
+    let mut vcpu = vcpu();
+    let mut open = |interruptibility, flags| {
+        VmcsGuest32::Interruptibility.write(interruptibility);
+        vcpu.set(Register::Rflags, flags);
+        let open = [Window::Interrupt, Window::Nmi].map(|window| vcpu.is_open(window));
+        vcpu.end_shadow();
+        (open, VmcsGuest32::Interruptibility.read())
+    };
+    assert_eq!(open(0, 0x202), ([true, true], 0));
+    assert_eq!(open(0, 0x002), ([false, true], 0));
+    assert_eq!(open(1, 0x202), ([false, false], 0));
+    assert_eq!(open(2, 0x202), ([false, false], 0));
+    assert_eq!(open(8, 0x202), ([true, false], 8));
+    assert_eq!(open(9, 0x202), ([false, false], 8));
+}
+
+#[test]
+fn an_interrupted_nmi_is_no_longer_being_handled() {
+    let mut vcpu = vcpu();
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 48);
+        fields.set(VmcsReadOnly32::IdtVectoringInfo.encoding(), 0x8000_0202);
+        fields.set(VmcsGuest32::Interruptibility.encoding(), 8);
+    });
+    assert_eq!(run(&mut vcpu).interrupted, Some(Event::Nmi));
+    assert!(vcpu.is_open(Window::Nmi));
+}
+
+#[test]
+fn an_interrupted_iret_blocks_nmis_again() {
+    let mut vcpu = vcpu();
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 48);
+        fields.set(6 << 12 | 1 << 10, 1 << 12 | 0x181);
+    });
+    assert_eq!(run(&mut vcpu).interrupted, None);
+    assert!(!vcpu.is_open(Window::Nmi));
+}
+
+#[test]
+fn nmis_and_machine_checks_are_the_hosts() {
+    let mut vcpu = vcpu();
+    for info in [0x8000_0202, 0x8000_0312] {
+        step(move |_, fields| {
+            fields.set(VmcsReadOnly32::ExitReason.encoding(), 0);
+            fields.set(VmcsReadOnly32::ExitInterruptInfo.encoding(), info);
+        });
+        assert_eq!(run(&mut vcpu).exit, Exit::HostNmi);
+    }
+    step(exits_with(VmxExitReason::Init));
+    assert_eq!(run(&mut vcpu).exit, Exit::HostNmi);
+    assert_eq!(machine::with(|m| m.host_events.clone()), [2, 18]);
+}
+
+#[test]
+fn a_debug_exception_is_told_in_dr6() {
+    let mut vcpu = vcpu();
+    vcpu.set(Register::Dr6, dr6::RESET | 1);
+    vcpu.set(Register::Dr7, 0x2400);
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 0);
+        fields.set(VmcsReadOnly32::ExitInterruptInfo.encoding(), 0x8000_0301);
+        fields.set(6 << 12 | 1 << 10, 0x4002);
+    });
+    assert_eq!(
+        run(&mut vcpu).exit,
+        Exit::Exception {
+            vector: 1,
+            error_code: None
+        }
+    );
+    assert_eq!(vcpu.get(Register::Dr6), dr6::RESET | 0x4002);
+    assert_eq!(vcpu.get(Register::Dr7), 0x400);
+}
+
+#[test]
+fn a_guest_that_may_halt_its_cpu_does() {
+    power_on();
+    let vcpu = Vcpu::new(HltPolicy::Untrapped).unwrap();
+    assert_eq!(vcpu.primary & primary::HLT_EXITING, 0);
+}
+
+#[test]
+fn the_last_exit_stays_on_record() {
+    let mut vcpu = vcpu();
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 48);
+        fields.set(VmcsReadOnly64::GuestPhysicalAddress.encoding(), 0xfee0_0000);
+    });
+    run(&mut vcpu);
+    let raw = vcpu.raw_exit();
+    assert_eq!((raw.reason, raw.info2, raw.pc), (48, 0xfee0_0000, 0xfff0));
+    vcpu.put();
+    assert_eq!(vcpu.raw_exit(), raw);
+    assert_eq!(vcpu.exit_name(), "EPT violation");
+}

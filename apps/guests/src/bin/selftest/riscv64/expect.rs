@@ -1,7 +1,6 @@
 //! What a check expects of a snippet: that it completes, and with which registers, or that it
 //! traps, and how.
 
-use guests::arch::Machine;
 use guests::arch::context::{Code, Context, Regs, Trap, exception};
 use guests::arch::csr;
 use guests::report::{Hex, Miss, Verdict, Words, equal, holds, one_of};
@@ -88,22 +87,4 @@ pub(crate) fn illegal(context: Context, code: &Code) -> Verdict {
     let bits = unsafe { (code.start as *const u32).read_unaligned() } as usize;
     let bits = if bits & 3 == 3 { bits } else { bits & 0xffff };
     traps(context, &[exception::ILLEGAL], &[0, bits])
-}
-
-/// The condition comes true within a second.
-pub(crate) fn soon(machine: &Machine, what: &str, mut condition: impl FnMut() -> bool) -> Verdict {
-    let timer = machine.timer();
-    let limit = timer.now() + timer.ticks_per_second();
-    while timer.now() < limit {
-        if condition() {
-            return Ok(());
-        }
-        core::hint::spin_loop();
-    }
-    holds(
-        what,
-        condition(),
-        Words("not within a second"),
-        Words("soon"),
-    )
 }

@@ -11,7 +11,8 @@ use guests::{code, read_csr};
 use sbi_spec::{hsm::hart_state, rfnc};
 
 use super::Check;
-use super::expect::{completes, soon};
+use super::expect::completes;
+use crate::soon::soon;
 
 pub(crate) const CHECKS: &[Check] = &[
     Check::new("smp.stopped_at_first", stopped_at_first),

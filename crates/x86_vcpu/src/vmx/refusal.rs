@@ -1,15 +1,22 @@
-//! Takes the [`GuestSnapshot`] of a vCPU whose entry was refused. The VMCS is current.
+//! What is said of a guest that could not be entered. The VMCS is current.
 
-use axvcpu::AxVCpuHal;
+use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
     controls::entry,
     entry_check::GuestSnapshot,
-    exit_info::VmxInterruptInfo,
+    exit,
+    exit_info::{VmxExitKind, VmxInterruptInfo},
+    exit_reason::VmxExitReason,
     fields::{VmcsControl32, VmcsGuest32, VmcsGuest64, VmcsGuestNW},
     vcpu::VmxVcpu,
+    vmcs::VmFail,
 };
-use crate::{hardware, regs::SegmentName};
+use crate::{
+    backend::{Exit, ExitInfo},
+    hardware,
+    regs::{Register, SegmentName},
+};
 
 /// How many bits a physical address has (CPUID, leaf 0x8000_0008).
 fn physical_bits() -> u32 {
@@ -21,8 +28,54 @@ fn physical_bits() -> u32 {
 }
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
-    pub(super) fn snapshot(&self) -> GuestSnapshot {
-        let (guest, capabilities) = (self.guest(), self.capabilities());
+    /// VMLAUNCH or VMRESUME failed.
+    #[cold]
+    pub(super) fn failure(&self, failure: VmFail) -> FailReason {
+        FailReason {
+            what: failure.words(),
+            raw: RawExit {
+                reason: u64::from(failure.number()),
+                info1: 0,
+                info2: 0,
+                pc: self.register(Register::Rip),
+            },
+        }
+    }
+
+    /// What `exit` says where the guest was not entered, or left for no known reason.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn no_exit(&self, kind: VmxExitKind) -> ExitInfo {
+        let (exit, interrupted) = match kind {
+            // Whether the VMCS counts as launched now no longer matters: it is cleared before the guest's next life.
+            VmxExitKind::EntryFailure(reason) => (Exit::Refused(self.refusal(reason)), None),
+            VmxExitKind::Exit(_) | VmxExitKind::Unknown => (Exit::Unknown, exit::interrupted()),
+        };
+        ExitInfo {
+            exit,
+            length: None,
+            interrupted,
+        }
+    }
+
+    /// Why the processor refused the guest, in words.
+    fn refusal(&self, reason: VmxExitReason) -> &'static str {
+        if reason != VmxExitReason::InvalidGuestState {
+            return reason.words();
+        }
+        match self.snapshot().check() {
+            Err(rule) => rule,
+            Ok(()) => match exit::qualification() {
+                2 => "the PDPTEs could not be loaded",
+                3 => "an NMI was injected where it cannot be",
+                4 => "the VMCS link pointer is not valid",
+                _ => "the guest's state breaks a rule that is not among those checked here",
+            },
+        }
+    }
+
+    fn snapshot(&self) -> GuestSnapshot {
+        let (guest, capabilities) = (&self.guest, &self.capabilities);
         let natural = |field: VmcsGuestNW| guest.read(field);
         let word = |field: VmcsGuest32| guest.read(field);
         let long = |field: VmcsGuest64| guest.read(field);
@@ -45,17 +98,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             sysenter_eip: natural(VmcsGuestNW::SysenterEip),
             rip: natural(VmcsGuestNW::Rip),
             rflags: natural(VmcsGuestNW::Rflags),
-            segments: [
-                SegmentName::Es,
-                SegmentName::Cs,
-                SegmentName::Ss,
-                SegmentName::Ds,
-                SegmentName::Fs,
-                SegmentName::Gs,
-                SegmentName::Ldtr,
-                SegmentName::Tr,
-            ]
-            .map(|name| guest.raw_segment(name)),
+            segments: SegmentName::ALL.map(|name| guest.raw_segment(name)),
             gdtr: (natural(VmcsGuestNW::GdtrBase), word(VmcsGuest32::GdtrLimit)),
             idtr: (natural(VmcsGuestNW::IdtrBase), word(VmcsGuest32::IdtrLimit)),
             activity: word(VmcsGuest32::ActivityState),

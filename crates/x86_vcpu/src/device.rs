@@ -1,0 +1,562 @@
+//! Accesses that leave the vCPU for a device: ports, memory outside of RAM, system registers; and their completion once the device has answered.
+//!
+//! The instruction pointer is past the instruction when the access leaves, but for string instructions: those move on element by element, and
+//! simply exit again for the next one.
+
+use axaddrspace::{GuestPhysAddr, MappingFlags};
+use axerrno::{AxResult, ax_err};
+use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal};
+
+use crate::{
+    ExitKind, X86VCpu,
+    alu::{self, Operator},
+    backend::{Direction, ExitInfo, IoExit, IoKind, NestedFault, NestedPurpose},
+    cr::efer,
+    decode::{
+        self, CodeMode, Extend, Keep, MemoryInstruction, Operation, Part, Repeat, Source,
+        StringForm, accumulator,
+    },
+    exit::{Next, Step},
+    regs::{Register, SegmentName, gpr, rflags},
+    walk::Access,
+};
+
+/// What the last exit leaves to be completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// Nothing.
+    Nothing,
+    /// A hypercall's answer.
+    Hypercall,
+    /// IN.
+    PortRead { width: AccessWidth },
+    /// INS, at this instruction.
+    PortReadString {
+        width: AccessWidth,
+        form: StringForm,
+        length: u8,
+    },
+    /// OUT, OUTS.
+    PortWrite,
+    /// A load from a device's memory by this instruction.
+    MmioRead {
+        instruction: MemoryInstruction,
+        addr: GuestPhysAddr,
+    },
+    /// A store.
+    MmioWrite,
+    /// RDMSR at `rip`.
+    SystemRegisterRead { rip: u64 },
+    /// WRMSR at `rip`.
+    SystemRegisterWrite { rip: u64 },
+    /// RDMSR or WRMSR at `rip`, to which nothing answered.
+    Refused { rip: u64 },
+}
+
+impl Pending {
+    /// Whether it waits for a value.
+    pub(crate) const fn is_read(self) -> bool {
+        match self {
+            Self::PortRead { .. }
+            | Self::PortReadString { .. }
+            | Self::MmioRead { .. }
+            | Self::SystemRegisterRead { .. } => true,
+            Self::Nothing
+            | Self::Hypercall
+            | Self::PortWrite
+            | Self::MmioWrite
+            | Self::SystemRegisterWrite { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+}
+
+/// The longest operand in memory.
+const MAX_OPERAND: usize = 8;
+
+/// Guest memory that an operand lies in: in one page or two.
+#[derive(Clone, Copy)]
+struct Operand {
+    first: GuestPhysAddr,
+    /// Bytes there; the rest is at `second`.
+    split: usize,
+    second: GuestPhysAddr,
+    len: usize,
+}
+
+impl<H: AxVCpuHal> X86VCpu<H> {
+    /// Nothing answers the last access.
+    pub(crate) fn refuse_access(&mut self) -> AxResult {
+        match self.pending {
+            Pending::SystemRegisterRead { rip } | Pending::SystemRegisterWrite { rip } => {
+                self.pending = Pending::Refused { rip };
+            }
+            Pending::PortRead { .. }
+            | Pending::PortReadString { .. }
+            | Pending::MmioRead { .. } => {
+                self.answer = Some(u64::MAX);
+            }
+            Pending::PortWrite | Pending::MmioWrite => self.pending = Pending::Nothing,
+            Pending::Nothing | Pending::Hypercall | Pending::Refused { .. } => {
+                return ax_err!(BadState, "the last exit was no access");
+            }
+        }
+        Ok(())
+    }
+
+    /// Before the guest runs again: what the last exit left. The vCPU is in the hardware.
+    #[inline]
+    pub(crate) fn complete(&mut self) -> Next {
+        if matches!(self.pending, Pending::Nothing) {
+            return Next::Resume;
+        }
+        let pending = core::mem::replace(&mut self.pending, Pending::Nothing);
+        let value = self.answer.take();
+        self.finish(pending, value.unwrap_or(u64::MAX))
+            .unwrap_or_else(|next| next)
+    }
+
+    fn finish(&mut self, pending: Pending, value: u64) -> Step<Next> {
+        match pending {
+            Pending::Nothing
+            | Pending::Hypercall
+            | Pending::PortWrite
+            | Pending::MmioWrite
+            | Pending::SystemRegisterWrite { .. } => {}
+            Pending::PortRead { width } => self.set_part(accumulator(width), value),
+            Pending::PortReadString {
+                width,
+                form,
+                length,
+            } => {
+                let operand = self.locate(self.destination(form), width.bytes(), Access::Write)?;
+                self.write_operand(operand, value)?;
+                return Ok(self.step_string(form, width, &[gpr::RDI], length));
+            }
+            Pending::MmioRead { instruction, addr } => {
+                return self.finish_load(instruction, addr, value);
+            }
+            Pending::SystemRegisterRead { .. } => self.set_edx_eax(value),
+            Pending::Refused { rip } => {
+                self.backend.set(Register::Rip, rip);
+                return Ok(self.general_protection());
+            }
+        }
+        Ok(Next::Resume)
+    }
+
+    /// IN, OUT, INS, OUTS.
+    pub(crate) fn port_access(&mut self, info: &ExitInfo, io: IoExit) -> Step<Next> {
+        let IoExit {
+            port,
+            width,
+            direction,
+            kind,
+        } = io;
+        self.counters.count(match direction {
+            Direction::Read => ExitKind::PortRead,
+            Direction::Write => ExitKind::PortWrite,
+        });
+        if kind == IoKind::String {
+            return self.port_string(io);
+        }
+        let length = match info.length {
+            Some(length) => length,
+            None => self.decoded(decode::any_length)?,
+        };
+        let (pending, exit) = match direction {
+            Direction::Read => (
+                Pending::PortRead { width },
+                AxVCpuExitReason::IoRead { port, width },
+            ),
+            Direction::Write => {
+                let data = self.regs.gpr[gpr::RAX] & width.mask();
+                (
+                    Pending::PortWrite,
+                    AxVCpuExitReason::IoWrite { port, width, data },
+                )
+            }
+        };
+        Ok(self.leave_for_device(length, pending, exit))
+    }
+
+    /// Past the instruction, and out to a device.
+    fn leave_for_device(&mut self, length: u8, pending: Pending, exit: AxVCpuExitReason) -> Next {
+        match self.advance(length) {
+            Next::Resume => {
+                self.pending = pending;
+                self.leave(exit)
+            }
+            Next::Leave => Next::Leave,
+        }
+    }
+
+    /// One element of INS or OUTS.
+    fn port_string(&mut self, io: IoExit) -> Step<Next> {
+        let IoExit { port, width, .. } = io;
+        let instruction = self.memory_instruction()?;
+        let length = instruction.length;
+        match (instruction.operation, io.direction) {
+            (Operation::Input(form), Direction::Read) => {
+                // Before the device has lost what it gives.
+                self.locate(self.destination(form), width.bytes(), Access::Write)?;
+                self.pending = Pending::PortReadString {
+                    width,
+                    form,
+                    length,
+                };
+                Ok(self.leave(AxVCpuExitReason::IoRead { port, width }))
+            }
+            (Operation::Output(form), Direction::Write) => {
+                let operand = self.locate(self.source(form), width.bytes(), Access::Read)?;
+                let data = self.read_operand(operand)?;
+                match self.step_string(form, width, &[gpr::RSI], length) {
+                    Next::Resume => {
+                        self.pending = Pending::PortWrite;
+                        Ok(self.leave(AxVCpuExitReason::IoWrite { port, width, data }))
+                    }
+                    Next::Leave => Ok(Next::Leave),
+                }
+            }
+            // The code was changed between the exit and our look at it.
+            _ => Ok(Next::Resume),
+        }
+    }
+
+    /// An access that the nested table does not allow: RAM that is not there yet, or a device.
+    pub(crate) fn nested_fault(&mut self, fault: NestedFault) -> Step<Next> {
+        let NestedFault {
+            gpa,
+            access,
+            purpose,
+        } = fault;
+        if self.is_ram(gpa) {
+            self.counters.count(ExitKind::NestedFault);
+            return Ok(self.leave(AxVCpuExitReason::NestedPageFault {
+                addr: gpa,
+                access_flags: access,
+            }));
+        }
+        if purpose == NestedPurpose::PageWalk {
+            return Ok(self.fail("the guest's page tables lie outside of its RAM"));
+        }
+        if access.contains(MappingFlags::EXECUTE) {
+            return Ok(self.fail("the guest's code lies outside of its RAM"));
+        }
+        if self.events.is_delivering() {
+            return Ok(
+                self.fail("the guest's stack or tables for interrupts lie outside of its RAM")
+            );
+        }
+        let instruction = self.memory_instruction()?;
+        if access.contains(MappingFlags::WRITE) {
+            self.device_write(instruction, gpa)
+        } else {
+            Ok(self.device_read(instruction, gpa))
+        }
+    }
+
+    /// The device's part of an instruction that only reads it, or reads it first.
+    fn device_read(&mut self, instruction: MemoryInstruction, addr: GuestPhysAddr) -> Next {
+        self.counters.count(ExitKind::MmioRead);
+        let pending = Pending::MmioRead { instruction, addr };
+        let exit = AxVCpuExitReason::MmioRead {
+            addr,
+            width: instruction.width,
+        };
+        match instruction.operation {
+            Operation::Load { .. }
+            | Operation::Exchange { .. }
+            | Operation::Update { .. }
+            | Operation::Combine { .. }
+            | Operation::TestBit { .. } => self.leave_for_device(instruction.length, pending, exit),
+            Operation::Move(_) | Operation::Fetch(_) => {
+                self.pending = pending;
+                self.leave(exit)
+            }
+            // They do not read memory: the code was changed.
+            Operation::Store { .. }
+            | Operation::Fill(_)
+            | Operation::Input(_)
+            | Operation::Output(_) => Next::Resume,
+        }
+    }
+
+    /// The device's part of an instruction that writes it.
+    fn device_write(&mut self, instruction: MemoryInstruction, addr: GuestPhysAddr) -> Step<Next> {
+        let MemoryInstruction {
+            operation,
+            width,
+            length,
+        } = instruction;
+        let store = |data| AxVCpuExitReason::MmioWrite {
+            addr,
+            width,
+            data: data & width.mask(),
+        };
+        match operation {
+            Operation::Store { from } => {
+                self.counters.count(ExitKind::MmioWrite);
+                let exit = store(self.value(from));
+                Ok(self.leave_for_device(length, Pending::MmioWrite, exit))
+            }
+            Operation::Fill(form) => {
+                self.counters.count(ExitKind::MmioWrite);
+                let exit = store(self.regs.gpr[gpr::RAX]);
+                let next = self.step_string(form, width, &[gpr::RDI], length);
+                Ok(self.then_leave(next, exit))
+            }
+            Operation::Move(form) => {
+                self.counters.count(ExitKind::MmioWrite);
+                let operand = self.locate(self.source(form), width.bytes(), Access::Read)?;
+                let exit = store(self.read_operand(operand)?);
+                let next = self.step_string(form, width, &[gpr::RSI, gpr::RDI], length);
+                Ok(self.then_leave(next, exit))
+            }
+            // The hardware tells of the write, but they read first.
+            Operation::Exchange { .. } | Operation::Update { .. } => {
+                Ok(self.device_read(instruction, addr))
+            }
+            // They do not write memory, or not this memory: the code was changed.
+            Operation::Load { .. }
+            | Operation::Combine { .. }
+            | Operation::TestBit { .. }
+            | Operation::Fetch(_)
+            | Operation::Input(_)
+            | Operation::Output(_) => Ok(Next::Resume),
+        }
+    }
+
+    fn then_leave(&mut self, next: Next, exit: AxVCpuExitReason) -> Next {
+        match next {
+            Next::Resume => {
+                self.pending = Pending::MmioWrite;
+                self.leave(exit)
+            }
+            Next::Leave => Next::Leave,
+        }
+    }
+
+    /// The device has given `value`.
+    fn finish_load(
+        &mut self,
+        instruction: MemoryInstruction,
+        addr: GuestPhysAddr,
+        value: u64,
+    ) -> Step<Next> {
+        let MemoryInstruction {
+            operation,
+            width,
+            length,
+        } = instruction;
+        let value = value & width.mask();
+        let mut flags = self.backend.get(Register::Rflags);
+        let mut write_back = None;
+        match operation {
+            Operation::Load { to, extend } => {
+                let value = match extend {
+                    Extend::Zero => value,
+                    Extend::Sign => sign_extend(value, width),
+                };
+                self.set_part(to, value);
+            }
+            Operation::Exchange { with } => {
+                write_back = Some(self.part(with));
+                self.set_part(with, value);
+            }
+            Operation::Update {
+                operator,
+                right,
+                keep,
+            } => {
+                let (result, after) =
+                    alu::compute(operator, value, self.value(right), width, flags);
+                flags = after;
+                write_back = match keep {
+                    Keep::Result => Some(result),
+                    Keep::FlagsOnly => None,
+                };
+            }
+            Operation::Combine { operator, to, keep } => {
+                let (result, after) = self.combine(operator, to, value, flags);
+                flags = after;
+                match keep {
+                    Keep::Result => self.set_part(to, result),
+                    Keep::FlagsOnly => {}
+                }
+            }
+            Operation::TestBit { bit } => {
+                flags = alu::test_bit(value, self.value(bit), width, flags);
+            }
+            Operation::Move(form) => {
+                let operand = self.locate(self.destination(form), width.bytes(), Access::Write)?;
+                self.write_operand(operand, value)?;
+                return Ok(self.step_string(form, width, &[gpr::RSI, gpr::RDI], length));
+            }
+            Operation::Fetch(form) => {
+                self.set_part(accumulator(width), value);
+                return Ok(self.step_string(form, width, &[gpr::RSI], length));
+            }
+            Operation::Store { .. }
+            | Operation::Fill(_)
+            | Operation::Input(_)
+            | Operation::Output(_) => {}
+        }
+        self.backend.set(Register::Rflags, flags);
+        Ok(match write_back {
+            None => Next::Resume,
+            Some(data) => {
+                self.counters.count(ExitKind::MmioWrite);
+                let data = data & width.mask();
+                self.then_leave(
+                    Next::Resume,
+                    AxVCpuExitReason::MmioWrite { addr, width, data },
+                )
+            }
+        })
+    }
+
+    fn combine(&self, operator: Operator, to: Part, value: u64, flags: u64) -> (u64, u64) {
+        alu::compute(operator, self.part(to), value, to.width, flags)
+    }
+
+    fn part(&self, part: Part) -> u64 {
+        part.read(self.gpr(part.number))
+    }
+
+    fn set_part(&mut self, part: Part, value: u64) {
+        let whole = self.gpr(part.number);
+        self.set_gpr(part.number, part.write(whole, value));
+    }
+
+    fn value(&self, source: Source) -> u64 {
+        match source {
+            Source::Register(part) => self.part(part),
+            Source::Immediate(value) => value,
+        }
+    }
+
+    /// The linear address of a string instruction's source.
+    fn source(&self, form: StringForm) -> u64 {
+        let segment = SegmentName::of_number(form.source_segment);
+        self.linear(segment, self.regs.gpr[gpr::RSI], form)
+    }
+
+    /// And of its destination.
+    fn destination(&self, form: StringForm) -> u64 {
+        self.linear(SegmentName::Es, self.regs.gpr[gpr::RDI], form)
+    }
+
+    /// In 64-bit mode only FS and GS have bases. Segment limits are not checked: the guest's hardware did when it began the instruction.
+    fn linear(&self, name: SegmentName, offset: u64, form: StringForm) -> u64 {
+        let offset = offset & form.address_width.mask();
+        let base = self.backend.segment(name).base;
+        match (self.code_mode(), name) {
+            (CodeMode::Bits64, SegmentName::Fs | SegmentName::Gs) => base.wrapping_add(offset),
+            (CodeMode::Bits64, _) => offset,
+            (CodeMode::Bits16 | CodeMode::Bits32, _) => base.wrapping_add(offset) & 0xffff_ffff,
+        }
+    }
+
+    /// One element of a string instruction is done: its registers move on, and after the last one so does the instruction pointer.
+    fn step_string(
+        &mut self,
+        form: StringForm,
+        width: AccessWidth,
+        pointers: &[usize],
+        length: u8,
+    ) -> Next {
+        let down = self.backend.get(Register::Rflags) & rflags::DIRECTION != 0;
+        let step = width.bytes() as u64;
+        let step = if down { step.wrapping_neg() } else { step };
+        for &pointer in pointers {
+            self.add_to(pointer, step, form);
+        }
+        match form.repeat {
+            Repeat::Once => self.advance(length),
+            Repeat::ByCount => {
+                let left = self.add_to(gpr::RCX, u64::MAX, form);
+                if left == 0 {
+                    self.advance(length)
+                } else {
+                    Next::Resume
+                }
+            }
+        }
+    }
+
+    /// Adds within the width of addresses; the sum.
+    fn add_to(&mut self, number: usize, what: u64, form: StringForm) -> u64 {
+        let part = Part::low(number, form.address_width);
+        let sum = self.part(part).wrapping_add(what) & form.address_width.mask();
+        self.set_part(part, sum);
+        sum
+    }
+
+    /// Where `len` bytes at a linear address lie, if the guest may access them so.
+    fn locate(&mut self, address: u64, len: usize, access: Access) -> Step<Operand> {
+        let paging = self.paging(self.privilege());
+        let translate = |address| paging.translate(&*self.memory, address, access);
+        let in_page = (0x1000 - (address & 0xfff)) as usize;
+        let split = len.min(in_page);
+        let found = translate(address).and_then(|first| {
+            let second = if split < len {
+                translate(self.wrap(address.wrapping_add(split as u64)))?
+            } else {
+                first
+            };
+            Ok(Operand {
+                first,
+                split,
+                second,
+                len,
+            })
+        });
+        found.map_err(|failure| self.walk_failed(failure))
+    }
+
+    /// Addresses outside of long mode have 32 bits.
+    fn wrap(&self, address: u64) -> u64 {
+        if self.backend.get(Register::Efer) & efer::LMA == 0 {
+            address & 0xffff_ffff
+        } else {
+            address
+        }
+    }
+
+    fn read_operand(&mut self, operand: Operand) -> Step<u64> {
+        let mut bytes = [0; MAX_OPERAND];
+        let (first, second) = bytes.split_at_mut(operand.split.min(MAX_OPERAND));
+        let rest = operand.len.saturating_sub(operand.split);
+        let read = self.memory.read(operand.first, first)
+            && second
+                .get_mut(..rest)
+                .is_some_and(|second| rest == 0 || self.memory.read(operand.second, second));
+        if read {
+            Ok(u64::from_le_bytes(bytes))
+        } else {
+            Err(self.fail("a string instruction moves from one device to another"))
+        }
+    }
+
+    fn write_operand(&mut self, operand: Operand, value: u64) -> Step<()> {
+        let bytes = value.to_le_bytes();
+        let bytes = bytes.get(..operand.len).unwrap_or(&[]);
+        let (first, second) = bytes.split_at(operand.split.min(bytes.len()));
+        let written = self.memory.write(operand.first, first)
+            && (second.is_empty() || self.memory.write(operand.second, second));
+        if written {
+            Ok(())
+        } else {
+            Err(self.fail("a string instruction moves from one device to another"))
+        }
+    }
+}
+
+fn sign_extend(value: u64, width: AccessWidth) -> u64 {
+    let unused = 64 - 8 * width.bytes() as u32;
+    ((value << unused) as i64 >> unused) as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! What happens when the guest exits: what concerns the CPU alone is answered here, and the guest entered again.
+
+mod control;
+mod msr;
+
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, FailReason, SystemDownKind};
+
+use crate::{
+    ExitKind, X86VCpu,
+    backend::{Direction, Exit, ExitInfo, Instruction},
+    cpuid::CpuidState,
+    cr::{self, cr4},
+    decode::{self, Opcode, opcode},
+    device::Pending,
+    event::{Exception, Raised, vector},
+    regs::{Register, dr6, gpr, rflags},
+    vcpu::Activity,
+    walk::{Paging, Privilege, WalkFailure},
+};
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Back to the guest.
+    Resume,
+    /// Out of the vCPU's loop, for the reason in [`X86VCpu::exit`](X86VCpu).
+    Leave,
+}
+
+/// What a step of an exit's service comes to; `Err`: the guest goes on, or is left, instead.
+pub(crate) type Step<T> = Result<T, Next>;
+
+impl<H: AxVCpuHal> X86VCpu<H> {
+    /// Serves the exit that the backend has just made.
+    pub(crate) fn serve_exit(&mut self) -> Next {
+        let info = self.backend.exit();
+        if let Some(event) = info.interrupted {
+            self.events.interrupted(event);
+        }
+        self.serve(&info).unwrap_or_else(|next| next)
+    }
+
+    fn serve(&mut self, info: &ExitInfo) -> Step<Next> {
+        match info.exit {
+            Exit::Instruction(instruction) => self.instruction(info, instruction),
+            Exit::Msr(Direction::Read) => self.read_msr(info),
+            Exit::Msr(Direction::Write) => self.write_msr(info),
+            Exit::Io(io) => self.port_access(info, io),
+            Exit::Nested(fault) => self.nested_fault(fault),
+            Exit::HostInterrupt => {
+                self.counters.count(ExitKind::HostInterrupt);
+                Ok(self.leave(AxVCpuExitReason::ExternalInterrupt {
+                    vector: H::irq_fetch(),
+                }))
+            }
+            Exit::HostNmi => {
+                self.counters.count(ExitKind::HostNmi);
+                Ok(Next::Resume)
+            }
+            Exit::InterruptWindow => {
+                self.counters.count(ExitKind::InterruptWindow);
+                self.window_opened();
+                Ok(Next::Resume)
+            }
+            Exit::NmiWindow => {
+                self.counters.count(ExitKind::NmiWindow);
+                Ok(Next::Resume)
+            }
+            Exit::Control(access) => {
+                self.counters.count(ExitKind::ControlRegister);
+                let length = match info.length {
+                    Some(length) => length,
+                    None => self.decoded(decode::any_length)?,
+                };
+                self.control(access, length)
+            }
+            Exit::ControlInstruction => {
+                self.counters.count(ExitKind::ControlRegister);
+                let instruction = self.decoded(decode::control_instruction)?;
+                self.control(instruction.access, instruction.length)
+            }
+            Exit::Exception { vector, error_code } => self.exception(vector, error_code),
+            Exit::TripleFault => {
+                self.counters.count(ExitKind::TripleFault);
+                Ok(self.leave(TRIPLE_FAULT))
+            }
+            Exit::TaskSwitch => {
+                Ok(self.fail("the guest switches tasks by hardware, which is not supported"))
+            }
+            Exit::Refused(what) => Ok(self.fail(what)),
+            Exit::Unknown => {
+                self.counters.count(ExitKind::Unknown);
+                let raw = self.backend.raw_exit();
+                Ok(self.leave(AxVCpuExitReason::Unknown(raw)))
+            }
+        }
+    }
+
+    /// Leaves the loop.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, why: AxVCpuExitReason) -> Next {
+        self.exit = why;
+        Next::Leave
+    }
+
+    /// The VM cannot go on, for a reason in words.
+    #[cold]
+    pub(crate) fn fail(&mut self, what: &'static str) -> Next {
+        self.counters.count(ExitKind::Unknown);
+        let raw = self.backend.raw_exit();
+        self.leave(AxVCpuExitReason::FailEntry {
+            reason: FailReason { what, raw },
+        })
+    }
+
+    /// The guest suffers `exception` for the instruction that it is at.
+    pub(crate) fn raise(&mut self, exception: Exception) -> Next {
+        match self.events.raise(exception) {
+            Raised::Queued => Next::Resume,
+            Raised::TripleFault => self.leave(TRIPLE_FAULT),
+        }
+    }
+
+    /// #GP(0).
+    pub(crate) fn general_protection(&mut self) -> Next {
+        self.raise(Exception::GENERAL_PROTECTION)
+    }
+
+    /// An address led nowhere.
+    pub(crate) fn walk_failed(&mut self, failure: WalkFailure) -> Next {
+        match failure.exception() {
+            Some((exception, cr2)) => {
+                if let Some(cr2) = cr2 {
+                    self.backend.set(Register::Cr2, cr2);
+                }
+                self.raise(exception)
+            }
+            None => self.fail("the guest's page tables lie outside of its RAM"),
+        }
+    }
+
+    /// An intercepted exception goes back to the guest; a machine check is about the machine.
+    fn exception(&mut self, vector: u8, error_code: Option<u32>) -> Step<Next> {
+        if vector == vector::MACHINE_CHECK {
+            return Ok(self.fail("the machine reported a hardware error while the guest ran"));
+        }
+        self.counters.count(ExitKind::Exception);
+        Ok(self.raise(Exception { vector, error_code }))
+    }
+
+    fn instruction(&mut self, info: &ExitInfo, instruction: Instruction) -> Step<Next> {
+        match instruction {
+            Instruction::Cpuid => {
+                self.counters.count(ExitKind::Cpuid);
+                let length = self.length(info, &[opcode::CPUID])?;
+                self.cpuid();
+                Ok(self.advance(length))
+            }
+            Instruction::Hlt => {
+                self.counters.count(ExitKind::Hlt);
+                let length = self.length(info, &[opcode::HLT])?;
+                let next = self.advance(length);
+                Ok(self.halt(next))
+            }
+            Instruction::Hypercall => {
+                self.counters.count(ExitKind::Hypercall);
+                let length = self.length(info, &[opcode::VMMCALL, opcode::VMCALL])?;
+                Ok(self.hypercall(length))
+            }
+            Instruction::Xsetbv => {
+                self.counters.count(ExitKind::Xsetbv);
+                let length = self.length(info, &[opcode::XSETBV])?;
+                Ok(self.xsetbv(length))
+            }
+            // Caches are the machine's: they stay.
+            Instruction::Invd => self.nothing(info, opcode::INVD),
+            Instruction::Wbinvd => self.nothing(info, opcode::WBINVD),
+            Instruction::Pause => self.nothing(info, opcode::PAUSE),
+            // There are no performance counters.
+            Instruction::Rdpmc => {
+                self.counters.count(ExitKind::OtherInstruction);
+                Ok(self.general_protection())
+            }
+            Instruction::Absent => {
+                self.counters.count(ExitKind::OtherInstruction);
+                Ok(self.raise(Exception::UNDEFINED))
+            }
+        }
+    }
+
+    /// An instruction that has no effect here.
+    fn nothing(&mut self, info: &ExitInfo, opcode: Opcode) -> Step<Next> {
+        self.counters.count(ExitKind::OtherInstruction);
+        let length = self.length(info, &[opcode])?;
+        Ok(self.advance(length))
+    }
+
+    #[inline]
+    fn cpuid(&mut self) {
+        let [leaf, subleaf] = [gpr::RAX, gpr::RCX].map(|number| self.regs.gpr[number] as u32);
+        let answer = self.cpuid.answer(leaf, subleaf, || CpuidState {
+            cr4: self.backend.get(Register::Cr4),
+            xcr0: self.xsave.xcr0(),
+        });
+        self.regs.gpr[gpr::RAX] = answer.eax.into();
+        self.regs.gpr[gpr::RBX] = answer.ebx.into();
+        self.regs.gpr[gpr::RCX] = answer.ecx.into();
+        self.regs.gpr[gpr::RDX] = answer.edx.into();
+    }
+
+    /// HLT has been completed, with `next` to follow.
+    fn halt(&mut self, next: Next) -> Next {
+        let takes_interrupts = self.backend.get(Register::Rflags) & rflags::INTERRUPT != 0;
+        if next != Next::Resume || self.wakes(takes_interrupts) {
+            return next;
+        }
+        self.activity = Activity::Halted { takes_interrupts };
+        self.leave(AxVCpuExitReason::Halt)
+    }
+
+    /// VMCALL or VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI, RDI, R8. Programs have none: #UD.
+    fn hypercall(&mut self, length: u8) -> Next {
+        if self.backend.privilege() != 0 {
+            return self.raise(Exception::UNDEFINED);
+        }
+        let [nr, args @ ..] = [
+            gpr::RAX,
+            gpr::RBX,
+            gpr::RCX,
+            gpr::RDX,
+            gpr::RSI,
+            gpr::RDI,
+            gpr::R8,
+        ]
+        .map(|number| self.regs.gpr[number]);
+        match self.advance(length) {
+            Next::Resume => {
+                self.pending = Pending::Hypercall;
+                self.leave(AxVCpuExitReason::Hypercall { nr, args })
+            }
+            Next::Leave => Next::Leave,
+        }
+    }
+
+    fn xsetbv(&mut self, length: u8) -> Next {
+        if self.backend.get(Register::Cr4) & cr4::OSXSAVE == 0 {
+            return self.raise(Exception::UNDEFINED);
+        }
+        let value = self.edx_eax();
+        let index = self.regs.gpr[gpr::RCX] as u32;
+        if self.backend.privilege() != 0
+            || index != 0
+            || !cr::xcr0_is_valid(self.xsave.supported(), value)
+        {
+            return self.general_protection();
+        }
+        self.xsave.set_xcr0(value);
+        self.advance(length)
+    }
+
+    fn edx_eax(&self) -> u64 {
+        self.regs.gpr[gpr::RDX] << 32 | self.regs.gpr[gpr::RAX] & 0xffff_ffff
+    }
+
+    /// Past the instruction, and out.
+    fn leave_past(&mut self, length: u8, exit: AxVCpuExitReason) -> Next {
+        match self.advance(length) {
+            Next::Resume => self.leave(exit),
+            Next::Leave => Next::Leave,
+        }
+    }
+
+    /// The instruction, of this length, has been completed. A single-stepping guest sees the step.
+    #[inline]
+    pub(crate) fn advance(&mut self, length: u8) -> Next {
+        let rip = self
+            .backend
+            .get(Register::Rip)
+            .wrapping_add(u64::from(length));
+        // Only 64-bit code runs above 4 GiB; where it ends there, the hardware says so.
+        self.backend.set(Register::Rip, rip);
+        self.backend.end_shadow();
+        if self.backend.get(Register::Rflags) & rflags::TRAP != 0 {
+            let status = self.backend.get(Register::Dr6);
+            self.backend.set(Register::Dr6, status | dr6::SINGLE_STEP);
+            return self.raise(Exception {
+                vector: vector::DEBUG,
+                error_code: None,
+            });
+        }
+        Next::Resume
+    }
+
+    /// How the guest's addresses are translated, for `privilege`.
+    pub(crate) fn paging(&self, privilege: Privilege) -> Paging {
+        Paging {
+            registers: self.control_registers(),
+            rflags: self.backend.get(Register::Rflags),
+            privilege,
+        }
+    }
+
+    /// The guest's present privilege.
+    pub(crate) fn privilege(&self) -> Privilege {
+        if self.backend.privilege() == 3 {
+            Privilege::User
+        } else {
+            Privilege::Supervisor
+        }
+    }
+}
+
+/// The processor shut down: a PC resets.
+const TRIPLE_FAULT: AxVCpuExitReason = AxVCpuExitReason::SystemDown {
+    kind: SystemDownKind::Reset,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What the VMCB says about an exit, put into no vendor's words.
+
+use axaddrspace::{GuestPhysAddr, MappingFlags};
+use axvcpu::AccessWidth;
+
+use super::exit_code;
+use crate::{
+    backend::{
+        ControlAccess, ControlRegister, Direction, Exit, ExitInfo, Instruction, IoExit, IoKind,
+        NestedFault, NestedPurpose,
+    },
+    event::{Event, Exception},
+};
+
+/// The words of the VMCB about an exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RawSvmExit {
+    pub(super) code: u64,
+    pub(super) info1: u64,
+    pub(super) info2: u64,
+    /// EXITINTINFO.
+    pub(super) interrupted: u64,
+    pub(super) rip: u64,
+    /// Where the hardware saves it.
+    pub(super) next_rip: Option<u64>,
+    /// Whether EXITINFO1 names the operands of control-register accesses.
+    pub(super) decode_assists: bool,
+}
+
+/// Fields of EVENTINJ and EXITINTINFO (APM 2, "Event Injection").
+mod event {
+    pub(super) const TYPE_SHIFT: u32 = 8;
+    pub(super) const INTERRUPT: u64 = 0;
+    pub(super) const NMI: u64 = 2;
+    pub(super) const EXCEPTION: u64 = 3;
+    pub(super) const ERROR_CODE_VALID: u64 = 1 << 11;
+    pub(super) const VALID: u64 = 1 << 31;
+    pub(super) const ERROR_CODE_SHIFT: u32 = 32;
+}
+
+/// EVENTINJ for `event`.
+pub(super) fn encode_event(what: Event) -> u64 {
+    let (kind, vector, error_code) = match what {
+        Event::Interrupt(vector) => (event::INTERRUPT, vector, None),
+        Event::Nmi => (event::NMI, crate::event::vector::NMI, None),
+        Event::Exception(Exception { vector, error_code }) => {
+            (event::EXCEPTION, vector, error_code)
+        }
+        // The instruction runs again by itself.
+        Event::Software => return 0,
+    };
+    let error = error_code.map_or(0, |code| {
+        event::ERROR_CODE_VALID | u64::from(code) << event::ERROR_CODE_SHIFT
+    });
+    event::VALID | error | kind << event::TYPE_SHIFT | u64::from(vector)
+}
+
+/// The event that EXITINTINFO tells of.
+fn decode_event(word: u64) -> Option<Event> {
+    if word & event::VALID == 0 {
+        return None;
+    }
+    let vector = word as u8;
+    let error_code =
+        (word & event::ERROR_CODE_VALID != 0).then_some((word >> event::ERROR_CODE_SHIFT) as u32);
+    Some(match word >> event::TYPE_SHIFT & 0b111 {
+        event::INTERRUPT => Event::Interrupt(vector),
+        event::NMI => Event::Nmi,
+        // INT3 and INTO come as exceptions too, with RIP at the instruction.
+        event::EXCEPTION
+            if !matches!(
+                vector,
+                crate::event::vector::BREAKPOINT | crate::event::vector::OVERFLOW
+            ) =>
+        {
+            Event::Exception(Exception { vector, error_code })
+        }
+        _ => Event::Software,
+    })
+}
+
+/// What the exit was.
+pub(super) fn decode(raw: &RawSvmExit) -> ExitInfo {
+    let length = |next: u64| {
+        let length = next.wrapping_sub(raw.rip);
+        (1..=15).contains(&length).then_some(length as u8)
+    };
+    ExitInfo {
+        exit: decode_exit(raw),
+        length: match raw.code {
+            // Always there.
+            exit_code::IO => length(raw.info2),
+            _ => raw.next_rip.and_then(length),
+        },
+        interrupted: decode_event(raw.interrupted),
+    }
+}
+
+fn decode_exit(raw: &RawSvmExit) -> Exit {
+    match raw.code {
+        exit_code::CPUID => Exit::Instruction(Instruction::Cpuid),
+        exit_code::INTR => Exit::HostInterrupt,
+        exit_code::MSR => Exit::Msr(direction(raw.info1 & 1 == 0)),
+        exit_code::IO => decode_io(raw.info1),
+        exit_code::NESTED_PAGE_FAULT => Exit::Nested(decode_nested(raw.info1, raw.info2)),
+        exit_code::HLT => Exit::Instruction(Instruction::Hlt),
+        exit_code::VINTR => Exit::InterruptWindow,
+        exit_code::VMMCALL => Exit::Instruction(Instruction::Hypercall),
+        exit_code::XSETBV => Exit::Instruction(Instruction::Xsetbv),
+        exit_code::PAUSE => Exit::Instruction(Instruction::Pause),
+        exit_code::WBINVD => Exit::Instruction(Instruction::Wbinvd),
+        exit_code::INVD => Exit::Instruction(Instruction::Invd),
+        exit_code::RDPMC => Exit::Instruction(Instruction::Rdpmc),
+        // They wait until the host's interrupts are on; the world switch has let the NMI in already.
+        exit_code::NMI | exit_code::SMI | exit_code::INIT => Exit::HostNmi,
+        exit_code::IRET => Exit::NmiWindow,
+        exit_code::SHUTDOWN => Exit::TripleFault,
+        exit_code::TASK_SWITCH => Exit::TaskSwitch,
+        exit_code::VMRUN
+        | exit_code::VMLOAD
+        | exit_code::VMSAVE
+        | exit_code::STGI
+        | exit_code::CLGI
+        | exit_code::SKINIT
+        | exit_code::INVLPGA
+        | exit_code::MONITOR
+        | exit_code::MWAIT
+        | exit_code::MWAIT_ARMED
+        | exit_code::RDPRU => Exit::Instruction(Instruction::Absent),
+        code @ exit_code::CR_READ..exit_code::EXCEPTION => decode_control(raw, code),
+        code @ exit_code::EXCEPTION..exit_code::INTR => {
+            let vector = (code - exit_code::EXCEPTION) as u8;
+            Exit::Exception {
+                vector,
+                error_code: has_error_code(vector).then_some(raw.info1 as u32),
+            }
+        }
+        exit_code::INVALID => Exit::Refused("VMRUN found the guest's state not to be valid"),
+        exit_code::BUSY => Exit::Refused("VMRUN found the VMCB in use"),
+        _ => Exit::Unknown,
+    }
+}
+
+const fn direction(reads: bool) -> Direction {
+    if reads {
+        Direction::Read
+    } else {
+        Direction::Write
+    }
+}
+
+/// APM 2, "Exception Error Codes".
+const fn has_error_code(vector: u8) -> bool {
+    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+}
+
+/// APM 2, "MOV CRx Intercepts" and "Decode Assists".
+fn decode_control(raw: &RawSvmExit, code: u64) -> Exit {
+    let register = match code & 0xf {
+        0 => ControlRegister::Cr0,
+        3 => ControlRegister::Cr3,
+        4 => ControlRegister::Cr4,
+        8 => ControlRegister::Cr8,
+        _ => return Exit::Unknown,
+    };
+    let is_mov = raw.decode_assists && raw.info1 >> 63 == 1;
+    let gpr = (raw.info1 & 0xf) as u8;
+    match code & !0xf {
+        exit_code::CR_READ if is_mov => Exit::Control(ControlAccess::Read { register, gpr }),
+        exit_code::CR_WRITE if is_mov => Exit::Control(ControlAccess::Write { register, gpr }),
+        exit_code::CR_READ | exit_code::CR_WRITE => Exit::ControlInstruction,
+        // Debug registers are the guest's own.
+        _ => Exit::Unknown,
+    }
+}
+
+/// APM 2, "IOIO Intercept Information".
+fn decode_io(info: u64) -> Exit {
+    let width = match info >> 4 & 0b111 {
+        0b001 => AccessWidth::Byte,
+        0b010 => AccessWidth::Word,
+        _ => AccessWidth::Dword,
+    };
+    Exit::Io(IoExit {
+        port: (info >> 16) as u16,
+        width,
+        direction: direction(info & 1 == 1),
+        kind: if info >> 2 & 1 == 1 {
+            IoKind::String
+        } else {
+            IoKind::Register
+        },
+    })
+}
+
+/// APM 2, "Nested versus Guest Page Faults": an error code as #PF has it, and what was being done.
+fn decode_nested(error: u64, gpa: u64) -> NestedFault {
+    let access = if error >> 4 & 1 == 1 {
+        MappingFlags::EXECUTE
+    } else if error >> 1 & 1 == 1 {
+        MappingFlags::WRITE
+    } else {
+        MappingFlags::READ
+    };
+    NestedFault {
+        gpa: GuestPhysAddr::new(gpa),
+        access,
+        purpose: if error >> 33 & 1 == 1 {
+            NestedPurpose::PageWalk
+        } else {
+            NestedPurpose::Access
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

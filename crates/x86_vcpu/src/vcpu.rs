@@ -1,0 +1,530 @@
+//! The vCPU: what it consists of, and how it runs.
+//!
+//! [`run`](AxArchVCpu::run) enters the guest again and again until [an exit](crate::exit) is not the CPU's own affair. What is asked of the vCPU between two
+//! runs is noted down in memory and takes effect at the next one, because only then is it certain to be in the hardware.
+
+use alloc::sync::Arc;
+use core::{
+    fmt,
+    marker::PhantomData,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
+use axdevice::{LocalInterrupts, Timed};
+use axerrno::{AxResult, ax_err, ax_err_type};
+use axvcpu::{AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox};
+
+use crate::{
+    ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
+    backend::{Backend, Vendor, Window},
+    config::MAX_CPUS,
+    cpuid::CpuidTable,
+    decode::DecodeCache,
+    device::Pending,
+    event::{Event, EventQueue},
+    exit::Next,
+    fetch::CodePage,
+    hardware::InterruptsOff,
+    msr::MsrStorage,
+    percpu::{self, Cell},
+    regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
+    switch::Home,
+    xsave::ExtendedState,
+};
+
+/// The letter, in a vCPU's mailbox, that says to look at its local APIC and timers again.
+pub const NOTIFY: usize = 0;
+/// The letter that is a non-maskable interrupt.
+pub const NMI: usize = 1;
+/// The letter that is INIT: the vCPU leaves as [`CpuDown`](AxVCpuExitReason::CpuDown), and waits for [`start_at`](AxArchVCpu::start_at).
+pub const INIT: usize = 2;
+
+/// Never.
+const NEVER: u64 = u64::MAX;
+
+/// Unused by every vCPU: ids start at 1.
+static LAST_UID: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It does.
+    Active,
+    /// It waits for an interrupt that it can take, or an NMI.
+    Halted { takes_interrupts: bool },
+}
+
+/// An x86_64 vCPU.
+pub struct X86VCpu<H: AxVCpuHal> {
+    pub(crate) regs: GuestRegisters,
+    pub(crate) backend: Backend<H>,
+    pub(crate) events: EventQueue,
+    pub(crate) xsave: ExtendedState,
+    pub(crate) msrs: MsrStorage,
+    /// What RDTSCP and RDPID read.
+    pub(crate) tsc_aux: u64,
+    /// DR0 to DR3, while another vCPU's are in the processor.
+    pub(crate) breakpoints: [u64; 4],
+    pub(crate) cpuid: CpuidTable,
+    pub(crate) counters: ExitCounters,
+    /// Why the guest was left last.
+    pub(crate) exit: AxVCpuExitReason,
+    /// What the last exit leaves to be completed.
+    pub(crate) pending: Pending,
+    /// The value that was read for it.
+    pub(crate) answer: Option<u64>,
+    pub(crate) activity: Activity,
+    pub(crate) code_page: CodePage,
+    pub(crate) decoded_before: DecodeCache,
+    pub(crate) local: Arc<dyn LocalInterrupts>,
+    pub(crate) memory: Arc<dyn GuestBytes>,
+    pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
+    timed: Arc<[Arc<dyn Timed>]>,
+    /// What the host's timer was last told.
+    armed: u64,
+    /// Whether an exit was asked for as soon as the guest takes interrupts.
+    awaits_interrupts: bool,
+    /// How it starts next.
+    pub(crate) start: X86Start,
+    pub(crate) vcpu_id: usize,
+    vm_id: usize,
+    sharing: Sharing,
+    /// The program counter when the guest was left last.
+    pc: u64,
+
+    /// No two vCPUs that ever were have the same.
+    pub(crate) uid: u64,
+    pub(crate) home: Home,
+    /// The pCPU that bound it last.
+    pub(crate) cell: Option<&'static Cell>,
+    pub(crate) tag: VmidTag,
+    _host: PhantomData<fn() -> H>,
+}
+
+impl<H: AxVCpuHal> X86VCpu<H> {
+    /// How often the guest was left, by reason.
+    #[must_use]
+    pub const fn exit_counts(&self) -> &ExitCounters {
+        &self.counters
+    }
+
+    /// General register `number`.
+    #[inline(always)]
+    pub(crate) fn gpr(&self, number: u8) -> u64 {
+        match usize::from(number) & 0xf {
+            gpr::RSP => self.backend.get(Register::Rsp),
+            number => self.regs.gpr[number],
+        }
+    }
+
+    /// Changes general register `number`.
+    #[inline(always)]
+    pub(crate) fn set_gpr(&mut self, number: u8, value: u64) {
+        match usize::from(number) & 0xf {
+            gpr::RSP => self.backend.set(Register::Rsp, value),
+            number => self.regs.gpr[number] = value,
+        }
+    }
+
+    /// Whether the VM has RAM there.
+    pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
+        self.ram.iter().any(|range| range.contains(&addr))
+    }
+
+    /// What waited outside takes effect, and the guest runs. The vCPU is in the hardware.
+    #[inline]
+    fn run_guest(&mut self, mail: Mail) -> AxResult<AxVCpuExitReason> {
+        if mail.edges & 1 << INIT != 0 {
+            self.leave_pcpu()?;
+            self.reset(X86Start::Parked);
+            return Ok(AxVCpuExitReason::CpuDown);
+        }
+        self.refresh()?;
+        if mail.edges & 1 << NMI != 0 {
+            self.events.post_nmi();
+        }
+        if mail.fence_translations {
+            self.backend.flush();
+        }
+        self.advance_timers();
+        self.backend.set_task_priority(self.local.task_priority());
+        Ok(match self.wake() {
+            Next::Resume => self.enter(),
+            Next::Leave => self.exit,
+        })
+    }
+
+    /// Runs the timers that are due, and has the host come back for the next.
+    #[inline]
+    fn advance_timers(&mut self) {
+        let mut next = self.next_deadline();
+        if next != NEVER {
+            let now = H::now();
+            if next <= now {
+                for timed in self.timed.iter().filter(|timed| timed.deadline() <= now) {
+                    timed.advance(now);
+                }
+                next = self.next_deadline();
+            }
+        }
+        if next != self.armed {
+            self.armed = next;
+            H::set_guest_timer(next);
+        }
+    }
+
+    fn next_deadline(&self) -> u64 {
+        let deadlines = self.timed.iter().map(|timed| timed.deadline());
+        deadlines.min().unwrap_or(NEVER)
+    }
+
+    /// A halted guest goes on only if something has come for it.
+    #[inline]
+    fn wake(&mut self) -> Next {
+        if let Activity::Halted { takes_interrupts } = self.activity {
+            if !self.wakes(takes_interrupts) {
+                return self.leave(AxVCpuExitReason::Halt);
+            }
+            self.activity = Activity::Active;
+        }
+        Next::Resume
+    }
+
+    /// Whether something waits that ends a wait.
+    pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
+        !self.events.is_empty() || takes_interrupts && self.local.pending().is_some()
+    }
+
+    /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
+    #[inline]
+    fn deliver(&mut self) {
+        let waits = self.local.pending().is_some();
+        if !waits && !self.awaits_interrupts && self.events.is_empty() {
+            return;
+        }
+        self.deliver_waiting(waits);
+    }
+
+    fn deliver_waiting(&mut self, mut waits: bool) {
+        if let Some(event) = self.events.take_forced() {
+            self.backend.inject(event);
+        } else if self.events.has_nmi() && self.backend.is_open(Window::Nmi) {
+            self.events.take_nmi();
+            self.backend.inject(Event::Nmi);
+        } else if waits && self.backend.is_open(Window::Interrupt) {
+            if let Some(vector) = self.local.acknowledge() {
+                self.backend.inject(Event::Interrupt(vector));
+            }
+            waits = self.local.pending().is_some();
+        }
+        if self.events.has_nmi() {
+            self.backend.await_open(Window::Nmi);
+        }
+        if waits != self.awaits_interrupts {
+            if waits {
+                self.backend.await_open(Window::Interrupt);
+            } else {
+                self.backend.ignore(Window::Interrupt);
+            }
+            self.awaits_interrupts = waits;
+        }
+    }
+
+    /// The window that was awaited is open: the vendor has closed it again.
+    pub(crate) fn window_opened(&mut self) {
+        self.awaits_interrupts = false;
+    }
+
+    /// No window is awaited any more.
+    pub(crate) fn forget_windows(&mut self) {
+        self.awaits_interrupts = false;
+    }
+
+    /// Enters the guest until an exit leaves.
+    #[inline]
+    fn enter(&mut self) -> AxVCpuExitReason {
+        loop {
+            self.deliver();
+            let next = match self.backend.enter(&mut self.regs) {
+                Ok(()) => self.serve_exit(),
+                Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
+            };
+            match next {
+                Next::Resume => {}
+                Next::Leave => return self.exit,
+            }
+        }
+    }
+}
+
+impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
+    type CreateConfig = X86VCpuConfig;
+    type SetupConfig = X86Start;
+
+    fn new(vm_id: usize, vcpu_id: usize, config: X86VCpuConfig) -> AxResult<Self> {
+        if config.vcpu_count > MAX_CPUS {
+            return ax_err!(InvalidInput, "a VM has at most 64 vCPUs");
+        }
+        if vcpu_id >= config.vcpu_count {
+            return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
+        }
+        let vendor = percpu::vendor::<H>()
+            .ok_or_else(|| ax_err_type!(Unsupported, "the CPU has neither SVM nor VMX"))?;
+        match (vendor, config.nested_mode) {
+            (Vendor::Svm, NestedMode::Npt(_)) | (Vendor::Vmx, NestedMode::Ept(_)) => {}
+            _ => {
+                return ax_err!(
+                    InvalidInput,
+                    "the nested page table is not in this CPU's format"
+                );
+            }
+        }
+        let mut vcpu = Self {
+            regs: GuestRegisters::default(),
+            backend: Backend::new(vendor, config.hlt)?,
+            events: EventQueue::default(),
+            xsave: ExtendedState::new(),
+            msrs: MsrStorage::new(),
+            tsc_aux: 0,
+            breakpoints: [0; 4],
+            cpuid: CpuidTable::new(vcpu_id, config.vcpu_count),
+            counters: ExitCounters::new(),
+            exit: AxVCpuExitReason::Nothing,
+            pending: Pending::Nothing,
+            answer: None,
+            activity: Activity::Active,
+            code_page: CodePage::default(),
+            decoded_before: DecodeCache::default(),
+            local: config.local,
+            memory: config.memory,
+            ram: config.ram,
+            timed: config.timed,
+            armed: NEVER,
+            awaits_interrupts: false,
+            start: X86Start::Parked,
+            vcpu_id,
+            vm_id,
+            sharing: config.sharing,
+            pc: 0,
+            uid: LAST_UID.fetch_add(1, Ordering::Relaxed) + 1,
+            home: Home::Memory,
+            cell: None,
+            tag: VmidTag::default(),
+            _host: PhantomData,
+        };
+        vcpu.reset(X86Start::Parked);
+        Ok(vcpu)
+    }
+
+    /// The entry is part of the setup's [`X86Start`]; this one is not used.
+    fn set_entry(&mut self, _: GuestPhysAddr) -> AxResult {
+        Ok(())
+    }
+
+    fn set_nested_root(&mut self, root: HostPhysAddr) -> AxResult {
+        if !root.is_aligned(axaddrspace::FrameSize::Size4K.bytes()) {
+            return ax_err!(InvalidInput, "a nested root is aligned to 4 KiB");
+        }
+        self.backend.set_nested_root(root);
+        // What is cached under the tag belongs to another table.
+        self.tag = VmidTag::default();
+        self.home = Home::Memory;
+        Ok(())
+    }
+
+    fn setup(&mut self, start: X86Start) -> AxResult {
+        self.reset(start);
+        self.start = start;
+        Ok(())
+    }
+
+    /// The first time after `setup` with anything but [`Parked`](X86Start::Parked): as that says, but at `entry`, with `arg` in RSI (64-bit) or EBX
+    /// (32-bit). Otherwise as a start-up IPI does it: in real mode at `entry`, a multiple of 4 KiB below 1 MiB.
+    fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) -> AxResult {
+        let start = core::mem::replace(&mut self.start, X86Start::Parked);
+        let start = start.at(entry, arg).ok_or_else(|| {
+            ax_err_type!(
+                InvalidInput,
+                "a vCPU starts in real mode at a 4 KiB page below 1 MiB"
+            )
+        })?;
+        self.reset(start);
+        Ok(())
+    }
+
+    #[inline]
+    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+        let _off = InterruptsOff::new();
+        self.load()?;
+        let reason = match self.complete() {
+            Next::Resume => {
+                mailbox.entering();
+                let reason = self.run_guest(mailbox.take());
+                mailbox.left();
+                reason?
+            }
+            Next::Leave => self.exit,
+        };
+        self.pc = self.backend.get(Register::Rip);
+        // INIT has put it there.
+        if self.home != Home::Memory {
+            self.home = Home::Hardware;
+            if self.sharing == Sharing::Shared {
+                self.save();
+            }
+        }
+        Ok(reason)
+    }
+
+    fn bind(&mut self) -> AxResult {
+        let cell = Cell::of(H::this_pcpu())?;
+        if self.cell.is_some_and(|last| !core::ptr::eq(last, cell)) {
+            // What the other pCPU may still hold is no longer the truth.
+            self.home = Home::Memory;
+        }
+        self.cell = Some(cell);
+        // Others may have used the timer meanwhile.
+        self.armed = NEVER;
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> AxResult {
+        let _off = InterruptsOff::new();
+        self.leave_pcpu()
+    }
+
+    fn inject_interrupt(&mut self, vector: usize) -> AxResult {
+        match vector {
+            NMI => {
+                self.events.post_nmi();
+                Ok(())
+            }
+            _ => ax_err!(
+                InvalidInput,
+                "only NMI (1) is raised once: interrupts come from the local APIC"
+            ),
+        }
+    }
+
+    fn set_interrupt_line(&mut self, _: usize, _: LineLevel) -> AxResult {
+        ax_err!(
+            InvalidInput,
+            "an x86 CPU has no lines: interrupts come from the local APIC"
+        )
+    }
+
+    /// In RAX: the answer, or an error as a negative number.
+    fn set_return_value(&mut self, answer: Result<u64, HypercallError>) {
+        if self.pending == Pending::Hypercall {
+            self.pending = Pending::Nothing;
+            let code = |error| match error {
+                HypercallError::Failed => -1i64,
+                HypercallError::NotSupported => -2,
+                HypercallError::InvalidParam => -3,
+                HypercallError::Denied => -4,
+                HypercallError::InvalidAddress => -5,
+                HypercallError::AlreadyAvailable => -6,
+            };
+            self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
+        }
+    }
+
+    fn finish_read(&mut self, value: u64) -> AxResult {
+        if !self.pending.is_read() {
+            return ax_err!(BadState, "no read is waiting for its value");
+        }
+        self.answer = Some(value);
+        Ok(())
+    }
+
+    /// #GP for a system register. What is not there at a port or a memory address reads as all ones, and a write to it is lost.
+    fn fault_access(&mut self) -> AxResult {
+        self.refuse_access()
+    }
+
+    fn has_pending_interrupt(&self) -> bool {
+        let takes_interrupts = match self.activity {
+            Activity::Active => true,
+            Activity::Halted { takes_interrupts } => takes_interrupts,
+        };
+        let next = self.next_deadline();
+        self.wakes(takes_interrupts) || next != NEVER && next <= H::now()
+    }
+
+    fn timer_deadline(&self) -> Option<u64> {
+        Some(self.next_deadline()).filter(|&deadline| deadline != NEVER)
+    }
+
+    fn pc(&self) -> u64 {
+        self.pc
+    }
+
+    fn dump(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let get = |register| self.backend.get(register);
+        writeln!(
+            out,
+            "VM {} vCPU {}, rip {:#018x}, rflags {:#x}, cpl {}",
+            self.vm_id,
+            self.vcpu_id,
+            get(Register::Rip),
+            get(Register::Rflags),
+            self.backend.privilege()
+        )?;
+        for (row, names) in GPR_NAMES.chunks(4).enumerate() {
+            for (column, name) in names.iter().enumerate() {
+                let value = self.gpr((row * 4 + column) as u8);
+                write!(out, "{name:>5} {value:#018x}")?;
+            }
+            writeln!(out)?;
+        }
+        let [cr0, cr2, cr3, cr4, efer] = [
+            Register::Cr0,
+            Register::Cr2,
+            Register::Cr3,
+            Register::Cr4,
+            Register::Efer,
+        ]
+        .map(get);
+        writeln!(
+            out,
+            "  cr0 {cr0:#x}  cr2 {cr2:#x}  cr3 {cr3:#x}  cr4 {cr4:#x}  efer {efer:#x}"
+        )?;
+        for name in SegmentName::ALL {
+            let segment = self.backend.segment(name);
+            writeln!(
+                out,
+                "   {:>4} {:#06x} base {:#018x} limit {:#010x} rights {:#06x}",
+                name.name(),
+                segment.selector,
+                segment.base,
+                segment.limit,
+                segment.rights.0
+            )?;
+        }
+        for (name, table) in [
+            ("gdtr", self.backend.table(TableName::Gdtr)),
+            ("idtr", self.backend.table(TableName::Idtr)),
+        ] {
+            writeln!(
+                out,
+                "   {name:>4} base {:#018x} limit {:#06x}",
+                table.base, table.limit
+            )?;
+        }
+        let interrupts = get(Register::Rflags) & rflags::INTERRUPT != 0;
+        writeln!(
+            out,
+            "interrupts {}, {:?}; last {:?} exit: {}, {}",
+            if interrupts { "on" } else { "off" },
+            self.activity,
+            self.backend.vendor(),
+            self.backend.exit_name(),
+            self.backend.raw_exit()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;
