@@ -50,6 +50,11 @@ impl Mailbox {
         self.edges.fetch_or(bit(vector), Ordering::SeqCst);
     }
 
+    /// Takes back what [`raise`](Self::raise) posted, if it has not been taken.
+    pub fn withdraw(&self, vector: usize) {
+        self.edges.fetch_and(!bit(vector), Ordering::SeqCst);
+    }
+
     /// Sets the line of interrupt `vector` (below 64).
     pub fn set_line(&self, vector: usize, level: LineLevel) {
         match level {

@@ -1,15 +1,23 @@
 //! What a VM finds in its memory when it starts.
 //!
-//! The loaders know images and RAM, not VMs: [`kernel`] puts the kernel there, [`blob`] the rest,
-//! [`fdt`] writes the device tree, and [`linux_riscv`] is the order in which a RISC-V VM gets them.
+//! The loaders know images and RAM, not VMs: [`kernel`] puts the kernel there, [`blob`] the rest.
+//! `linux_riscv` is the order in which a RISC-V VM gets them, and `fdt` writes its device tree; `pc`
+//! is that of an x86 VM, whose ACPI tables `acpi` writes.
 //! Files come from an [`ImageSource`], which may be asked again for a reboot.
 
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+mod acpi;
 mod blob;
 mod elf;
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
 mod fdt;
 mod gzip;
 mod kernel;
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
 pub(crate) mod linux_riscv;
+mod loader;
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+pub(crate) mod pc;
 mod ram;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -49,6 +57,8 @@ pub enum ImageError {
     NotOfFormat(&'static str),
     /// The Linux header asks for something that cannot be.
     Header(&'static str),
+    /// The Multiboot header asks for something that cannot be.
+    Multiboot(&'static str),
     /// It has no place in RAM.
     Place(PlaceError),
     /// It is a damaged gzip file.
@@ -74,6 +84,7 @@ impl fmt::Display for ImageError {
             ),
             Self::NotOfFormat(what) => write!(f, "the file is not {what} (kernel_format)"),
             Self::Header(what) => write!(f, "bad Linux image header: {what}"),
+            Self::Multiboot(what) => write!(f, "Multiboot: {what}"),
             Self::Place(why) => write!(f, "{why}"),
             Self::Gzip(why) => write!(f, "{why}"),
             Self::Elf(why) => write!(f, "{why}"),

@@ -10,11 +10,11 @@ use crate::{ImageSource, Machine};
 
 /// Everything a VM is made from.
 #[derive(Clone)]
-pub struct AxVMConfig {
+pub struct AxVMConfig<I> {
     /// What its config file says, checked against the machine and the other VMs.
     pub vm: VmConfig,
     /// The machine that it runs on.
-    pub machine: Arc<Machine>,
+    pub machine: Arc<Machine<I>>,
     /// Where its images come from. They are read again each time that the VM boots.
     pub images: Arc<dyn ImageSource>,
     /// The far end of its console: of the first UART, and of the debug console.

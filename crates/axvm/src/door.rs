@@ -13,7 +13,6 @@ use core::{
 };
 
 use axaddrspace::GuestPhysAddr;
-use axdevice::CpuInterrupts;
 use axvcpu::{AxArchVCpu, AxVCpu, Fence, LineLevel, VCpuError, VCpuState};
 use spin::Mutex;
 
@@ -45,10 +44,17 @@ impl fmt::Display for PowerState {
     }
 }
 
+/// A power state, and how it came about.
+struct Power {
+    state: PowerState,
+    /// The letter by which the vCPU was told that it is off, which it may not have read yet.
+    stopped_by: Option<usize>,
+}
+
 /// One vCPU, as the rest of the VM sees it.
 pub(crate) struct VCpuDoor<A> {
     vcpu: AxVCpuRef<A>,
-    power: Mutex<PowerState>,
+    power: Mutex<Power>,
     /// Whether its task sleeps, or is about to, so that letters need a kick to be read.
     waiting: AtomicBool,
     /// When its wait ends by itself.
@@ -63,7 +69,10 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
     pub(crate) fn new(vcpu: AxVCpu<A>, pcpu: usize, kick: fn(usize)) -> Self {
         Self {
             vcpu: Arc::new(vcpu),
-            power: Mutex::new(PowerState::Off),
+            power: Mutex::new(Power {
+                state: PowerState::Off,
+                stopped_by: None,
+            }),
             waiting: AtomicBool::new(true),
             deadline: AtomicU64::new(u64::MAX),
             pcpu: AtomicUsize::new(pcpu),
@@ -122,32 +131,65 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
     }
 
     pub(crate) fn power(&self) -> PowerState {
-        *self.power.lock()
+        self.power.lock().state
     }
 
-    pub(crate) fn set_power(&self, state: PowerState) {
-        *self.power.lock() = state;
+    /// It is off, as when the VM starts.
+    pub(crate) fn switch_off(&self) {
+        *self.power.lock() = Power {
+            state: PowerState::Off,
+            stopped_by: None,
+        };
     }
 
     /// Starts it if it is off; else says what it is.
     pub(crate) fn start(&self, entry: GuestPhysAddr, arg: u64) -> Result<(), PowerState> {
         let mut power = self.power.lock();
-        match *power {
-            PowerState::Off => *power = PowerState::StartPending { entry, arg },
-            PowerState::StartPending { .. } | PowerState::On => return Err(*power),
+        match power.state {
+            PowerState::Off => power.state = PowerState::StartPending { entry, arg },
+            PowerState::StartPending { .. } | PowerState::On => return Err(power.state),
         }
         drop(power);
         self.notify();
         Ok(())
     }
 
+    /// Takes it down, wherever it is. If it runs it reads letter `vector`, and goes down by itself.
+    pub(crate) fn stop(&self, vector: usize) {
+        let mut power = self.power.lock();
+        match core::mem::replace(&mut power.state, PowerState::Off) {
+            PowerState::On => {
+                power.stopped_by = Some(vector);
+                // Under the lock, so that it is not taken for a letter of the next life.
+                self.vcpu.mailbox().raise(vector);
+            }
+            PowerState::StartPending { .. } | PowerState::Off => {}
+        }
+        drop(power);
+        self.notify();
+    }
+
+    /// It went down by itself. One that was stopped may have been started again since.
+    pub(crate) fn went_down(&self) {
+        let mut power = self.power.lock();
+        match power.state {
+            PowerState::On => power.state = PowerState::Off,
+            PowerState::Off | PowerState::StartPending { .. } => {}
+        }
+    }
+
     /// The state as its own task finds it, which a start that was pending has left
     /// [`On`](PowerState::On).
     pub(crate) fn take_start(&self) -> PowerState {
         let mut power = self.power.lock();
-        match *power {
-            PowerState::StartPending { .. } => core::mem::replace(&mut *power, PowerState::On),
-            PowerState::Off | PowerState::On => *power,
+        match power.state {
+            PowerState::StartPending { .. } => {
+                if let Some(vector) = power.stopped_by.take() {
+                    self.vcpu.mailbox().withdraw(vector);
+                }
+                core::mem::replace(&mut power.state, PowerState::On)
+            }
+            PowerState::Off | PowerState::On => power.state,
         }
     }
 
@@ -187,21 +229,6 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
                     || now >= self.deadline.load(Ordering::SeqCst)
                     || !self.waiting.load(Ordering::SeqCst)
             }
-        }
-    }
-}
-
-/// The interrupt controller's wires to the vCPUs.
-pub(crate) struct ExternalLines<A> {
-    pub(crate) doors: Arc<[VCpuDoor<A>]>,
-    /// The number of the line in each mailbox.
-    pub(crate) vector: usize,
-}
-
-impl<A: AxArchVCpu + Send> CpuInterrupts for ExternalLines<A> {
-    fn set_line(&self, cpu: usize, level: LineLevel) {
-        if let Some(door) = self.doors.get(cpu) {
-            door.set_line(self.vector, level);
         }
     }
 }

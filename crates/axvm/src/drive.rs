@@ -103,7 +103,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             AxVCpuExitReason::CpuDown => {
                 // What was raised for this life is not for the next. Before it is off, for then the next may begin.
                 door.vcpu().mailbox().forget_raised();
-                door.set_power(PowerState::Off);
+                door.went_down();
                 // Nobody is left who could start one again.
                 if self
                     .doors

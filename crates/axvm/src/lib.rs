@@ -23,6 +23,7 @@ mod door;
 mod drive;
 mod error;
 mod hal;
+mod link;
 mod machine;
 mod run;
 mod smp;
@@ -32,7 +33,7 @@ mod testing;
 mod tests;
 mod vm;
 
-pub use arch::{BootState, GuestArch, GuestDevices};
+pub use arch::{BootState, GuestArch, GuestDevices, Parts};
 pub use boot::{
     ElfError, GuestRam, GuestRange, GzipError, ImageError, ImageSource, PlaceError, Thing,
 };
@@ -41,5 +42,10 @@ pub use door::PowerState;
 pub use drive::{StopRecord, VCpuNext};
 pub use error::{VmError, VmErrorCause};
 pub use hal::AxVMHal;
-pub use machine::{IsaInfo, Machine};
+pub use link::VmLink;
+pub use machine::Machine;
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
+pub use machine::riscv::{IsaInfo, RiscvMachine};
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+pub use machine::x86::X86Machine;
 pub use vm::{AxVCpuRef, AxVM, AxVMRef};

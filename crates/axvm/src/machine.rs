@@ -2,156 +2,22 @@
 //!
 //! The host fills this in from its own firmware's tables; the guest's are written from it.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
+pub(crate) mod riscv;
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+pub(crate) mod x86;
 
 use axaddrspace::NestedMode;
-use riscv_vcpu::{CpuFeatures, MachineIds};
 
 /// The machine, as far as its VMs see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// Ticks of the guest's clock in a second (RISC-V: `time`).
+pub struct Machine<I> {
+    /// Ticks of the guest's clock in a second (RISC-V: `time`; x86: the time stamp counter).
     pub timebase_hz: u64,
-    /// What its CPUs can do.
-    pub isa: IsaInfo,
-    /// What a guest reads about its maker.
-    pub ids: MachineIds,
     /// The nested paging mode that its VMs get.
     pub nested_mode: NestedMode,
     /// How many pCPUs there are: 0 to `pcpus - 1`.
     pub pcpus: usize,
-}
-
-/// What RISC-V CPUs can do, in the words of their device-tree bindings (Linux, riscv/cpus.yaml and
-/// riscv/extensions.yaml).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IsaInfo {
-    /// The extensions, in canonical order: `i`, `m`, `a` … `zicsr` …
-    pub extensions: Vec<String>,
-    /// The largest translation scheme: `riscv,sv39`, `riscv,sv48` or `riscv,sv57`.
-    pub mmu_type: Option<String>,
-    /// The bytes that a cache-block management instruction works on.
-    pub cbom_block_size: Option<u32>,
-    /// The bytes that a cache-block prefetch instruction works on.
-    pub cbop_block_size: Option<u32>,
-    /// The bytes that a cache-block zero instruction works on.
-    pub cboz_block_size: Option<u32>,
-}
-
-/// The supervisor extensions that a guest has whenever the host does: they need nothing from a
-/// hypervisor but what the vCPU enables for every guest. Those that are not listed stay hidden: a
-/// guest that trusts in one would find it missing.
-const GUEST_SUPERVISOR_EXTENSIONS: [&str; 10] = [
-    "ssccptr",
-    "sscounterenw",
-    "sstvala",
-    "sstvecd",
-    "ssu64xl",
-    "svade",
-    "svinval",
-    "svnapot",
-    "svpbmt",
-    "svvptc",
-];
-
-/// The user-level extensions that nevertheless need a hypervisor: entropy from a CSR, and the two
-/// control-flow guards.
-const HIDDEN_USER_EXTENSIONS: [&str; 3] = ["zicfilp", "zicfiss", "zkr"];
-
-impl IsaInfo {
-    /// The extensions in an ISA string such as `rv64imafdc_zicsr` (device tree: `riscv,isa`);
-    /// `None` if it is not one for RV64.
-    #[must_use]
-    pub fn extensions_of(isa: &str) -> Option<Vec<String>> {
-        let mut parts = isa.strip_prefix("rv64")?.split('_');
-        let letters = parts.next()?.chars().map(String::from);
-        let names = parts.filter(|name| !name.is_empty()).map(str::to_owned);
-        Some(letters.chain(names).collect())
-    }
-
-    /// Whether the CPUs have `extension`.
-    #[must_use]
-    pub fn has(&self, extension: &str) -> bool {
-        self.extensions.iter().any(|name| name == extension)
-    }
-
-    /// What a guest on these CPUs can use, if the vCPUs give it `features`.
-    #[must_use]
-    pub fn for_guest(&self, features: CpuFeatures) -> Self {
-        let shown = |name: &&String| match name.as_str() {
-            "h" => false,
-            "f" | "d" | "q" | "zcf" | "zcd" => features.contains(CpuFeatures::FLOAT),
-            "v" => features.contains(CpuFeatures::VECTOR),
-            "sstc" => features.contains(CpuFeatures::SSTC),
-            name if name.len() == 1 => true,
-            name if name.starts_with("zf") => features.contains(CpuFeatures::FLOAT),
-            name if name.starts_with("zv") => features.contains(CpuFeatures::VECTOR),
-            name if name.starts_with('z') => !HIDDEN_USER_EXTENSIONS.contains(&name),
-            name => GUEST_SUPERVISOR_EXTENSIONS.contains(&name),
-        };
-        Self {
-            extensions: self.extensions.iter().filter(shown).cloned().collect(),
-            ..self.clone()
-        }
-    }
-
-    /// The ISA string (device tree: `riscv,isa`).
-    #[must_use]
-    pub fn isa_string(&self) -> String {
-        let mut isa = String::from("rv64");
-        for name in &self.extensions {
-            if name.len() > 1 {
-                isa.push('_');
-            }
-            isa.push_str(name);
-        }
-        isa
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QEMU: &str = "rv64imafdcvh_zicbom_zicsr_zkr_zfa_zba_zvfh_shcounterenw_smaia_ssaia_sstc_svadu_svpbmt_xvendor";
-
-    fn host() -> IsaInfo {
-        IsaInfo {
-            extensions: IsaInfo::extensions_of(QEMU).unwrap(),
-            cbom_block_size: Some(64),
-            ..IsaInfo::default()
-        }
-    }
-
-    #[test]
-    fn an_isa_string_comes_apart_and_together() {
-        assert_eq!(host().isa_string(), QEMU);
-        assert!(host().has("h") && host().has("sstc") && !host().has("q"));
-        assert_eq!(IsaInfo::extensions_of("rv32imac"), None);
-        assert_eq!(IsaInfo::extensions_of(""), None);
-        assert_eq!(
-            IsaInfo::extensions_of("rv64").unwrap(),
-            Vec::<String>::new()
-        );
-        assert_eq!(IsaInfo::extensions_of("rv64i__zba").unwrap(), ["i", "zba"]);
-    }
-
-    #[test]
-    fn a_guest_sees_what_it_can_use() {
-        let guest = |features| host().for_guest(features).isa_string();
-        let all = "rv64imafdcv_zicbom_zicsr_zfa_zba_zvfh_sstc_svpbmt";
-        assert_eq!(guest(CpuFeatures::all()), all);
-        assert_eq!(
-            guest(CpuFeatures::empty()),
-            "rv64imac_zicbom_zicsr_zba_svpbmt"
-        );
-        assert_eq!(
-            guest(CpuFeatures::FLOAT),
-            "rv64imafdc_zicbom_zicsr_zfa_zba_svpbmt"
-        );
-        assert_eq!(
-            host().for_guest(CpuFeatures::all()).cbom_block_size,
-            Some(64)
-        );
-    }
+    /// What only its instruction set has to say.
+    pub isa: I,
 }

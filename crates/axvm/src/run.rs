@@ -72,7 +72,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             }
             let exit = match unserved.take() {
                 Some(exit) => exit,
-                None => door.vcpu().run(&self.devices.bus)?,
+                None => door.vcpu().run(self.devices.bus_of(door.vcpu().id()))?,
             };
             match self.serve(door, exit)? {
                 Served::Done => {}
@@ -84,7 +84,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// The one dispatcher of exits.
     #[inline]
     fn serve(&self, door: &VCpuDoor<A>, exit: AxVCpuExitReason) -> Result<Served, VCpuError> {
-        let bus = &self.devices.bus;
+        let bus = self.devices.bus_of(door.vcpu().id());
         match exit {
             AxVCpuExitReason::Nothing => {}
             AxVCpuExitReason::ExternalInterrupt { vector } => {

@@ -14,7 +14,7 @@ use axaddrspace::{GuestPhysAddr, NestedMode};
 use axdevice::CharBackend;
 use axvmconfig::{Isa, VmConfig};
 
-use crate::{AxVM, AxVMConfig, AxVMRef, ImageSource, IsaInfo, Machine, VmError};
+use crate::{AxVM, AxVMConfig, AxVMRef, ImageSource, IsaInfo, Machine, RiscvMachine, VmError};
 pub(crate) use guest::{DEVICE, DEVICE_HOLE, DEVICE_VALUE, EXTERNAL, ScriptedCpu};
 use host::PCPUS;
 pub(crate) use host::{Event, Failure, TestHal, run_on, world};
@@ -74,24 +74,31 @@ impl ImageSource for Files {
 /// The config of a VM named `linux` whose kernel is `image`, with `text` for the rest of `[kernel]`
 /// and what follows.
 pub(crate) fn vm_config(cpus: usize, text: &str) -> VmConfig {
+    config_of(Isa::Riscv64, cpus, text)
+}
+
+/// The same for any instruction set.
+pub(crate) fn config_of(isa: Isa, cpus: usize, text: &str) -> VmConfig {
     let pcpus: Vec<String> = (1..=cpus).map(|pcpu| alloc::format!("{pcpu}")).collect();
     let text = alloc::format!(
         "[base]\nid = 1\nname = \"linux\"\nphys_cpu_ids = [{}]\n[kernel]\nkernel_path = \"image\"\n{text}",
         pcpus.join(", ")
     );
-    VmConfig::parse("vms/linux.toml", &text, Isa::Riscv64).unwrap()
+    VmConfig::parse("vms/linux.toml", &text, isa).unwrap()
 }
 
-pub(crate) fn machine(isa: &str) -> Machine {
+pub(crate) fn machine(isa: &str) -> Machine<RiscvMachine> {
     Machine {
         timebase_hz: 10_000_000,
-        isa: IsaInfo {
-            extensions: IsaInfo::extensions_of(isa).unwrap(),
-            ..IsaInfo::default()
-        },
-        ids: Default::default(),
         nested_mode: NestedMode::Sv39x4,
         pcpus: 4,
+        isa: RiscvMachine {
+            cpus: IsaInfo {
+                extensions: IsaInfo::extensions_of(isa).unwrap(),
+                ..IsaInfo::default()
+            },
+            ..RiscvMachine::default()
+        },
     }
 }
 

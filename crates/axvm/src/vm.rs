@@ -5,7 +5,7 @@ use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,
     marker::PhantomData,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, HostPhysAddr, MemoryUsage};
@@ -14,9 +14,8 @@ use axvmconfig::{MapKind, MemoryRegion, keys};
 use spin::Mutex;
 
 use crate::{
-    AxVMConfig, AxVMHal, GuestArch, GuestDevices, GuestRange, PowerState, StopRecord, VmError,
-    VmErrorCause,
-    door::{ExternalLines, VCpuDoor},
+    AxVMConfig, AxVMHal, GuestArch, GuestDevices, GuestRange, Parts, PowerState, StopRecord,
+    VmError, VmErrorCause, door::VCpuDoor, link::Link,
 };
 
 /// A VM that is shared by the tasks of its vCPUs and whoever manages it.
@@ -30,7 +29,7 @@ pub type AxVCpuRef<A> = Arc<AxVCpu<A>>;
 /// Everything but the last group is made once, by [`new`](Self::new), and stays. Its memory goes
 /// back to the host when it is dropped.
 pub struct AxVM<H: AxVMHal, A: GuestArch> {
-    pub(crate) config: AxVMConfig,
+    pub(crate) config: AxVMConfig<A::MachineInfo>,
     pub(crate) ram: Box<[GuestRange]>,
     pub(crate) vcpus: Box<[AxVCpuRef<A>]>,
     pub(crate) doors: Arc<[VCpuDoor<A>]>,
@@ -38,64 +37,31 @@ pub struct AxVM<H: AxVMHal, A: GuestArch> {
     nested_root: HostPhysAddr,
     hal: PhantomData<fn() -> H>,
 
-    pub(crate) memory: Mutex<AddrSpace<H::MmHal>>,
+    pub(crate) memory: Arc<Mutex<AddrSpace<H::MmHal>>>,
+    link: Arc<Link<H::MmHal, A>>,
     pub(crate) stopped: Mutex<Option<StopRecord>>,
     /// Whether a guest or a loader may have written to RAM.
     used: AtomicBool,
     running: AtomicBool,
-    /// [`NOT_DOWN`], or how the VM goes down.
-    down: AtomicU8,
     /// vCPUs whose task has not been told yet that the VM is down.
     alive: AtomicUsize,
 }
 
-const NOT_DOWN: u8 = 0;
-const POWER_OFF: u8 = 1;
-const RESET: u8 = 2;
-const CRASH: u8 = 3;
-
-impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
+impl<H, A> AxVM<H, A>
+where
+    H: AxVMHal<MmHal: Send + Sync>,
+    A: GuestArch,
+{
     /// Makes the VM: its memory, vCPUs and devices. It fails whole, and then has taken nothing from
     /// the host.
-    pub fn new(config: AxVMConfig) -> Result<AxVMRef<H, A>, VmError> {
-        match Self::build(&config) {
-            Ok((memory, ram, doors, devices)) => Ok(Arc::new(Self {
-                nested_root: memory.nested_root(),
-                vcpus: doors.iter().map(|door| door.vcpu().clone()).collect(),
-                config,
-                ram,
-                doors,
-                devices,
-                hal: PhantomData,
-                memory: Mutex::new(memory),
-                stopped: Mutex::new(None),
-                used: AtomicBool::new(false),
-                running: AtomicBool::new(false),
-                down: AtomicU8::new(NOT_DOWN),
-                alive: AtomicUsize::new(0),
-            })),
-            Err(cause) => Err(VmError {
-                vm: config.vm.name,
-                cause,
-            }),
-        }
+    pub fn new(config: AxVMConfig<A::MachineInfo>) -> Result<AxVMRef<H, A>, VmError> {
+        let name = config.vm.name.clone();
+        Self::build(config)
+            .map(Arc::new)
+            .map_err(|cause| VmError { vm: name, cause })
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the parts of a VM, named where they are taken apart"
-    )]
-    fn build(
-        config: &AxVMConfig,
-    ) -> Result<
-        (
-            AddrSpace<H::MmHal>,
-            Box<[GuestRange]>,
-            Arc<[VCpuDoor<A>]>,
-            GuestDevices,
-        ),
-        VmErrorCause,
-    > {
+    fn build(config: AxVMConfig<A::MachineInfo>) -> Result<Self, VmErrorCause> {
         let mut memory = AddrSpace::new(config.machine.nested_mode)?;
         let mut ram = Vec::with_capacity(config.vm.memory.len());
         for (index, region) in config.vm.memory.iter().enumerate() {
@@ -108,29 +74,44 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             ram.push(range.ok_or_else(|| wrong(&"it wraps round the end of the address space"))?);
             map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
         }
+        let nested_root = memory.nested_root();
+        let memory = Arc::new(Mutex::new(memory));
+        let link = Arc::new(Link::new(memory.clone()));
+        let Parts { devices, vcpus } = A::parts(&config, &ram, link.clone())?;
         let mut doors = Vec::with_capacity(config.vm.vcpus.len());
-        for (id, placement) in config.vm.vcpus.iter().enumerate() {
-            let arch = A::create_config(config, &ram, id)?;
+        for (id, (placement, arch)) in config.vm.vcpus.iter().zip(vcpus).enumerate() {
             let vcpu = AxVCpu::new(config.vm.id, id, Some(placement.pcpus.mask()), arch)
                 .map_err(|error| VmErrorCause::NewVCpu { vcpu: id, error })?;
             // Where it starts is known once the images are loaded.
             let entry = ram
                 .first()
                 .map_or(GuestPhysAddr::new(0), |range| range.start());
-            vcpu.setup(entry, memory.nested_root(), A::setup_config(config, id))
+            vcpu.setup(entry, nested_root, A::parked())
                 .map_err(|error| VmErrorCause::VCpu { vcpu: id, error })?;
             let pcpu = placement.pcpus.iter().next().unwrap_or(0);
             doors.push(VCpuDoor::new(vcpu, pcpu, H::kick));
         }
         let doors: Arc<[_]> = doors.into();
-        let lines = ExternalLines {
-            doors: doors.clone(),
-            vector: A::EXTERNAL_INTERRUPT,
-        };
-        let devices = A::devices(config, Arc::new(lines))?;
-        Ok((memory, ram.into(), doors, devices))
+        link.connect(&doors);
+        Ok(Self {
+            config,
+            ram: ram.into(),
+            vcpus: doors.iter().map(|door| door.vcpu().clone()).collect(),
+            doors,
+            devices,
+            nested_root,
+            hal: PhantomData,
+            memory,
+            link,
+            stopped: Mutex::new(None),
+            used: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            alive: AtomicUsize::new(0),
+        })
     }
+}
 
+impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// Starts the VM from the beginning: RAM holds its images and nothing of a former life, devices
     /// and vCPUs are as after power-on. vCPU 0 starts; the others wait until it starts them.
     ///
@@ -153,25 +134,26 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             }
             A::load(&self.config, &self.ram, &mut memory.loader())?
         };
-        self.devices.bus.reset_all();
+        self.devices.reset_all();
+        let (entries, arg) = (boot.entries, boot.arg);
+        let mut first = Some(boot.setup);
         for (id, door) in self.doors.iter().enumerate() {
-            let (entry, arg) = match id {
-                0 => (boot.entries.bsp_entry, boot.arg),
-                _ => (boot.entries.ap_entry, 0),
+            let (entry, arg, setup) = match first.take() {
+                Some(setup) => (entries.bsp_entry, arg, setup),
+                None => (entries.ap_entry, 0, A::parked()),
             };
-            let setup = A::setup_config(&self.config, id);
             door.unblock()
                 .and_then(|()| door.vcpu().reset(entry, arg, setup))
                 .map_err(|error| VmErrorCause::VCpu { vcpu: id, error })?;
         }
         *self.stopped.lock() = None;
-        self.down.store(NOT_DOWN, Ordering::SeqCst);
+        self.link.set_up();
         self.alive.store(self.doors.len(), Ordering::SeqCst);
         for door in self.doors.iter() {
-            door.set_power(PowerState::Off);
+            door.switch_off();
         }
         if let Some(door) = self.doors.first() {
-            let off = door.start(boot.entries.bsp_entry, boot.arg);
+            let off = door.start(entries.bsp_entry, arg);
             debug_assert!(off.is_ok(), "it was just switched off");
         }
         Ok(())
@@ -198,29 +180,13 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive).
     /// The first to say how is heeded.
     pub fn shutdown(&self, kind: SystemDownKind) {
-        let how = match kind {
-            SystemDownKind::PowerOff => POWER_OFF,
-            SystemDownKind::Reset => RESET,
-            SystemDownKind::Crash => CRASH,
-        };
-        // Fails for whoever comes second.
-        let _ = self
-            .down
-            .compare_exchange(NOT_DOWN, how, Ordering::SeqCst, Ordering::SeqCst);
-        for door in self.doors.iter() {
-            door.notify();
-        }
+        self.link.shut_down(kind);
     }
 
     /// How the VM goes, or went, down; `None` while it does not.
     #[must_use]
     pub fn shutting_down(&self) -> Option<SystemDownKind> {
-        match self.down.load(Ordering::SeqCst) {
-            NOT_DOWN => None,
-            POWER_OFF => Some(SystemDownKind::PowerOff),
-            RESET => Some(SystemDownKind::Reset),
-            _ => Some(SystemDownKind::Crash),
-        }
+        self.link.shutting_down()
     }
 
     /// Whether it was booted and some vCPU's task has not been told yet that it is down.
@@ -250,7 +216,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 
     /// What it was made from.
     #[must_use]
-    pub fn config(&self) -> &AxVMConfig {
+    pub fn config(&self) -> &AxVMConfig<A::MachineInfo> {
         &self.config
     }
 

@@ -173,8 +173,11 @@ pub struct VirtualDevice {
     pub id: String,
     /// What it is.
     pub model: DeviceModel,
-    /// Where its registers are.
+    /// Where its registers are: in memory, or, on an instruction set that has I/O ports, the first
+    /// port.
     pub addr: GuestPhysAddr,
+    /// The number of addresses that it has there.
+    pub size: u64,
     /// Its interrupt, which no other device of the VM has.
     pub irq: u32,
 }
@@ -185,7 +188,7 @@ impl VirtualDevice {
     pub const fn window(&self) -> Window {
         Window {
             base: self.addr,
-            size: self.model.window_size(),
+            size: self.size,
         }
     }
 }
@@ -198,11 +201,11 @@ pub enum DeviceModel {
 }
 
 impl DeviceModel {
-    /// The size of its register window in bytes.
+    /// The number of addresses that it has in a VM of instruction set `isa`.
     #[must_use]
-    pub const fn window_size(self) -> u64 {
+    pub fn window_size(self, isa: Isa) -> u64 {
         match self {
-            Self::Ns16550 => 0x100,
+            Self::Ns16550 => isa.guest_map().uart.size,
         }
     }
 }

@@ -70,6 +70,28 @@ impl fmt::Display for Window {
 pub enum Isa {
     /// 64-bit RISC-V.
     Riscv64,
+    /// 64-bit x86: a PC.
+    X86_64,
+}
+
+/// Where the registers of a device that a config lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceSpace {
+    /// In guest-physical memory.
+    Memory,
+    /// At I/O ports.
+    Ports,
+}
+
+impl DeviceSpace {
+    /// The number of addresses in it; `None` for all of 64 bits.
+    #[must_use]
+    pub const fn size(self) -> Option<u64> {
+        match self {
+            Self::Memory => None,
+            Self::Ports => Some(1 << 16),
+        }
+    }
 }
 
 /// Where things are in a VM unless its config says otherwise.
@@ -79,11 +101,16 @@ pub struct GuestMap {
     pub ram_base: GuestPhysAddr,
     /// How far above [`ram_base`](Self::ram_base) a flat binary goes.
     pub flat_kernel_offset: u64,
-    /// The interrupt controller, which every VM has.
+    /// The interrupt controller, which every VM has. RAM that does not say where it goes lies
+    /// around it.
     pub interrupt_controller: Window,
     /// The interrupts that a device may have.
     pub irqs: RangeInclusive<u32>,
-    /// The first UART.
+    /// Where the devices that a config lists are.
+    pub device_space: DeviceSpace,
+    /// The devices in that space that every VM has, beside the interrupt controller.
+    pub own_devices: &'static [Window],
+    /// The first UART; every one is as large.
     pub uart: Window,
     /// The first UART's interrupt.
     pub uart_irq: u32,
@@ -98,21 +125,54 @@ static RISCV64: GuestMap = GuestMap {
     flat_kernel_offset: 0x20_0000,
     interrupt_controller: Window::new(0x0c00_0000, 0x60_0000),
     irqs: 1..=95,
+    device_space: DeviceSpace::Memory,
+    own_devices: &[],
     uart: Window::new(0x1000_0000, 0x100),
     uart_irq: 10,
     // Sv39x4.
     min_phys_bits: 41,
 };
 
+/// x86: the places of a PC, as far as it has any choice.
+static X86_64: GuestMap = GuestMap {
+    ram_base: GuestPhysAddr::new(0),
+    // Clear of the first MiB, and at the start of a large page.
+    flat_kernel_offset: 0x20_0000,
+    // The last GiB below 4 GiB, which has the I/O APIC and the local APICs in it: PCs keep it for
+    // devices.
+    interrupt_controller: Window::new(0xc000_0000, 0x4000_0000),
+    // What the clocks, the cascade and ACPI leave of the first 8259.
+    irqs: 3..=7,
+    device_space: DeviceSpace::Ports,
+    own_devices: &[
+        // The main board: interrupt controllers, clocks, keyboard controller.
+        Window::new(0, 0x100),
+        // The trigger modes of the interrupt controllers.
+        Window::new(0x4d0, 2),
+        // ACPI's power management.
+        Window::new(X86_ACPI_PORTS, 12),
+        // PCI configuration, and the reset control register.
+        Window::new(0xcf8, 8),
+    ],
+    uart: Window::new(0x3f8, 8),
+    uart_irq: 4,
+    // The smallest physical address space of a CPU with nested paging.
+    min_phys_bits: 36,
+};
+
+/// The first port of an x86 VM's ACPI power management registers.
+pub const X86_ACPI_PORTS: u64 = 0x600;
+
 impl Isa {
     /// Every instruction set there is.
-    pub const ALL: [Self; 1] = [Self::Riscv64];
+    pub const ALL: [Self; 2] = [Self::Riscv64, Self::X86_64];
 
     /// The name, as file names and command lines spell it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Riscv64 => "riscv64",
+            Self::X86_64 => "x86_64",
         }
     }
 
@@ -121,6 +181,7 @@ impl Isa {
     pub fn guest_map(self) -> &'static GuestMap {
         match self {
             Self::Riscv64 => &RISCV64,
+            Self::X86_64 => &X86_64,
         }
     }
 }

@@ -29,7 +29,7 @@ pub use config::{
     VirtualDevice, VmConfig,
 };
 pub use error::{ConfigError, Source};
-pub use isa::{GuestMap, Isa, Window};
+pub use isa::{DeviceSpace, GuestMap, Isa, Window, X86_ACPI_PORTS};
 pub use pcpu::{PcpuSet, Sharing};
 pub use size::{Size, SizeError, parse_size};
 pub use validate::{MachineLimits, Refusal, validate};

@@ -11,7 +11,7 @@ mod tests;
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
-use crate::{ConfigError, PcpuSet, Sharing, Size, VCpuPlacement, VmConfig, keys};
+use crate::{ConfigError, DeviceSpace, PcpuSet, Sharing, Size, VCpuPlacement, VmConfig, keys};
 
 /// What the machine has to give to VMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,11 +155,11 @@ fn check_addresses(config: &VmConfig, machine: &MachineLimits, errors: &mut Vec<
         .map(|region| region.window())
         .enumerate();
     let regions = regions.map(|(position, window)| (keys::MEMORY_REGIONS, position, window));
-    let devices = config
-        .devices
-        .iter()
-        .map(|device| device.window())
-        .enumerate();
+    let devices = match config.isa.guest_map().device_space {
+        DeviceSpace::Memory => config.devices.as_slice(),
+        DeviceSpace::Ports => &[],
+    };
+    let devices = devices.iter().map(|device| device.window()).enumerate();
     let devices = devices.map(|(position, window)| (keys::VIRTUAL, position, window));
     for (list, position, window) in regions.chain(devices) {
         if window.end().is_none_or(|end| end.as_u64() > reachable) {

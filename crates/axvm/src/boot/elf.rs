@@ -20,17 +20,20 @@ use super::ram::{PlaceError, RamMap, Thing};
 
 /// More loadable segments than any kernel has; a file with more is damaged.
 const MAX_SEGMENTS: usize = 64;
-/// Bytes of `e_ident`, and of the whole file header, of a 64-bit file.
+/// More bytes of notes than any kernel has; what is longer is not looked at.
+const MAX_NOTES: u64 = 16 << 10;
+/// Bytes of `e_ident`, and of the whole file header.
 const IDENT_LEN: usize = 16;
-const HEADER_LEN: usize = 64;
+const HEADER_LEN_64: usize = 64;
+const HEADER_LEN_32: usize = 52;
 
 /// Why an ELF file is not a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElfError {
     /// It breaks the format's rules.
     Malformed,
-    /// It is not a 64-bit little-endian file.
-    WrongClass,
+    /// It is not a little-endian file of the width that this instruction set's kernels have.
+    WrongClass(Isa),
     /// It is for another kind of CPU.
     WrongMachine {
         /// What it says (`e_machine`).
@@ -51,7 +54,8 @@ impl fmt::Display for ElfError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed => write!(f, "malformed ELF file"),
-            Self::WrongClass => write!(f, "ELF file is not 64-bit little-endian"),
+            Self::WrongClass(Isa::Riscv64) => write!(f, "ELF file is not 64-bit little-endian"),
+            Self::WrongClass(Isa::X86_64) => write!(f, "ELF file is not little-endian"),
             Self::WrongMachine { found } => {
                 write!(f, "ELF file is for another machine (e_machine {found})")
             }
@@ -80,7 +84,13 @@ pub(crate) fn is_elf(file: &[u8]) -> bool {
 pub(crate) struct ElfPlan {
     /// The physical address of the entry point.
     pub(crate) entry: GuestPhysAddr,
+    /// How wide the file's addresses are.
+    pub(crate) class: Class,
     segments: Vec<Segment>,
+    /// Where the file's notes are.
+    notes_at: Range<u64>,
+    /// As many of them as were seen.
+    pub(crate) notes: Vec<u8>,
 }
 
 /// One loadable segment.
@@ -93,10 +103,15 @@ struct Segment {
 impl ElfPlan {
     /// The plan for the file that begins with `front`, whose places are taken in `map`.
     pub(crate) fn new(front: &[u8], isa: Isa, map: &mut RamMap<'_>) -> Result<Self, ElfError> {
-        let (entry, headers) = parse(front, isa)?;
-        let mut segments = Vec::with_capacity(headers.len());
+        let Headers {
+            entry,
+            class,
+            loadable,
+            notes_at,
+        } = parse(front, isa)?;
+        let mut segments = Vec::with_capacity(loadable.len());
         let mut entry_at = None;
-        for (index, header) in headers.iter().enumerate() {
+        for (index, header) in loadable.iter().enumerate() {
             let start = GuestPhysAddr::new(header.p_paddr);
             map.take(Thing::Kernel, start, header.p_memsz)
                 .map_err(|why| ElfError::Place(index, why))?;
@@ -113,8 +128,21 @@ impl ElfPlan {
         }
         Ok(Self {
             entry: entry_at.ok_or(ElfError::EntryOutside(entry))?,
+            class,
             segments,
+            notes_at,
+            notes: Vec::new(),
         })
+    }
+
+    /// Keeps what the bytes at `offset` in the file have of the notes.
+    pub(crate) fn keep_notes(&mut self, offset: u64, bytes: &[u8]) {
+        let Range { start, end } = self.notes_at;
+        let from = start.saturating_sub(offset);
+        let to = end.saturating_sub(offset).min(bytes.len() as u64);
+        if let Some(part) = bytes.get(from as usize..to as usize) {
+            self.notes.extend_from_slice(part);
+        }
     }
 
     /// Which of the bytes at `offset` in the file go where.
@@ -147,17 +175,31 @@ impl ElfPlan {
     }
 }
 
-/// The entry point, and the headers of the segments that occupy memory.
-fn parse(front: &[u8], isa: Isa) -> Result<(u64, Vec<ProgramHeader>), ElfError> {
+/// What the headers of a file say.
+struct Headers {
+    entry: u64,
+    class: Class,
+    /// The segments that occupy memory.
+    loadable: Vec<ProgramHeader>,
+    /// Where the first of the notes are; empty if there are none, or too many to be any.
+    notes_at: Range<u64>,
+}
+
+fn parse(front: &[u8], isa: Isa) -> Result<Headers, ElfError> {
     let malformed = ElfError::Malformed;
     let ident = front.get(..IDENT_LEN).ok_or(malformed)?;
     let ident = parse_ident::<AnyEndian>(ident).map_err(|_| malformed)?;
-    if ident.0 != AnyEndian::Little || ident.1 != Class::ELF64 {
-        return Err(ElfError::WrongClass);
+    let class = ident.1;
+    let header_len = match class {
+        Class::ELF64 => HEADER_LEN_64,
+        Class::ELF32 => HEADER_LEN_32,
+    };
+    if ident.0 != AnyEndian::Little || !classes(isa).contains(&class) {
+        return Err(ElfError::WrongClass(isa));
     }
-    let tail = front.get(IDENT_LEN..HEADER_LEN).ok_or(malformed)?;
+    let tail = front.get(IDENT_LEN..header_len).ok_or(malformed)?;
     let header = FileHeader::parse_tail(ident, tail).map_err(|_| malformed)?;
-    if header.e_machine != machine(isa) {
+    if !machines(isa, class).contains(&header.e_machine) {
         return Err(ElfError::WrongMachine {
             found: header.e_machine,
         });
@@ -173,13 +215,32 @@ fn parse(front: &[u8], isa: Isa) -> Result<(u64, Vec<ProgramHeader>), ElfError> 
     if !(1..=MAX_SEGMENTS).contains(&count) {
         return Err(ElfError::Segments(count));
     }
-    Ok((header.e_entry, table.iter().filter(loadable).collect()))
+    let notes = table.iter().find(|header| header.p_type == abi::PT_NOTE);
+    let notes_at = notes
+        .filter(|header| header.p_filesz <= MAX_NOTES)
+        .and_then(|header| Some(header.p_offset..header.p_offset.checked_add(header.p_filesz)?));
+    Ok(Headers {
+        entry: header.e_entry,
+        class,
+        loadable: table.iter().filter(loadable).collect(),
+        notes_at: notes_at.unwrap_or(0..0),
+    })
 }
 
-/// The number of an instruction set in an ELF header.
-const fn machine(isa: Isa) -> u16 {
+/// How wide the addresses may be in an instruction set's kernels.
+const fn classes(isa: Isa) -> &'static [Class] {
     match isa {
-        Isa::Riscv64 => abi::EM_RISCV,
+        Isa::Riscv64 => &[Class::ELF64],
+        Isa::X86_64 => &[Class::ELF64, Class::ELF32],
+    }
+}
+
+/// The numbers of an instruction set in an ELF header.
+const fn machines(isa: Isa, class: Class) -> &'static [u16] {
+    match (isa, class) {
+        (Isa::Riscv64, _) => &[abi::EM_RISCV],
+        (Isa::X86_64, Class::ELF64) => &[abi::EM_X86_64],
+        (Isa::X86_64, Class::ELF32) => &[abi::EM_386, abi::EM_X86_64],
     }
 }
 

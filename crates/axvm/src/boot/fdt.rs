@@ -10,7 +10,7 @@ use axvmconfig::Window;
 use vm_fdt::{Error, FdtWriter};
 
 use super::ram::GuestRange;
-use crate::machine::IsaInfo;
+use crate::IsaInfo;
 
 /// The clock of a PC's UART times two; with it every usual baud rate has a divisor.
 const UART_CLOCK_HZ: u32 = 3_686_400;

@@ -1,55 +1,43 @@
-//! Kernels: what kind of file it is, where it goes, and how it gets there.
+//! How a kernel gets from its file into RAM.
 //!
-//! A kernel is an ELF file ([`super::elf`]), a RISC-V Linux `Image`, or a flat binary. Any of them
-//! may be packed with gzip ([`super::gzip`]); it is then unpacked straight into guest RAM, and no
-//! further than that reaches.
+//! What kind of file it is, and where it goes, is the instruction set's business: it makes a [`Plan`]
+//! of the file's front. The file may be packed with gzip ([`super::gzip`]); it is then unpacked
+//! straight into guest RAM, and no further than that reaches.
+
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use axaddrspace::GuestPhysAddr;
-use axvmconfig::{Isa, KernelConfig, KernelFormat};
 
 use super::{
     ImageError,
-    elf::{ElfPlan, is_elf},
+    elf::ElfPlan,
     gzip::{self, Gunzip, GzipError, is_gzip},
     ram::{GuestRam, PlaceError, RamMap, Thing},
 };
 
-/// What a RISC-V Linux `Image` is aligned to (Linux, Documentation/arch/riscv/boot.rst).
-const IMAGE_ALIGN: u64 = 2 << 20;
+/// A kernel that is in RAM.
+pub(crate) struct Loaded {
+    /// Where the file asks to be entered.
+    pub(crate) entry: GuestPhysAddr,
+    /// How many bytes the file has, unpacked.
+    pub(crate) len: u64,
+    /// The notes of an ELF file.
+    pub(crate) notes: Vec<u8>,
+}
 
-/// Loads the kernel in `file` as `config` asks, and returns where it is entered.
-pub(crate) fn load_kernel(
+/// Loads the kernel in `file` as `plan` says, which is given the front of the file with all of any
+/// header, and how long the file is as far as that is known.
+pub(crate) fn load<'m, T>(
     file: &[u8],
-    config: &KernelConfig,
-    isa: Isa,
-    map: &mut RamMap<'_>,
+    map: &mut RamMap<'m>,
     ram: &mut dyn GuestRam,
-) -> Result<GuestPhysAddr, ImageError> {
+    plan: impl FnOnce(&[u8], u64, &mut RamMap<'m>) -> Result<(Plan, T), ImageError>,
+) -> Result<(Loaded, T), ImageError> {
     let mut source = Source::new(file)?;
     let claimed = source.claimed_len();
     let first = source.next_piece()?.ok_or(ImageError::Empty)?;
-    let plan = match Format::of(first, config.format)? {
-        Format::Elf => Plan::Elf(ElfPlan::new(first, isa, map)?),
-        Format::Image(header) => {
-            let start = match config.load_addr {
-                Some(start) => start,
-                None => above_base(map, header.text_offset)?,
-            };
-            if !start.is_aligned(IMAGE_ALIGN) {
-                return Err(ImageError::Header(
-                    "it would not start at a multiple of 2 MiB",
-                ));
-            }
-            Plan::Flat(FlatPlan::new(start, claimed, header.image_size, map)?)
-        }
-        Format::Flat => {
-            let start = match config.load_addr {
-                Some(start) => start,
-                None => above_base(map, isa.guest_map().flat_kernel_offset)?,
-            };
-            Plan::Flat(FlatPlan::new(start, claimed, 0, map)?)
-        }
-    };
+    let (mut plan, more) = plan(first, claimed, map)?;
     let mut len = 0u64;
     let mut piece = Some(first);
     while let Some(bytes) = piece {
@@ -57,12 +45,11 @@ pub(crate) fn load_kernel(
         len = len.saturating_add(bytes.len() as u64);
         piece = source.next_piece()?;
     }
-    let entry = plan.finish(len, map)?;
-    Ok(config.entry_point.unwrap_or(entry))
+    Ok((plan.finish(len, map)?, more))
 }
 
 /// The address `offset` bytes above the start of RAM.
-fn above_base(map: &RamMap<'_>, offset: u64) -> Result<GuestPhysAddr, PlaceError> {
+pub(crate) fn above_base(map: &RamMap<'_>, offset: u64) -> Result<GuestPhysAddr, PlaceError> {
     let base = map.base().ok_or(PlaceError::NoRoom { size: 0, ram: 0 })?;
     base.checked_add(offset)
         .ok_or(PlaceError::Wraps(base, offset))
@@ -105,111 +92,63 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What a kernel file is.
-enum Format {
-    Elf,
-    Image(ImageHeader),
-    Flat,
-}
-
-impl Format {
-    /// What the file that begins with `front` is, which must be what the config says.
-    fn of(front: &[u8], wanted: KernelFormat) -> Result<Self, ImageError> {
-        match wanted {
-            KernelFormat::Auto if is_elf(front) => Ok(Self::Elf),
-            KernelFormat::Auto => Ok(ImageHeader::parse(front)?.map_or(Self::Flat, Self::Image)),
-            KernelFormat::Elf if is_elf(front) => Ok(Self::Elf),
-            KernelFormat::Elf => Err(ImageError::NotOfFormat("an ELF file")),
-            KernelFormat::Linux => match ImageHeader::parse(front)? {
-                Some(header) => Ok(Self::Image(header)),
-                None => Err(ImageError::NotOfFormat("a RISC-V Linux Image")),
-            },
-            KernelFormat::Flat => Ok(Self::Flat),
-        }
-    }
-}
-
-/// The header of a RISC-V Linux `Image` (Linux, Documentation/arch/riscv/boot-image-header.rst).
-struct ImageHeader {
-    /// Bytes from the start of RAM to where it wants to be.
-    text_offset: u64,
-    /// Bytes it takes in memory, those it clears for itself included.
-    image_size: u64,
-}
-
-impl ImageHeader {
-    const LEN: usize = 0x40;
-    const TEXT_OFFSET: usize = 0x08;
-    const IMAGE_SIZE: usize = 0x10;
-    const FLAGS: usize = 0x18;
-    const MAGIC2: usize = 0x38;
-    const FLAG_BIG_ENDIAN: u64 = 1 << 0;
-
-    /// The header at the front of a file; `None` if it has none.
-    fn parse(front: &[u8]) -> Result<Option<Self>, ImageError> {
-        let Some(header) = front.first_chunk::<{ Self::LEN }>() else {
-            return Ok(None);
-        };
-        if header.get(Self::MAGIC2..Self::MAGIC2 + 4) != Some(b"RSC\x05") {
-            return Ok(None);
-        }
-        let word = |at: usize| {
-            let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
-            bytes.copied().map_or(0, u64::from_le_bytes)
-        };
-        if word(Self::FLAGS) & Self::FLAG_BIG_ENDIAN != 0 {
-            return Err(ImageError::Header("the kernel is big-endian"));
-        }
-        Ok(Some(Self {
-            text_offset: word(Self::TEXT_OFFSET),
-            image_size: word(Self::IMAGE_SIZE),
-        }))
-    }
-}
-
 /// Where the bytes of a kernel file go.
-enum Plan {
+pub(crate) enum Plan {
     Elf(ElfPlan),
     Flat(FlatPlan),
 }
 
 impl Plan {
     /// Writes the bytes at `offset` in the file.
-    fn write(&self, offset: u64, bytes: &[u8], ram: &mut dyn GuestRam) -> Result<(), ImageError> {
+    fn write(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        ram: &mut dyn GuestRam,
+    ) -> Result<(), ImageError> {
         match self {
             Self::Elf(plan) => {
+                plan.keep_notes(offset, bytes);
                 for (addr, part) in plan.pieces(offset, bytes) {
                     ram.write(addr, part)?;
                 }
                 Ok(())
             }
-            Self::Flat(plan) => {
-                let end = offset.saturating_add(bytes.len() as u64);
-                plan.check_room(end)?;
-                let addr = plan.start.checked_add(offset);
-                Ok(ram.write(addr.ok_or(PlaceError::Wraps(plan.start, end))?, bytes)?)
-            }
+            Self::Flat(plan) => plan.write(offset, bytes, ram),
         }
     }
 
-    /// All `len` bytes of the file are written. Returns the entry point that the file asks for.
-    fn finish(self, len: u64, map: &mut RamMap<'_>) -> Result<GuestPhysAddr, ImageError> {
+    /// All `len` bytes of the file are written.
+    fn finish(self, len: u64, map: &mut RamMap<'_>) -> Result<Loaded, ImageError> {
         match self {
             Self::Elf(plan) => {
                 plan.check_len(len)?;
-                Ok(plan.entry)
+                Ok(Loaded {
+                    entry: plan.entry,
+                    len,
+                    notes: plan.notes,
+                })
             }
             Self::Flat(plan) => {
-                map.take(Thing::Kernel, plan.start, len.max(plan.memory_size))?;
-                Ok(plan.start)
+                let size = len.min(plan.file.end).saturating_sub(plan.file.start);
+                map.take(Thing::Kernel, plan.start, size.max(plan.memory_size))?;
+                Ok(Loaded {
+                    entry: plan.entry.unwrap_or(plan.start),
+                    len,
+                    notes: Vec::new(),
+                })
             }
         }
     }
 }
 
-/// A file that goes into RAM as it is.
-struct FlatPlan {
+/// A file of which one stretch goes into RAM as it is.
+pub(crate) struct FlatPlan {
     start: GuestPhysAddr,
+    /// Where it is entered, if not there.
+    entry: Option<GuestPhysAddr>,
+    /// The stretch.
+    file: Range<u64>,
     /// Bytes it asks for in memory, whatever its length.
     memory_size: u64,
     /// Bytes of RAM that there are.
@@ -217,21 +156,49 @@ struct FlatPlan {
 }
 
 impl FlatPlan {
-    /// The plan for a file at `start`. A gzip file's `claimed` length may be wrong, so it is good
-    /// for an early word only.
-    fn new(
+    /// The plan for the stretch `file` of a file to go to `start`. How long a gzip file says to be
+    /// may be wrong, so it is good for an early word only: the stretch ends there, or with the file.
+    pub(crate) fn new(
         start: GuestPhysAddr,
-        claimed: u64,
+        file: Range<u64>,
         memory_size: u64,
         map: &RamMap<'_>,
     ) -> Result<Self, ImageError> {
         let plan = Self {
             start,
+            entry: None,
             memory_size,
             room: map.room_from(start),
+            file: file.start..u64::MAX,
         };
-        plan.check_room(claimed.max(memory_size))?;
+        plan.check_room(file.end.saturating_sub(file.start).max(memory_size))?;
         Ok(plan)
+    }
+
+    /// The same, but entered at `entry`.
+    pub(crate) fn entered_at(mut self, entry: GuestPhysAddr) -> Self {
+        self.entry = Some(entry);
+        self
+    }
+
+    /// The same, but of no more than `len` bytes of the file.
+    pub(crate) fn at_most(mut self, len: u64) -> Self {
+        self.file.end = self.file.start.saturating_add(len);
+        self
+    }
+
+    /// Writes the bytes at `offset` in the file.
+    fn write(&self, offset: u64, bytes: &[u8], ram: &mut dyn GuestRam) -> Result<(), ImageError> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let (from, to) = (self.file.start.max(offset), self.file.end.min(end));
+        let part = bytes.get((from - offset) as usize..to.saturating_sub(offset) as usize);
+        let Some(part) = part.filter(|part| !part.is_empty()) else {
+            return Ok(());
+        };
+        let at = from - self.file.start;
+        self.check_room(at.saturating_add(part.len() as u64))?;
+        let addr = self.start.checked_add(at);
+        Ok(ram.write(addr.ok_or(PlaceError::Wraps(self.start, at))?, part)?)
     }
 
     fn check_room(&self, size: u64) -> Result<(), ImageError> {
@@ -245,6 +212,3 @@ impl FlatPlan {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -145,6 +145,10 @@ pub enum Thing {
     Ramdisk,
     /// The device tree.
     DeviceTree,
+    /// What the boot protocol hands over.
+    BootData,
+    /// The ACPI tables.
+    AcpiTables,
 }
 
 impl fmt::Display for Thing {
@@ -153,6 +157,8 @@ impl fmt::Display for Thing {
             Self::Kernel => "the kernel",
             Self::Ramdisk => "the ramdisk",
             Self::DeviceTree => "the device tree",
+            Self::BootData => "the boot data",
+            Self::AcpiTables => "the ACPI tables",
         })
     }
 }
@@ -170,6 +176,11 @@ impl<'a> RamMap<'a> {
             regions,
             taken: Vec::new(),
         }
+    }
+
+    /// The regions.
+    pub(crate) fn regions(&self) -> &'a [GuestRange] {
+        self.regions
     }
 
     /// The start of RAM; `None` for a VM without any.

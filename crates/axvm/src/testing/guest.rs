@@ -1,10 +1,10 @@
 //! The guest: a vCPU that plays a script, and a device that answers it.
 
-use alloc::{collections::VecDeque, sync::Arc};
+use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
 use core::{fmt, sync::atomic::Ordering};
 
 use axaddrspace::{FrameSize, GuestPhysAddr, HostPhysAddr};
-use axdevice::{AccessFault, AxVmDevices, CpuInterrupts, Device};
+use axdevice::{AccessFault, AxVmDevices, Device};
 use axerrno::AxResult;
 use axvcpu::{
     AccessWidth, AxArchVCpu, AxVCpuExitReason, DeviceAccess, HypercallError, LineLevel, Mailbox,
@@ -12,7 +12,10 @@ use axvcpu::{
 use axvmconfig::{ConfigError, keys};
 
 use super::host::{Event, Failure, PCPU, world};
-use crate::{AxVCpuConfig, AxVMConfig, BootState, GuestArch, GuestDevices, GuestRam, GuestRange};
+use crate::{
+    AxVCpuConfig, AxVMConfig, BootState, GuestArch, GuestDevices, GuestRam, GuestRange, Parts,
+    RiscvMachine, VmLink,
+};
 
 pub(crate) const DEVICE: u64 = 0x1000;
 /// The offset at which the device answers nothing.
@@ -146,37 +149,39 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
 }
 
 impl<const W: usize> GuestArch for ScriptedCpu<W> {
-    const EXTERNAL_INTERRUPT: usize = EXTERNAL;
+    type MachineInfo = RiscvMachine;
 
-    fn create_config(_: &AxVMConfig, _: &[GuestRange], _: usize) -> Result<(), ConfigError> {
-        Ok(())
-    }
-
-    fn setup_config(_: &AxVMConfig, _: usize) {}
-
-    fn devices(
-        config: &AxVMConfig,
-        _: Arc<dyn CpuInterrupts>,
-    ) -> Result<GuestDevices, ConfigError> {
+    fn parts(
+        config: &AxVMConfig<RiscvMachine>,
+        _: &[GuestRange],
+        link: Arc<dyn VmLink>,
+    ) -> Result<Parts<()>, ConfigError> {
         let wrong = |why| config.vm.error(keys::VIRTUAL, why);
         world::<W>().fails(Failure::Devices).map_err(wrong)?;
+        *world::<W>().link.lock().unwrap() = Some(Arc::downgrade(&link));
         let device = Arc::new(TestDevice::<W>);
         let bus = AxVmDevices::builder()
             .mmio(GuestPhysAddr::new(DEVICE), 0x100, device.clone())
             .port(0x60, 8, device.clone())
             .sys_reg(0x800, 8, device);
-        Ok(GuestDevices {
-            bus: bus.build().unwrap(),
-            console: None,
+        Ok(Parts {
+            devices: GuestDevices {
+                bus: bus.build().unwrap(),
+                own_buses: Vec::new(),
+                console: None,
+            },
+            vcpus: vec![(); config.vm.vcpus.len()],
         })
     }
 
+    fn parked() {}
+
     /// Puts the kernel's file at the start of RAM, and starts there.
     fn load(
-        config: &AxVMConfig,
+        config: &AxVMConfig<RiscvMachine>,
         ram: &[GuestRange],
         memory: &mut dyn GuestRam,
-    ) -> Result<BootState, ConfigError> {
+    ) -> Result<BootState<()>, ConfigError> {
         let path = &config.vm.kernel.path;
         let start = ram[0].start();
         memory
@@ -191,6 +196,7 @@ impl<const W: usize> GuestArch for ScriptedCpu<W> {
                 ap_entry,
             },
             arg: 42,
+            setup: (),
         })
     }
 

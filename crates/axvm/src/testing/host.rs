@@ -1,6 +1,12 @@
 //! The host, one for each test: counters, a clock, and RAM made of leaked boxes.
 
-use alloc::{boxed::Box, collections::VecDeque, vec, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    vec,
+    vec::Vec,
+};
 use core::{
     cell::Cell,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -11,7 +17,7 @@ use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr}
 use axerrno::AxResult;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, Mailbox};
 
-use crate::AxVMHal;
+use crate::{AxVMHal, VmLink};
 
 const WORLDS: usize = 64;
 pub(super) const PCPUS: usize = 8;
@@ -29,6 +35,7 @@ pub(crate) struct World {
     /// Frames that the host can still give, and those that it gave.
     pub(crate) frames_left: AtomicUsize,
     pub(crate) frames_out: AtomicUsize,
+    pub(super) link: Mutex<Option<Weak<dyn VmLink>>>,
     scripts: Mutex<Vec<VecDeque<Step>>>,
     pool: Mutex<Vec<(u64, FrameSize)>>,
 }
@@ -92,6 +99,7 @@ impl World {
             pending: AtomicBool::new(false),
             frames_left: AtomicUsize::new(usize::MAX),
             frames_out: AtomicUsize::new(0),
+            link: Mutex::new(None),
             scripts: Mutex::new(Vec::new()),
             pool: Mutex::new(Vec::new()),
         }
@@ -128,6 +136,12 @@ impl World {
         for &exit in exits {
             self.then(id, move |_| exit);
         }
+    }
+
+    /// What the devices of the VM that was made last have of it.
+    pub(crate) fn link(&self) -> Arc<dyn VmLink> {
+        let link = self.link.lock().unwrap();
+        link.as_ref().and_then(Weak::upgrade).unwrap()
     }
 
     /// All vCPUs are to do nothing more.

@@ -6,15 +6,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use axaddrspace::GuestPhysAddr;
-use axdevice::CpuInterrupts;
 use axvcpu::{
     AxVCpuExitReason as Exit, Fence, HypercallError, LineLevel, Mailbox, SystemDownKind, VCpuSet,
 };
 
 use crate::{
     PowerState, VCpuNext,
-    door::ExternalLines,
-    testing::{DEVICE, EXTERNAL, Event, RAM, TestVm, booted, run_on, world},
+    testing::{DEVICE, EXTERNAL, Event, RAM, TestVm, booted, peek, run_on, world},
 };
 
 const OFF: Exit = Exit::SystemDown {
@@ -119,16 +117,13 @@ fn cpus_are_started_once() {
 #[test]
 fn a_line_that_rises_while_a_vcpu_is_off_is_there_when_it_starts() {
     let (vm, _) = booted::<41>(2);
-    let lines = ExternalLines {
-        doors: vm.doors.clone(),
-        vector: EXTERNAL,
-    };
-    lines.set_line(1, LineLevel::High);
+    let link = world::<41>().link();
+    link.set_line(1, EXTERNAL, LineLevel::High);
     bring_up(&vm, 1);
     assert_eq!(vm.vcpu(1).unwrap().mailbox().take().levels, 1 << EXTERNAL);
-    lines.set_line(1, LineLevel::Low);
+    link.set_line(1, EXTERNAL, LineLevel::Low);
     assert_eq!(vm.vcpu(1).unwrap().mailbox().take().levels, 0);
-    lines.set_line(2, LineLevel::High);
+    link.set_line(2, EXTERNAL, LineLevel::High);
 }
 
 #[test]
@@ -396,4 +391,96 @@ fn no_wake_up_is_lost() {
     }
     assert!(!vm.running());
     assert_eq!(vm.vcpu_power(1), Some(PowerState::On));
+}
+
+/// The letter by which a device stops a vCPU.
+const STOP: usize = 5;
+
+/// vCPU 1's power, and whether the letter is in its mailbox.
+fn power_and_letter<const W: usize>(vm: &TestVm<W>) -> (PowerState, bool) {
+    let edges = vm.vcpu(1).unwrap().mailbox().take().edges;
+    (vm.vcpu_power(1).unwrap(), edges & 1 << STOP != 0)
+}
+
+#[test]
+fn a_device_stops_and_starts_vcpus() {
+    let (vm, _) = booted::<43>(2);
+    let (world, link) = (world::<43>(), world::<43>().link());
+    let page = GuestPhysAddr::new(RAM + 0x1000);
+    let pending = PowerState::StartPending {
+        entry: page,
+        arg: 0,
+    };
+    link.stop(1, STOP);
+    assert_eq!(
+        power_and_letter(&vm),
+        (PowerState::Off, false),
+        "off already"
+    );
+    link.start(1, page);
+    assert_eq!(power_and_letter(&vm), (pending, false));
+    assert!(vm.vcpu_should_wake(1));
+    link.stop(1, STOP);
+    assert_eq!(power_and_letter(&vm), (PowerState::Off, false), "never ran");
+    assert!(!vm.vcpu_should_wake(1));
+
+    bring_up(&vm, 1);
+    link.start(1, page);
+    assert_eq!(power_and_letter(&vm), (PowerState::On, false), "not heard");
+    link.stop(1, STOP);
+    assert!(!vm.vcpu_should_wake(1), "it waits, and is off");
+    link.start(1, page);
+    assert!(vm.vcpu_should_wake(1));
+    // The letter of its former life does not end the new one.
+    let _ = world.take_events(1);
+    world.then(1, |mailbox| {
+        assert_eq!(mailbox.take().edges & 1 << STOP, 0);
+        Exit::Halt
+    });
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+    assert_eq!(
+        world.take_events(1)[0],
+        Event::Start(page.as_u64(), 0),
+        "where it was told"
+    );
+
+    // Stopped and started while it runs: it goes down, and comes up again.
+    let _ = vm.doors[1].unpark();
+    world.then(1, move |mailbox| {
+        link.stop(1, STOP);
+        link.start(1, page);
+        assert_ne!(mailbox.take().edges & 1 << STOP, 0);
+        Exit::CpuDown
+    });
+    world.exits(1, &[Exit::Halt]);
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+    let starts = world.take_events(1);
+    let starts = starts
+        .iter()
+        .filter(|event| matches!(event, Event::Start(..)));
+    assert_eq!(starts.count(), 1);
+
+    let link = world.link();
+    for cpu in [2, usize::MAX] {
+        link.stop(cpu, STOP);
+        link.start(cpu, page);
+        link.raise(cpu, STOP);
+    }
+    link.shut_down(SystemDownKind::Reset);
+    link.shut_down(SystemDownKind::PowerOff);
+    assert_eq!(vm.shutting_down(), Some(SystemDownKind::Reset));
+    assert_eq!(vm.drive(1), VCpuNext::VmDown(SystemDownKind::Reset));
+}
+
+#[test]
+fn devices_reach_ram_and_nothing_else() {
+    let (vm, _) = booted::<44>(1);
+    let link = world::<44>().link();
+    let mut bytes = [0; 4];
+    assert!(link.write_ram(GuestPhysAddr::new(RAM + 0x2000), b"abcd"));
+    assert!(link.read_ram(GuestPhysAddr::new(RAM + 0x2000), &mut bytes));
+    assert_eq!(&bytes, b"abcd");
+    assert!(!link.read_ram(GuestPhysAddr::new(RAM + 0xfffe), &mut bytes));
+    assert!(!link.write_ram(GuestPhysAddr::new(DEVICE), b"abcd"));
+    assert_eq!(peek(&vm, RAM + 0x2000, 4), b"abcd");
 }

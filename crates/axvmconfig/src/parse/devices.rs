@@ -2,6 +2,8 @@
 
 use alloc::{borrow::ToOwned, vec, vec::Vec};
 
+use axaddrspace::GuestPhysAddr;
+
 use super::reader::{Report, Table, Value};
 use crate::{DeviceModel, Isa, VirtualDevice, keys};
 
@@ -82,6 +84,7 @@ fn default_uart(isa: Isa) -> VirtualDevice {
         id: "uart0".to_owned(),
         model: DeviceModel::Ns16550,
         addr: map.uart.base,
+        size: map.uart.size,
         irq: map.uart_irq,
     }
 }
@@ -99,7 +102,9 @@ fn read_device(
     let model = table
         .get("model", report)
         .map(|value| value.word(&MODELS, report));
-    let addr = table.get("addr", report).map(|value| value.address(report));
+    let addr = table
+        .get("addr", report)
+        .map(|value| read_addr(&value, isa, report));
     let irq = table
         .get("irq", report)
         .map(|value| read_irq(&value, isa, report));
@@ -135,12 +140,22 @@ fn read_device(
     }
     table.refuse_unknown_keys(report);
 
+    let model = model??;
     Some(VirtualDevice {
         id: id??,
-        model: model??,
+        model,
+        size: model.window_size(isa),
         addr: addr.unwrap_or(first.as_ref().map(|first| first.addr))?,
         irq: irq.unwrap_or(first.as_ref().map(|first| first.irq))?,
     })
+}
+
+/// A device's place, in the space that the instruction set has devices in.
+fn read_addr(value: &Value<'_>, isa: Isa, report: &mut Report) -> Option<GuestPhysAddr> {
+    match isa.guest_map().device_space.size() {
+        None => value.address(report),
+        Some(size) => value.integer(0..=size - 1, report).map(GuestPhysAddr::new),
+    }
 }
 
 fn read_irq(value: &Value<'_>, isa: Isa, report: &mut Report) -> Option<u32> {

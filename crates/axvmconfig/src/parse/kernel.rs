@@ -51,6 +51,10 @@ pub(super) fn read(
             report,
         ),
     };
+    if let (Isa::X86_64, Some(_)) = (isa, &kernel.dtb) {
+        let rule = "is not supported: an x86_64 VM has ACPI tables instead of a device tree";
+        report.error(keys::DTB_PATH, rule);
+    }
     let memory = memory::read(&mut table, isa, report);
 
     if let Some(value) = table.get(keys::IMAGE_LOCATION, report) {

@@ -55,22 +55,50 @@ pub(super) fn read(table: &mut Table<'_>, isa: Isa, report: &mut Report) -> Vec<
         return Vec::new();
     }
     let mut regions = Vec::new();
+    let mut rests = Vec::new();
+    let map = isa.guest_map();
     // Regions that do not say where they go lie one behind another from here on.
-    let mut next = Some(isa.guest_map().ram_base);
+    let mut next = Some(map.ram_base);
     for element in list.list(MAX_REGIONS, report).unwrap_or_default() {
         let Some(fields) = Fields::of(element, report) else {
             continue;
         };
         let has_place = fields.gpa.is_some();
-        let Some(region) = fields.read(next, report) else {
+        let Some(mut region) = fields.read(next, report) else {
             continue;
         };
         if !has_place {
-            next = region.window().end();
+            let rest = go_around(&mut region, map.interrupt_controller);
+            next = rest.unwrap_or(region).window().end();
+            rests.extend(rest);
         }
         regions.push(region);
     }
+    // Last, so that the others are in the list where the file has them.
+    regions.extend(rests);
     regions
+}
+
+/// Moves `region` out of the way of `taken`: behind it, or, of a region that begins before it, what
+/// does not fit there, which is returned. A region that would wrap stays, for the rules to refuse.
+fn go_around(region: &mut MemoryRegion, taken: Window) -> Option<MemoryRegion> {
+    let behind = taken.end()?;
+    if !region.window().overlaps(taken) {
+        return None;
+    }
+    let before = taken.base.checked_sub(region.gpa).unwrap_or(0);
+    let rest = MemoryRegion {
+        gpa: behind,
+        size: region.size.checked_sub(before)?,
+        ..*region
+    };
+    rest.window().end()?;
+    if before == 0 {
+        *region = rest;
+        return None;
+    }
+    region.size = before;
+    Some(rest)
 }
 
 impl<'a> Fields<'a> {

@@ -5,7 +5,7 @@ use alloc::{format, string::String, vec::Vec};
 use axaddrspace::GuestPhysAddr;
 
 use super::reader::Report;
-use crate::{VmConfig, Window, keys};
+use crate::{DeviceSpace, VmConfig, Window, keys};
 
 /// A device tree starts at a multiple of 8 bytes (Devicetree Specification 0.4, section 5.2).
 const DTB_ALIGN: u64 = 8;
@@ -27,8 +27,9 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     }
 }
 
-/// Something that has guest-physical addresses to itself.
+/// Something that has addresses to itself.
 struct Claim {
+    space: DeviceSpace,
     /// The key that says so; empty for what every VM has.
     key: String,
     what: String,
@@ -36,16 +37,25 @@ struct Claim {
 }
 
 fn check_overlaps(config: &VmConfig, report: &mut Report) {
+    let map = config.isa.guest_map();
     let controller = Claim {
+        space: DeviceSpace::Memory,
         key: String::new(),
         what: "the interrupt controller, which every VM has".into(),
-        window: config.isa.guest_map().interrupt_controller,
+        window: map.interrupt_controller,
     };
+    let own = map.own_devices.iter().map(|&window| Claim {
+        space: map.device_space,
+        key: String::new(),
+        what: "a device that every VM has".into(),
+        window,
+    });
     let regions = config
         .memory
         .iter()
         .enumerate()
         .map(|(position, region)| Claim {
+            space: DeviceSpace::Memory,
             key: format!("{}[{position}]", keys::MEMORY_REGIONS),
             what: format!("memory region {position}"),
             window: region.window(),
@@ -55,25 +65,34 @@ fn check_overlaps(config: &VmConfig, report: &mut Report) {
         .iter()
         .enumerate()
         .map(|(position, device)| Claim {
+            space: map.device_space,
             key: format!("{}[{position}]", keys::VIRTUAL),
             what: format!("device \"{}\"", device.id),
             window: device.window(),
         });
     let claims: Vec<Claim> = [controller]
         .into_iter()
+        .chain(own)
         .chain(devices)
         .chain(regions)
         .collect();
 
     for (position, claim) in claims.iter().enumerate() {
-        if claim.window.end().is_none() {
-            report.error(
-                &claim.key,
-                format_args!("{} must end below 2^64", claim.what),
-            );
+        let end = claim.window.end().map(GuestPhysAddr::as_u64);
+        match claim.space.size() {
+            None if end.is_none() => {
+                let rule = format_args!("{} must end below 2^64", claim.what);
+                report.error(&claim.key, rule);
+            }
+            Some(size) if end.is_none_or(|end| end > size) => {
+                let last = size - 1;
+                let rule = format_args!("{} must end at port {last:#x} or below", claim.what);
+                report.error(&claim.key, rule);
+            }
+            None | Some(_) => {}
         }
         for earlier in claims.iter().take(position) {
-            if claim.window.overlaps(earlier.window) {
+            if claim.space == earlier.space && claim.window.overlaps(earlier.window) {
                 let place = match report.line_if_written(&earlier.key) {
                     Some(line) => format!(" (line {line})"),
                     None => String::new(),

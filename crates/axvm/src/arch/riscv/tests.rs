@@ -18,7 +18,7 @@ const UART_IRQ: u64 = 10;
 
 type Vm<const W: usize> = AxVMRef<TestHal<W>, RISCVVCpu<TestHal<W>>>;
 
-fn config(vm: VmConfig, console: Arc<TestConsole>) -> AxVMConfig {
+fn config(vm: VmConfig, console: Arc<TestConsole>) -> AxVMConfig<RiscvMachine> {
     AxVMConfig {
         vm,
         machine: Arc::new(machine(ISA)),
@@ -56,7 +56,7 @@ fn a_dedicated_pcpu_stays_the_vcpus_and_a_shared_one_does_not() {
         machine.pcpus = pcpus;
         config.machine = Arc::new(machine);
         let ram = [GuestRange::new(GuestPhysAddr::new(0x8000_0000), 0x1000).unwrap()];
-        <RISCVVCpu<TestHal<60>>>::create_config(&config, &ram, 0).unwrap()
+        vcpu_config(&config, &ram, &config.vm.vcpus[0])
     };
     let dedicated = made_of(vm_config(2, RAM), 4);
     assert_eq!(dedicated.wfi, WfiPolicy::Untrapped);

@@ -8,6 +8,7 @@ use crate::{
     boot::testing::{Segment, TestRam, elf, gzip, linux_image, range},
     testing::{Files, TestConsole, machine, vm_config},
 };
+use axaddrspace::GuestPhysAddr;
 
 const BASE: u64 = 0x8000_0000;
 const SIZE: u64 = 4 << 20;
@@ -16,7 +17,7 @@ const TEXT: u64 = 2 << 20;
 fn loaded(
     files: Vec<(&'static str, Vec<u8>)>,
     text: &str,
-) -> (Result<BootState, ConfigError>, TestRam) {
+) -> (Result<BootState<()>, ConfigError>, TestRam) {
     let text = std::format!("memory_regions = [[\"4MiB\"]]\n{text}");
     let config = AxVMConfig {
         vm: vm_config(2, &text),

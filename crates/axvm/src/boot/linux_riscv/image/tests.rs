@@ -4,6 +4,7 @@ use std::string::{String, ToString};
 use proptest::prelude::*;
 
 use super::*;
+use crate::boot::ram::PlaceError;
 use crate::boot::{
     ElfError, GuestRange,
     testing::{Segment, TestRam, elf, gzip, linux_image, range},

@@ -1,0 +1,3 @@
+//! x86 VMs: PCs with vCPUs on VMX or SVM.
+
+mod board;
