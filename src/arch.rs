@@ -20,7 +20,8 @@ use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use crate::host::Host;
 
 pub(crate) use this::{
-    ISA, MachineInfo, PerCpu, VCpu, describe_machine, flush_nested, platform, serve_interrupt, unused_cpus,
+    ISA, MachineInfo, PerCpu, VCpu, describe_machine, flush_nested, platform, serve_interrupt,
+    unused_cpus,
 };
 
 /// Lets guests run on the current pCPU, if they cannot yet.

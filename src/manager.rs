@@ -16,7 +16,7 @@ use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
 use crate::{
-    arch::VCpu,
+    arch::{MachineInfo, VCpu},
     host::{Host, RunResult},
     housekeeping::{self, Housekeeping},
     vcpu_task,
@@ -175,7 +175,7 @@ struct Entry {
 
 /// The registry of VMs.
 pub(crate) struct Manager {
-    machine: Arc<Machine>,
+    machine: Arc<Machine<MachineInfo>>,
     images: Arc<Images>,
     vms: Vec<Entry>,
     /// For each pCPU, how many vCPUs live there.
@@ -184,7 +184,7 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    pub(crate) fn new(machine: Arc<Machine>, images: Arc<Images>) -> Self {
+    pub(crate) fn new(machine: Arc<Machine<MachineInfo>>, images: Arc<Images>) -> Self {
         let vcpus_on = vec![0; machine.pcpus];
         Self {
             machine,

@@ -20,16 +20,18 @@ pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
     let [cbom_block_size, cboz_block_size] = host.cache_blocks;
     Some(Machine {
         timebase_hz: host.timebase_hz,
-        isa: IsaInfo {
-            extensions: host.extensions().map(String::from).collect::<Vec<_>>(),
-            mmu_type: (!host.mmu_type.is_empty()).then(|| host.mmu_type.into()),
-            cbom_block_size,
-            cbop_block_size: None,
-            cboz_block_size,
-        },
         nested_mode: PerCpu::best_mode()?,
         pcpus: host::pcpu_count(),
-        ids: MachineIds::default(),
+        isa: RiscvMachine {
+            cpus: IsaInfo {
+                extensions: host.extensions().map(String::from).collect::<Vec<_>>(),
+                mmu_type: (!host.mmu_type.is_empty()).then(|| host.mmu_type.into()),
+                cbom_block_size,
+                cbop_block_size: None,
+                cboz_block_size,
+            },
+            ids: MachineIds::default(),
+        },
     })
 }
 
