@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, running and testing AxHV needs, and nothing that is there already.
-# usage: scripts/setup.sh ARCH
+# With EMU=bochs on x86_64 also the emulator that has VMX.
+# usage: [EMU=bochs] scripts/setup.sh ARCH
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/toolchain.sh
@@ -69,6 +70,20 @@ setup_qemu() {
     qemu_is_new_enough || die "found no $qemu of version $qemu_major or newer; install one and run this again"
 }
 
+setup_bochs() {
+    local missing=()
+    command -v bochs-bin >/dev/null || missing+=(bochs)
+    [ -e /usr/share/bochs/BIOS-bochs-latest ] || missing+=(bochsbios)
+    [ -e /usr/share/bochs/VGABIOS-lgpl-latest ] || missing+=(vgabios)
+    command -v grub-mkrescue >/dev/null || missing+=(grub-common)
+    [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
+    command -v xorriso >/dev/null || missing+=(xorriso)
+    command -v mformat >/dev/null || missing+=(mtools)
+    [ ${#missing[@]} = 0 ] && return
+    have_apt || die "install: ${missing[*]}"
+    apt_install "${missing[@]}"
+}
+
 setup_tools() {
     local missing=()
     command -v ld.lld >/dev/null || missing+=(lld)
@@ -112,5 +127,6 @@ setup_rust() {
 
 setup_tools
 setup_qemu
+[ "$arch-${EMU:-}" != x86_64-bochs ] || setup_bochs
 setup_rust
 say "ready: $("$RUSTC" --version | cut -d'(' -f1), $("$qemu" --version | head -n 1)"

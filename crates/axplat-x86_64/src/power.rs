@@ -33,11 +33,16 @@ const EXIT_SUCCESS: u32 = 0x10;
 /// Status 35.
 pub(crate) const EXIT_FAILURE: u32 = 0x11;
 
-/// Powers the machine off: by QEMU's device where there is one, since it carries a status, else by ACPI, else as Bochs knows it.
+/// Powers the machine off: by QEMU's device where there is one, since it carries a status, else by ACPI, else as Bochs knows it, after a
+/// line on the console that says the same.
 pub(crate) fn off() -> ! {
     axcpu::asm::disable_irqs();
     console::drain();
     end_by_debug_exit();
+    if ALL_WELL.load(Ordering::Relaxed) {
+        axplat::console_println!("axhv: all ended well");
+        console::drain();
+    }
     if let Some(way) = crate::machine::found().and_then(|machine| machine.power_off) {
         end_by_acpi(way);
     }

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Boots an image in Bochs, which has Intel's VMX where QEMU has AMD's SVM, and shows what it prints. There is no way to type.
+# Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well.
+# usage: [SMP=2] [MEM=512] [CPU=corei7_haswell_4770] scripts/bochs.sh x86_64 IMAGE BUNDLE
+set -euo pipefail
+
+arch=${1:?usage: scripts/bochs.sh x86_64 IMAGE BUNDLE} image=${2:?} bundle=${3:?}
+[ "$arch" = x86_64 ] || { echo "bochs: ARCH=$arch is not supported; use ARCH=x86_64" >&2; exit 2; }
+target=$(cd "$(dirname "$0")/.." && pwd)/target
+mkdir -p "$target"
+dir=$(mktemp -d "$target/bochs.XXXXXX")
+bochs=
+finish() {
+    [ -z "$bochs" ] || kill -s KILL "$bochs" 2>/dev/null || true
+    rm -rf "$dir"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+mkdir -p "$dir/iso/boot/grub"
+cp "$image" "$dir/iso/boot/hv.elf"
+cp "$bundle" "$dir/iso/boot/bundle.cpio"
+cat >"$dir/iso/boot/grub/grub.cfg" <<'END'
+multiboot /boot/hv.elf
+module /boot/bundle.cpio
+boot
+END
+grub-mkrescue --install-modules="multiboot normal iso9660 biosdisk" --fonts= --locales= --themes= -o "$dir/hv.iso" "$dir/iso" \
+    2>"$dir/grub.log" || { cat "$dir/grub.log" >&2; exit 1; }
+
+cat >"$dir/bochsrc" <<END
+plugin_ctrl: unmapped=1, biosdev=0, speaker=0, extfpuirq=1, parallel=0, serial=1, iodebug=1, e1000=0
+config_interface: textconfig
+display_library: rfb, options="timeout=0"
+memory: guest=${MEM:-512}, host=${MEM:-512}
+cpu: model=${CPU:-corei7_haswell_4770}, count=${SMP:-2}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+clock: sync=none, time0=946684800, rtc_sync=0
+romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path=$dir/hv.iso, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev=$dir/com1.txt
+log: $dir/bochs.log
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+END
+# Bochs has a debugger in it; its first command lets the machine run.
+echo c >"$dir/commands"
+: >"$dir/com1.txt"
+
+bochs-bin -q -f "$dir/bochsrc" -rc "$dir/commands" </dev/null >"$dir/bochs.out" 2>&1 &
+bochs=$!
+tail -n +1 -s 0.2 --pid="$bochs" -f "$dir/com1.txt"
+wait "$bochs" || true
+bochs=
+if [ ! -s "$dir/com1.txt" ]; then
+    tail -n 20 "$dir/bochs.out" "$dir/bochs.log" >&2
+    echo "bochs: the image printed nothing" >&2
+    exit 1
+fi
+# The image's last line, where no device takes its status; nothing like it comes from a guest, whose lines stand before.
+[ "$(tail -n 1 "$dir/com1.txt" | tr -d '\r')" = "axhv: all ended well" ]
