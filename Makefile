@@ -20,7 +20,8 @@ HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain $(ARCH) && $$CARGO
 ifneq ($(A),apps/hv)
 $(error A=$(A): the only application is apps/hv)
 endif
-ifeq ($(filter $(ARCH),riscv64 x86_64),)
+ARCHS := riscv64 x86_64
+ifeq ($(filter $(ARCH),$(ARCHS)),)
 $(error ARCH=$(ARCH) is not supported; use ARCH=riscv64 or ARCH=x86_64)
 endif
 ifeq ($(ARCH)-$(ACCEL),x86_64-kvm)
@@ -35,7 +36,7 @@ IMAGE_x86_64 := hv.elf
 
 help:
 	@echo 'make run      boot the hypervisor with VM_CONFIGS in QEMU (sets everything up first)'
-	@echo 'make test     every test: units on this machine, whole systems in QEMU (sets everything up first)'
+	@echo 'make test     every test of both architectures: units on this machine, whole systems in QEMU (sets everything up first)'
 	@echo 'make check    formatting, lints and documentation, warnings denied'
 	@echo 'make setup    install what is missing'
 	@echo 'make image    build the hypervisor'
@@ -65,14 +66,16 @@ run: image bundle
 	@status=0; SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/qemu.sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio || status=$$?; \
 		[ "$(ARCH)-$$status" = x86_64-33 ] || exit $$status
 
-test: image guests
+test:
+	@for arch in $(ARCHS); do $(MAKE) --no-print-directory image guests ARCH=$$arch; done
 	@echo 'test: units on this machine'
 	@$(HOST_CARGO) test --quiet
 	@echo 'test: whole systems in QEMU'
 	@$(HOST_CARGO) test --quiet -p system-tests
 
-check: setup
-	@scripts/check.sh $(ARCH)
+check:
+	@for arch in $(ARCHS); do scripts/setup.sh $$arch; done
+	@scripts/check.sh $(ARCHS)
 
 clean:
 	@rm -rf target

@@ -42,7 +42,10 @@ pub fn run() -> ! {
 
 fn run_vms(house: &mut Housekeeping) -> RunResult {
     let Some(machine) = arch::describe_machine() else {
-        house.error("the CPUs of this machine cannot run guests: no Sv39x4 or Sv48x4");
+        house.error(&format!(
+            "the CPUs of this machine cannot run guests: {}",
+            arch::NEEDS
+        ));
         return RunResult::Failed;
     };
     let machine = Arc::new(machine);

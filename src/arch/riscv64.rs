@@ -13,6 +13,7 @@ pub(crate) use axplat_riscv64 as platform;
 pub(crate) type VCpu = riscv_vcpu::RISCVVCpu<Host>;
 pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
 pub(crate) type MachineInfo = RiscvMachine;
+pub(crate) const NEEDS: &str = "they need the H extension with Sv39x4 or Sv48x4";
 pub(crate) const ISA: Isa = Isa::Riscv64;
 
 pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {

@@ -8,10 +8,104 @@ fn all_well(ended: &Ended) {
 }
 
 #[test]
-fn hello_says_hello_and_the_machine_ends_well() {
-    let bundle = Bundle::new(X86_64).shipped_vm("hello", &[]).guest("hello.bin");
+fn hello_says_hello_on_machines_of_any_size() {
+    for (cpus, ram) in [(1, "128M"), (4, "1G"), (8, "3G")] {
+        let pcpu = if cpus == 1 { "[0]" } else { "[1]" };
+        let bundle = Bundle::new(X86_64)
+            .shipped_vm(
+                "hello",
+                &[("phys_cpu_ids = [1]", &format!("phys_cpu_ids = {pcpu}"))],
+            )
+            .guest("hello.bin");
+        let ended = Machine::new().harts(cpus).ram(ram).boot(&bundle).end();
+        assert!(
+            ended.output.contains("hello from AxHV guest"),
+            "{cpus}: {}",
+            ended.output
+        );
+        assert!(
+            ended.output.contains("VM \"hello\" powered off"),
+            "{cpus}: {}",
+            ended.output
+        );
+        all_well(&ended);
+    }
+}
+
+#[test]
+fn the_heartbeat_beats() {
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm(
+            "heartbeat",
+            &[("[kernel]", "[kernel]\ncmdline = \"beats=100\"")],
+        )
+        .guest("heartbeat.bin");
     let ended = Machine::new().boot(&bundle).end();
-    assert!(ended.output.contains("hello from AxHV guest"), "{}", ended.output);
-    assert!(ended.output.contains("VM \"hello\" powered off"), "{}", ended.output);
+    assert!(ended.output.contains("done, 100 beats"), "{}", ended.output);
     all_well(&ended);
+}
+
+/// The main job: Debian's cloud kernel, untouched, on two vCPUs with I/O and local APICs, beside the heartbeat; a shell that answers the
+/// keyboard; `poweroff` ends its own VM only.
+#[test]
+fn linux_and_an_rtos_side_by_side() {
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm("linux", &[])
+        .shipped_vm("heartbeat", &[])
+        .guest("bzImage")
+        .guest("initramfs.cpio.gz")
+        .guest("heartbeat.bin");
+    let mut run = Machine::new().boot(&bundle);
+    run.expect("AxHV guest: Linux ");
+    assert!(run.rest_of_line().contains("2 CPUs online"));
+    run.expect("# ");
+    run.send("echo answer-$((6 * 7))-$(nproc); grep -c 'IO-APIC.*ttyS0' /proc/interrupts\n");
+    run.expect("answer-42-2");
+    run.expect("\n1");
+    run.expect("[heartbeat] heartbeat: ");
+    run.send("poweroff\n");
+    run.expect("VM \"linux\" powered off");
+    for _ in 0..2 {
+        run.expect("heartbeat: ");
+        run.expect(" beats");
+    }
+    assert!(
+        !run.output().contains("Oops") && !run.output().contains("Call Trace"),
+        "{}",
+        run.output()
+    );
+}
+
+/// A wrong config is named, and the VM beside it starts.
+#[test]
+fn bad_input_beside_a_good_vm() {
+    let bundle = Bundle::new(X86_64)
+        .vm("bad", "[base]\nid = 9\nname = \"bad\"\nphys_cpu_ids = [2]\ncpu_nmu = 1\n\n[kernel]\nkernel_path = \"absent\"\nmemory_regions = [[\"8MiB\"]]\n")
+        .shipped_vm("hello", &[])
+        .guest("hello.bin");
+    let ended = Machine::new().boot(&bundle).end();
+    assert!(
+        ended
+            .output
+            .contains("vms/bad.toml:5: base.cpu_nmu: unknown key"),
+        "{}",
+        ended.output
+    );
+    assert!(
+        ended.output.contains("VM \"hello\" powered off"),
+        "{}",
+        ended.output
+    );
+    assert_eq!(ended.status, Some(1), "{}", ended.output);
+}
+
+#[test]
+fn a_cpu_without_virtualization() {
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm("hello", &[])
+        .guest("hello.bin");
+    let ended = Machine::new().cpu("EPYC,-svm").boot(&bundle).end();
+    assert!(ended.output.contains("[axhv] error: "), "{}", ended.output);
+    assert!(ended.output.contains("SVM"), "{}", ended.output);
+    assert_eq!(ended.status, Some(1), "{}", ended.output);
 }
