@@ -6,7 +6,7 @@ use axaddrspace::NestedMode;
 use axerrno::AxResult;
 use axplat_riscv64::machine;
 use axvcpu::{AxArchPerCpu, AxVCpuHal};
-use axvm::{IsaInfo, Machine};
+use axvm::{IsaInfo, RiscvMachine};
 use axvmconfig::Isa;
 use riscv_vcpu::MachineIds;
 
@@ -19,22 +19,27 @@ pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
 /// The instruction set, as configs know it.
 pub(crate) const ISA: Isa = Isa::Riscv64;
 
+/// The machine, as VMs see it.
+pub(crate) type Machine = axvm::Machine<RiscvMachine>;
+
 /// What VMs are told about the machine; `None` if its CPUs cannot run guests.
 pub(crate) fn describe_machine() -> Option<Machine> {
     let host = machine();
     let [cbom_block_size, cboz_block_size] = host.cache_blocks;
     Some(Machine {
         timebase_hz: host.timebase_hz,
-        isa: IsaInfo {
-            extensions: host.extensions().map(String::from).collect::<Vec<_>>(),
-            mmu_type: (!host.mmu_type.is_empty()).then(|| host.mmu_type.into()),
-            cbom_block_size,
-            cbop_block_size: None,
-            cboz_block_size,
-        },
         nested_mode: PerCpu::best_mode()?,
         pcpus: host::pcpu_count(),
-        ids: MachineIds::default(),
+        isa: RiscvMachine {
+            cpus: IsaInfo {
+                extensions: host.extensions().map(String::from).collect::<Vec<_>>(),
+                mmu_type: (!host.mmu_type.is_empty()).then(|| host.mmu_type.into()),
+                cbom_block_size,
+                cbop_block_size: None,
+                cboz_block_size,
+            },
+            ids: MachineIds::default(),
+        },
     })
 }
 

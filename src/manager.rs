@@ -10,12 +10,12 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
 use axvcpu::SystemDownKind;
-use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, VmErrorCause};
+use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, VmErrorCause};
 use axvmconfig::{Bundle, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
 use crate::{
-    arch::VCpu,
+    arch::{Machine, VCpu},
     host::{Host, RunResult},
     housekeeping::{self, Housekeeping},
     vcpu_task,

@@ -14,7 +14,9 @@ use core::{
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axdevice::{LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
-use axvcpu::{AxArchVCpu, AxVCpuExitReason, AxVCpuHal, HypercallError, LineLevel, Mail, Mailbox};
+use axvcpu::{
+    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail, Mailbox,
+};
 
 use crate::{
     ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
@@ -340,23 +342,29 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         Ok(())
     }
 
-    /// The first time after `setup` with anything but [`Parked`](X86Start::Parked): as that says, but at `entry`, with `arg` in RSI (64-bit) or EBX
-    /// (32-bit). Otherwise as a start-up IPI does it: in real mode at `entry`, a multiple of 4 KiB below 1 MiB.
+    /// As long as the vCPU has not run after `setup` with anything but [`Parked`](X86Start::Parked): as that says, but at `entry`, with `arg` in
+    /// RSI (64-bit) or EBX (32-bit). Otherwise as a start-up IPI does it: in real mode at `entry`, a multiple of 4 KiB below 1 MiB.
     fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) -> AxResult {
-        let start = core::mem::replace(&mut self.start, X86Start::Parked);
-        let start = start.at(entry, arg).ok_or_else(|| {
+        let due = self.start;
+        let start = due.at(entry, arg).ok_or_else(|| {
             ax_err_type!(
                 InvalidInput,
                 "a vCPU starts in real mode at a 4 KiB page below 1 MiB"
             )
         })?;
         self.reset(start);
+        self.start = due;
         Ok(())
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox) -> AxResult<AxVCpuExitReason> {
+    fn run(
+        &mut self,
+        mailbox: &Mailbox,
+        _devices: &dyn DeviceAccess,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = InterruptsOff::new();
+        self.start = X86Start::Parked;
         self.load()?;
         let reason = match self.complete() {
             Next::Resume => {

@@ -1,3 +1,141 @@
 //! x86 VMs: PCs with vCPUs on VMX or SVM.
 
 mod board;
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{fmt, marker::PhantomData, ops::Range};
+
+use axaddrspace::GuestPhysAddr;
+use axdevice::Clock;
+use axvcpu::AxVCpuHal;
+use axvmconfig::{ConfigError, Sharing};
+use x86_vcpu::{GuestBytes, HltPolicy, INIT, NMI, NOTIFY, X86Start, X86VCpu, X86VCpuConfig};
+
+use super::{BootState, GuestArch, Parts};
+use crate::{
+    AxVCpuConfig, AxVMConfig, GuestRam, GuestRange, VmLink, X86Machine,
+    boot::pc::{self, StartMode},
+};
+use board::{Board, Letters};
+
+const LETTERS: Letters = Letters {
+    notify: NOTIFY,
+    nmi: NMI,
+    init: INIT,
+};
+
+impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
+    type MachineInfo = X86Machine;
+
+    fn parts(
+        config: &AxVMConfig<X86Machine>,
+        ram: &[GuestRange],
+        vm: Arc<dyn VmLink>,
+    ) -> Result<Parts<X86VCpuConfig>, ConfigError> {
+        let machine = &config.machine;
+        let clock = Arc::new(HostClock::<H> {
+            hz: machine.timebase_hz,
+            host: PhantomData,
+        });
+        let Board { devices, sockets } = Board::new(config, vm.clone(), clock, LETTERS)?;
+        let ram: Arc<[Range<GuestPhysAddr>]> =
+            ram.iter().map(|range| range.start()..range.end()).collect();
+        let memory: Arc<dyn GuestBytes> = Arc::new(Memory(vm));
+        let placements = config.vm.vcpus.iter();
+        let vcpus = placements.zip(sockets).map(|(placement, socket)| {
+            let (hlt, sharing) = match placement.sharing_on(machine.pcpus) {
+                Sharing::Dedicated => (HltPolicy::Untrapped, x86_vcpu::Sharing::Dedicated),
+                Sharing::Shared => (HltPolicy::Exit, x86_vcpu::Sharing::Shared),
+            };
+            X86VCpuConfig {
+                vcpu_count: config.vm.vcpus.len(),
+                nested_mode: machine.nested_mode,
+                hlt,
+                sharing,
+                ram: ram.clone(),
+                local: socket.local,
+                timed: socket.timed,
+                memory: memory.clone(),
+            }
+        });
+        Ok(Parts {
+            devices,
+            vcpus: vcpus.collect(),
+        })
+    }
+
+    fn parked() -> X86Start {
+        X86Start::Parked
+    }
+
+    fn load(
+        config: &AxVMConfig<X86Machine>,
+        ram: &[GuestRange],
+        memory: &mut dyn GuestRam,
+    ) -> Result<BootState<X86Start>, ConfigError> {
+        let start = pc::load(config, ram, memory)?;
+        let (rip, info) = (start.entry.as_u64(), start.info);
+        let setup = match start.mode {
+            StartMode::Long { cr3 } => X86Start::Long64 {
+                rip,
+                rsi: info,
+                cr3,
+            },
+            // The loader has both below 4 GiB.
+            StartMode::Protected { magic } => X86Start::Protected32 {
+                eip: rip as u32,
+                ebx: info as u32,
+                eax: magic,
+            },
+        };
+        Ok(BootState {
+            entries: AxVCpuConfig {
+                bsp_entry: start.entry,
+                // They wait for a start-up IPI to say where.
+                ap_entry: GuestPhysAddr::new(0),
+            },
+            arg: info,
+            setup,
+        })
+    }
+
+    fn write_counters(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let counts: Vec<_> = self.exit_counts().iter().collect();
+        counts
+            .iter()
+            .filter(|&&(_, count)| count != 0)
+            .try_for_each(|(kind, count)| writeln!(out, "  {} {count}", kind.name()))
+    }
+}
+
+/// The host's counter, which is the guest's time stamp counter too.
+struct HostClock<H> {
+    hz: u64,
+    host: PhantomData<fn() -> H>,
+}
+
+impl<H: AxVCpuHal> Clock for HostClock<H> {
+    fn now(&self) -> u64 {
+        H::now()
+    }
+
+    fn frequency_hz(&self) -> u64 {
+        self.hz.max(1)
+    }
+}
+
+/// The VM's RAM, as its vCPUs read it.
+struct Memory(Arc<dyn VmLink>);
+
+impl GuestBytes for Memory {
+    fn read(&self, gpa: GuestPhysAddr, buf: &mut [u8]) -> bool {
+        self.0.read_ram(gpa, buf)
+    }
+
+    fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
+        self.0.write_ram(gpa, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

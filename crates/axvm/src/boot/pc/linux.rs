@@ -252,7 +252,7 @@ pub(super) fn page_tables(root: u64) -> Vec<u8> {
     put(&mut (0..DIRECTORIES).map(|gib| (directories + gib * TABLE) | PRESENT_WRITABLE));
     for gib in 0..DIRECTORIES {
         let first = gib * ENTRIES;
-        let page = |page: u64| page * LARGE_PAGE | LARGE | PRESENT_WRITABLE;
+        let page = |page: u64| (page * LARGE_PAGE) | LARGE | PRESENT_WRITABLE;
         put(&mut (first..first + ENTRIES).map(page));
     }
     tables
