@@ -10,9 +10,10 @@ use crate::{
     backend::{Direction, Exit, ExitInfo, Instruction},
     cpuid::CpuidState,
     cr::{self, cr4},
-    decode::{self, Opcode, opcode},
+    decode,
     device::Pending,
     event::{Exception, Raised, vector},
+    opcode::Opcode,
     regs::{Register, dr6, gpr, rflags},
     vcpu::Activity,
     walk::{Paging, Privilege, WalkFailure},
@@ -152,30 +153,30 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match instruction {
             Instruction::Cpuid => {
                 self.counters.count(ExitKind::Cpuid);
-                let length = self.length(info, &[opcode::CPUID])?;
+                let length = self.length(info, &[Opcode::CPUID])?;
                 self.cpuid();
                 Ok(self.advance(length))
             }
             Instruction::Hlt => {
                 self.counters.count(ExitKind::Hlt);
-                let length = self.length(info, &[opcode::HLT])?;
+                let length = self.length(info, &[Opcode::HLT])?;
                 let next = self.advance(length);
                 Ok(self.halt(next))
             }
             Instruction::Hypercall => {
                 self.counters.count(ExitKind::Hypercall);
-                let length = self.length(info, &[opcode::VMMCALL, opcode::VMCALL])?;
+                let length = self.length(info, &[Opcode::VMMCALL, Opcode::VMCALL])?;
                 Ok(self.hypercall(length))
             }
             Instruction::Xsetbv => {
                 self.counters.count(ExitKind::Xsetbv);
-                let length = self.length(info, &[opcode::XSETBV])?;
+                let length = self.length(info, &[Opcode::XSETBV])?;
                 Ok(self.xsetbv(length))
             }
             // Caches are the machine's: they stay.
-            Instruction::Invd => self.nothing(info, opcode::INVD),
-            Instruction::Wbinvd => self.nothing(info, opcode::WBINVD),
-            Instruction::Pause => self.nothing(info, opcode::PAUSE),
+            Instruction::Invd => self.nothing(info, Opcode::INVD),
+            Instruction::Wbinvd => self.nothing(info, Opcode::WBINVD),
+            Instruction::Pause => self.nothing(info, Opcode::PAUSE),
             // There are no performance counters.
             Instruction::Rdpmc => {
                 self.counters.count(ExitKind::OtherInstruction);

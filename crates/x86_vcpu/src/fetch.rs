@@ -7,9 +7,10 @@ use crate::{
     X86VCpu,
     backend::ExitInfo,
     cr::efer,
-    decode::{self, Bytes, CodeMode, Length, MAX_LENGTH, MemoryInstruction, Opcode},
+    decode::{self, Bytes, CodeMode, MAX_LENGTH, MemoryInstruction},
     event::Exception,
     exit::{Next, Step},
+    opcode::{Length, Opcode, length_of},
     regs::{Register, SegmentName},
     walk::Access,
 };
@@ -68,7 +69,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         let mode = self.code_mode();
         let bytes = self.fetch()?;
-        match decode::length_of(bytes.as_slice(), mode, opcodes) {
+        match length_of(bytes.as_slice(), mode, opcodes) {
             Length::Known(length) => Ok(length),
             // The code was changed between the exit and our look at it: let it run.
             Length::Short | Length::Other => Err(Next::Resume),

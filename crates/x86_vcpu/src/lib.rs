@@ -6,8 +6,9 @@
 //!   tested anywhere.
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
 //! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in; `event` what the guest is about to suffer.
-//! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk` and `decode` for
-//!   instructions that must be read, `device` and `alu` for accesses that leave the vCPU.
+//! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
+//!   `decode` for instructions that must be read, `device`, `string` and `alu` for accesses that leave the vCPU.
+//! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
 //! - `vcpu` and `percpu` are what the outside sees.
 
 #![no_std]
@@ -22,6 +23,7 @@ mod counters;
 mod cpuid;
 mod cr;
 mod decode;
+mod deliver;
 mod device;
 mod event;
 mod exit;
@@ -30,9 +32,11 @@ mod hardware;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod msr;
+mod opcode;
 mod percpu;
 mod regs;
 mod reset;
+mod string;
 mod svm;
 mod switch;
 #[cfg(test)]

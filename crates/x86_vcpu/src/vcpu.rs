@@ -20,12 +20,13 @@ use axvcpu::{
 
 use crate::{
     ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
-    backend::{Backend, Vendor, Window},
+    backend::{Backend, Vendor},
     config::MAX_CPUS,
     cpuid::CpuidTable,
     decode::DecodeCache,
+    deliver::NEVER,
     device::Pending,
-    event::{Event, EventQueue},
+    event::EventQueue,
     exit::Next,
     fetch::CodePage,
     hardware::InterruptsOff,
@@ -42,9 +43,6 @@ pub const NOTIFY: usize = 0;
 pub const NMI: usize = 1;
 /// The letter that is INIT: the vCPU leaves as [`CpuDown`](AxVCpuExitReason::CpuDown), and waits for [`start_at`](AxArchVCpu::start_at).
 pub const INIT: usize = 2;
-
-/// Never.
-const NEVER: u64 = u64::MAX;
 
 /// Unused by every vCPU: ids start at 1.
 static LAST_UID: AtomicU64 = AtomicU64::new(0);
@@ -83,11 +81,11 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) local: Arc<dyn LocalInterrupts>,
     pub(crate) memory: Arc<dyn GuestBytes>,
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
-    timed: Arc<[Arc<dyn Timed>]>,
+    pub(crate) timed: Arc<[Arc<dyn Timed>]>,
     /// What the host's timer was last told.
-    armed: u64,
+    pub(crate) armed: u64,
     /// Whether an exit was asked for as soon as the guest takes interrupts.
-    awaits_interrupts: bool,
+    pub(crate) awaits_interrupts: bool,
     /// How it starts next.
     pub(crate) start: X86Start,
     pub(crate) vcpu_id: usize,
@@ -156,92 +154,6 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Next::Resume => self.enter(),
             Next::Leave => self.exit,
         })
-    }
-
-    /// Runs the timers that are due, and has the host come back for the next.
-    #[inline]
-    fn advance_timers(&mut self) {
-        let mut next = self.next_deadline();
-        if next != NEVER {
-            let now = H::now();
-            if next <= now {
-                for timed in self.timed.iter().filter(|timed| timed.deadline() <= now) {
-                    timed.advance(now);
-                }
-                next = self.next_deadline();
-            }
-        }
-        if next != self.armed {
-            self.armed = next;
-            H::set_guest_timer(next);
-        }
-    }
-
-    fn next_deadline(&self) -> u64 {
-        let deadlines = self.timed.iter().map(|timed| timed.deadline());
-        deadlines.min().unwrap_or(NEVER)
-    }
-
-    /// A halted guest goes on only if something has come for it.
-    #[inline]
-    fn wake(&mut self) -> Next {
-        if let Activity::Halted { takes_interrupts } = self.activity {
-            if !self.wakes(takes_interrupts) {
-                return self.leave(AxVCpuExitReason::Halt);
-            }
-            self.activity = Activity::Active;
-        }
-        Next::Resume
-    }
-
-    /// Whether something waits that ends a wait.
-    pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
-        !self.events.is_empty() || takes_interrupts && self.local.pending().is_some()
-    }
-
-    /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
-    #[inline]
-    fn deliver(&mut self) {
-        let waits = self.local.pending().is_some();
-        if !waits && !self.awaits_interrupts && self.events.is_empty() {
-            return;
-        }
-        self.deliver_waiting(waits);
-    }
-
-    fn deliver_waiting(&mut self, mut waits: bool) {
-        if let Some(event) = self.events.take_forced() {
-            self.backend.inject(event);
-        } else if self.events.has_nmi() && self.backend.is_open(Window::Nmi) {
-            self.events.take_nmi();
-            self.backend.inject(Event::Nmi);
-        } else if waits && self.backend.is_open(Window::Interrupt) {
-            if let Some(vector) = self.local.acknowledge() {
-                self.backend.inject(Event::Interrupt(vector));
-            }
-            waits = self.local.pending().is_some();
-        }
-        if self.events.has_nmi() {
-            self.backend.await_open(Window::Nmi);
-        }
-        if waits != self.awaits_interrupts {
-            if waits {
-                self.backend.await_open(Window::Interrupt);
-            } else {
-                self.backend.ignore(Window::Interrupt);
-            }
-            self.awaits_interrupts = waits;
-        }
-    }
-
-    /// The window that was awaited is open: the vendor has closed it again.
-    pub(crate) fn window_opened(&mut self) {
-        self.awaits_interrupts = false;
-    }
-
-    /// No window is awaited any more.
-    pub(crate) fn forget_windows(&mut self) {
-        self.awaits_interrupts = false;
     }
 
     /// Enters the guest until an exit leaves.

@@ -2,6 +2,7 @@ use axvcpu::AxArchVCpu;
 
 use super::*;
 use crate::{
+    regs::rflags,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, RAM_BYTES, World},
 };

@@ -6,11 +6,11 @@ use crate::{
     ExitKind, X86VCpu,
     backend::ExitInfo,
     cr,
-    decode::opcode,
     device::Pending,
     exit::{Next, Step},
     hardware,
     msr::{self, MsrKind, OnWrite},
+    opcode::Opcode,
     regs::{Register, Segment, SegmentName, gpr},
     walk::Privilege,
 };
@@ -18,7 +18,7 @@ use crate::{
 impl<H: AxVCpuHal> X86VCpu<H> {
     pub(super) fn read_msr(&mut self, info: &ExitInfo) -> Step<Next> {
         self.counters.count(ExitKind::MsrRead);
-        let length = self.length(info, &[opcode::RDMSR])?;
+        let length = self.length(info, &[Opcode::RDMSR])?;
         let number = self.regs.gpr[gpr::RCX] as u32;
         let Some(kind) = msr::kind(number) else {
             return Ok(self.general_protection());
@@ -53,7 +53,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     pub(super) fn write_msr(&mut self, info: &ExitInfo) -> Step<Next> {
         self.counters.count(ExitKind::MsrWrite);
-        let length = self.length(info, &[opcode::WRMSR])?;
+        let length = self.length(info, &[Opcode::WRMSR])?;
         let (number, value) = (self.regs.gpr[gpr::RCX] as u32, self.edx_eax());
         let Some(kind) = msr::kind(number) else {
             return Ok(self.general_protection());

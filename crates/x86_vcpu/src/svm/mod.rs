@@ -1,7 +1,7 @@
 //! AMD's SVM (APM 2, "Secure Virtual Machine").
 //!
-//! `vmcb` has the layout that the hardware reads, `entry` the world switch, `decode` and `exit_code` what an exit means, `vcpu` and `percpu` the vendor's
-//! parts of each.
+//! `vmcb` has the layout that the hardware reads, `entry` the world switch, `decode` and `exit_code` what an exit means, `refusal` why there was no entry, `vcpu` and
+//! `percpu` the vendor's parts of each.
 
 mod decode;
 mod entry;
@@ -9,6 +9,7 @@ mod exit_code;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod percpu;
+mod refusal;
 mod vcpu;
 mod vmcb;
 

@@ -8,6 +8,7 @@ use super::{
     decode::{RawSvmExit, decode, encode_event},
     entry, exit_code,
     percpu::{EFER_SVME, SvmFeatures},
+    refusal::refusal,
     vmcb::{
         Clean, Intercepts, Intercepts2, SaveArea, TlbControl, VirtualInterrupt, VmcbPages,
         VmcbSegment,
@@ -134,7 +135,7 @@ const fn pack(rights: SegmentRights) -> u16 {
     rights.0 & 0xff | rights.0 >> 4 & 0xf00
 }
 
-const fn unpack(attributes: u16) -> SegmentRights {
+pub(super) const fn unpack(attributes: u16) -> SegmentRights {
     SegmentRights(attributes & 0xff | (attributes & 0xf00) << 4)
 }
 
@@ -476,37 +477,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn end_shadow(&mut self) {
         self.pages.vmcb_mut().control.interrupt_shadow &= !SHADOW;
-    }
-}
-
-/// Which of VMRUN's checks a state fails (APM 2, "Canonicalization and Consistency Checks").
-fn refusal(asid: u32, save: &SaveArea) -> &'static str {
-    const CR0_CD: u64 = 1 << 30;
-    const CR0_NW: u64 = 1 << 29;
-    const CR0_PG: u64 = 1 << 31;
-    const CR0_PE: u64 = 1 << 0;
-    const CR4_PAE: u64 = 1 << 5;
-    const EFER_LME: u64 = 1 << 8;
-    let long = save.cr0 & CR0_PG != 0 && save.efer & EFER_LME != 0;
-    let cs = unpack(save.cs.attributes);
-    if asid == 0 {
-        "VMRUN refused the guest: ASID 0 is the host's"
-    } else if save.efer & EFER_SVME == 0 {
-        "VMRUN refused the guest: EFER.SVME is clear"
-    } else if save.cr0 & CR0_CD == 0 && save.cr0 & CR0_NW != 0 {
-        "VMRUN refused the guest: CR0.NW is set and CR0.CD clear"
-    } else if save.cr0 >> 32 != 0 {
-        "VMRUN refused the guest: CR0 has reserved bits"
-    } else if save.dr6 >> 32 != 0 || save.dr7 >> 32 != 0 {
-        "VMRUN refused the guest: DR6 or DR7 has reserved bits"
-    } else if long && save.cr4 & CR4_PAE == 0 {
-        "VMRUN refused the guest: long mode without CR4.PAE"
-    } else if long && save.cr0 & CR0_PE == 0 {
-        "VMRUN refused the guest: long mode without CR0.PE"
-    } else if long && cs.is_long() && cs.is_big() {
-        "VMRUN refused the guest: CS is both 64-bit and 32-bit"
-    } else {
-        "VMRUN refused the guest: a control register or an injected event is not valid"
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use guests::arch::context::reg::RDI;
 use guests::arch::context::{Context, Interrupts, Regs, exception};
 use guests::arch::ioapic::MASKED;
 use guests::arch::lapic::register::{DFR, LDR};
@@ -54,6 +55,8 @@ static STARTS: AtomicUsize = AtomicUsize::new(0);
 /// Interrupts and NMIs that it took.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 static NMIS: AtomicUsize = AtomicUsize::new(0);
+/// 1 while it waits in a context: only there can it take an NMI.
+static WAITING: AtomicU32 = AtomicU32::new(0);
 /// What it is to do when it is interrupted, one of the orders below; and its answer.
 static ORDER: AtomicUsize = AtomicUsize::new(NOTHING);
 static ANSWER: AtomicU64 = AtomicU64::new(0);
@@ -89,10 +92,10 @@ extern "C" fn second() -> ! {
     STARTS.fetch_add(1, Ordering::Relaxed);
     ID.store(lapic::id(), Ordering::Release);
     loop {
-        let asleep = code!("2: hlt", "jmp 2b");
-        let trap = Context::new(&asleep, Regs::ZERO)
-            .interrupts(Interrupts::On)
-            .run();
+        let asleep = code!("mov dword ptr [rdi], 1", "2: hlt", "jmp 2b");
+        let regs = Regs::ZERO.with(RDI, WAITING.as_ptr().addr());
+        let trap = Context::new(&asleep, regs).interrupts(Interrupts::On).run();
+        WAITING.store(0, Ordering::Relaxed);
         if trap.vector == exception::NMI {
             NMIS.fetch_add(1, Ordering::Release);
             continue;
@@ -104,7 +107,7 @@ extern "C" fn second() -> ! {
             TIME => ANSWER.store(cpu::time_stamp(), Ordering::Relaxed),
             BUSY => {
                 let busy = code!("mov dword ptr [rdi], 1", "2: jmp 2b");
-                let regs = Regs::ZERO.with(7, ANSWER.as_ptr().addr());
+                let regs = Regs::ZERO.with(RDI, ANSWER.as_ptr().addr());
                 let trap = Context::new(&busy, regs).run();
                 assert!(
                     trap.vector == exception::NMI,
@@ -313,6 +316,7 @@ fn lowest_priority(machine: &Machine, _: u32) -> Verdict {
 
 fn nmi_asleep(machine: &Machine, id: u32) -> Verdict {
     for round in 1..=10 {
+        soon(machine, "waiting", || WAITING.load(Ordering::Relaxed) == 1)?;
         lapic::send(id, command::NMI | command::ASSERT);
         soon(machine, "the NMI", || nmis() == round)?;
     }

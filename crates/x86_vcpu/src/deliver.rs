@@ -1,0 +1,96 @@
+//! What comes to the guest from outside: its timers, its controllers' interrupts, NMIs, and the end of its waits.
+
+use axvcpu::{AxVCpuExitReason, AxVCpuHal};
+
+use crate::{X86VCpu, backend::Window, event::Event, exit::Next, vcpu::Activity};
+
+/// Never.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+impl<H: AxVCpuHal> X86VCpu<H> {
+    /// Runs the timers that are due, and has the host come back for the next.
+    #[inline]
+    pub(crate) fn advance_timers(&mut self) {
+        let mut next = self.next_deadline();
+        if next != NEVER {
+            let now = H::now();
+            if next <= now {
+                for timed in self.timed.iter().filter(|timed| timed.deadline() <= now) {
+                    timed.advance(now);
+                }
+                next = self.next_deadline();
+            }
+        }
+        if next != self.armed {
+            self.armed = next;
+            H::set_guest_timer(next);
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> u64 {
+        let deadlines = self.timed.iter().map(|timed| timed.deadline());
+        deadlines.min().unwrap_or(NEVER)
+    }
+
+    /// A halted guest goes on only if something has come for it.
+    #[inline]
+    pub(crate) fn wake(&mut self) -> Next {
+        if let Activity::Halted { takes_interrupts } = self.activity {
+            if !self.wakes(takes_interrupts) {
+                return self.leave(AxVCpuExitReason::Halt);
+            }
+            self.activity = Activity::Active;
+        }
+        Next::Resume
+    }
+
+    /// Whether something waits that ends a wait.
+    pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
+        !self.events.is_empty() || takes_interrupts && self.local.pending().is_some()
+    }
+
+    /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
+    #[inline]
+    pub(crate) fn deliver(&mut self) {
+        let waits = self.local.pending().is_some();
+        if !waits && !self.awaits_interrupts && self.events.is_empty() {
+            return;
+        }
+        self.deliver_waiting(waits);
+    }
+
+    fn deliver_waiting(&mut self, mut waits: bool) {
+        if let Some(event) = self.events.take_forced() {
+            self.backend.inject(event);
+        } else if self.events.has_nmi() && self.backend.is_open(Window::Nmi) {
+            self.events.take_nmi();
+            self.backend.inject(Event::Nmi);
+        } else if waits && self.backend.is_open(Window::Interrupt) {
+            if let Some(vector) = self.local.acknowledge() {
+                self.backend.inject(Event::Interrupt(vector));
+            }
+            waits = self.local.pending().is_some();
+        }
+        if self.events.has_nmi() {
+            self.backend.await_open(Window::Nmi);
+        }
+        if waits != self.awaits_interrupts {
+            if waits {
+                self.backend.await_open(Window::Interrupt);
+            } else {
+                self.backend.ignore(Window::Interrupt);
+            }
+            self.awaits_interrupts = waits;
+        }
+    }
+
+    /// The window that was awaited is open: the vendor has closed it again.
+    pub(crate) fn window_opened(&mut self) {
+        self.awaits_interrupts = false;
+    }
+
+    /// No window is awaited any more.
+    pub(crate) fn forget_windows(&mut self) {
+        self.awaits_interrupts = false;
+    }
+}
