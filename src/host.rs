@@ -140,6 +140,11 @@ pub(crate) fn spawn_pinned(
     irq::kick(pcpu);
 }
 
+/// While this lives, the calling task gives its pCPU to another only where it says so ([`yield_now`]).
+pub(crate) fn hold_pcpu() -> kernel_guard::NoPreempt {
+    kernel_guard::NoPreempt::new()
+}
+
 /// Keeps the calling task on `pcpu`.
 pub(crate) fn pin_current(pcpu: usize) {
     axtask::set_current_affinity(AxCpuMask::one_shot(pcpu));

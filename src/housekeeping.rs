@@ -12,7 +12,7 @@ use crate::{
     arch::platform::timer::{NEVER, VmTimer},
     host::{self, Host, RunResult},
     manager::Manager,
-    park::Place,
+    park::{self, Place},
 };
 
 /// The pCPU that keeps house.
@@ -135,7 +135,7 @@ impl Housekeeping {
                 return manager.result();
             }
             match pumped {
-                Pumped { again: true, .. } => {}
+                Pumped { again: true, .. } => park::give_way(),
                 _ if written => self.doze(pumped.deadline),
                 _ => self.sleep(pumped.deadline),
             }

@@ -33,6 +33,7 @@ const OWN_BYTES: u64 = 16 << 20;
 /// Runs every VM of the bundle until the last has ended, then powers the machine off.
 pub fn run() -> ! {
     host::pin_current(housekeeping::PCPU);
+    let _held = host::hold_pcpu();
     park::init();
     let mut house = Housekeeping::new();
     let result = run_vms(&mut house);

@@ -69,6 +69,8 @@ pub(crate) fn wake(placement: &VCpuPlacement) {
 
 /// The task.
 fn run(life: &Life, id: usize, timer: &'static VmTimer) {
+    // A device's lock is also taken in the midst of an exit, with interrupts off: its holder must not be put aside for that.
+    let _held = host::hold_pcpu();
     let place = Place::take();
     timer.register();
     if let Err(error) = arch::enable_this_pcpu() {

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use axaddrspace::GuestPhysAddr;
-use axvcpu::{AccessWidth, DeviceAccess};
+use axvcpu::AccessWidth;
 
 use crate::{AccessFault, Device};
 pub use build::{AxVmDevicesBuilder, BuildError, BusKind, DeviceRange};
@@ -170,15 +170,5 @@ impl Bus {
         let slot = self.slots.get(index).filter(|slot| slot.contains(addr))?;
         self.last_hit.store(index, Ordering::Relaxed);
         Some(slot)
-    }
-}
-
-impl DeviceAccess for AxVmDevices {
-    fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
-        self.handle_mmio_read(addr, width).ok()
-    }
-
-    fn mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) -> Option<()> {
-        self.handle_mmio_write(addr, width, data).ok()
     }
 }

@@ -13,6 +13,31 @@ pub trait DeviceAccess {
 
     /// Stores to device memory; `None`: not answered, and nothing has happened.
     fn mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) -> Option<()>;
+
+    /// Reads an I/O port; `None`: not answered.
+    fn port_read(&self, _port: u16, _width: AccessWidth) -> Option<u64> {
+        None
+    }
+
+    /// Writes an I/O port; `None`: not answered, and nothing has happened.
+    fn port_write(&self, _port: u16, _width: AccessWidth, _data: u64) -> Option<()> {
+        None
+    }
+
+    /// Reads a system register; `None`: not answered.
+    fn sys_reg_read(&self, _addr: u32) -> Option<u64> {
+        None
+    }
+
+    /// Writes a system register; `None`: not answered, and nothing has happened.
+    fn sys_reg_write(&self, _addr: u32, _value: u64) -> Option<()> {
+        None
+    }
+
+    /// Whether the vCPU is to leave its loop although the access was answered: the VM goes down.
+    fn wants_exit(&self) -> bool {
+        false
+    }
 }
 
 /// No devices: every access leaves.

@@ -44,6 +44,8 @@ pub enum ImageError {
     Missing,
     /// The file has no bytes.
     Empty,
+    /// The file has not all the bytes that it claims to have.
+    Truncated,
     /// It is larger than the RAM there is for it.
     TooLarge {
         /// Bytes it takes in memory.
@@ -76,6 +78,7 @@ impl fmt::Display for ImageError {
         match self {
             Self::Missing => write!(f, "the bundle has no such file"),
             Self::Empty => write!(f, "the file is empty"),
+            Self::Truncated => write!(f, "the file is truncated"),
             Self::TooLarge { size, room, start } => write!(
                 f,
                 "image of {} does not fit in RAM of {} from {start:#x} on (memory_regions)",

@@ -1,10 +1,10 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
-use axaddrspace::{FaultOutcome, GuestPhysAddr, MappingFlags};
-use axdevice::BusError;
-use axvcpu::{AxVCpuExitReason, FailReason, RawExit, VCpuError};
+use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
+use axdevice::{AxVmDevices, BusError};
+use axvcpu::{AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, RawExit, VCpuError};
 
-use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, smp};
+use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, link::Link, smp};
 
 /// Why the vCPU leaves its pCPU.
 enum Leave {
@@ -66,13 +66,17 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         door: &VCpuDoor<A>,
         mut unserved: Option<AxVCpuExitReason>,
     ) -> Result<Leave, VCpuError> {
+        let devices = LoopDevices {
+            bus: self.devices.bus_of(door.vcpu().id()),
+            link: &self.link,
+        };
         loop {
             if let Some(kind) = self.shutting_down() {
                 return Ok(Leave::Exit(AxVCpuExitReason::SystemDown { kind }));
             }
             let exit = match unserved.take() {
                 Some(exit) => exit,
-                None => door.vcpu().run(self.devices.bus_of(door.vcpu().id()))?,
+                None => door.vcpu().run(&devices)?,
             };
             match self.serve(door, exit)? {
                 Served::Done => {}
@@ -180,6 +184,42 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                 })))
             }
         }
+    }
+}
+
+/// A VM's devices, as a vCPU reaches them in its loop.
+struct LoopDevices<'a, M: AxMmHal, A> {
+    bus: &'a AxVmDevices,
+    link: &'a Link<M, A>,
+}
+
+impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
+    fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
+        self.bus.handle_mmio_read(addr, width).ok()
+    }
+
+    fn mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) -> Option<()> {
+        self.bus.handle_mmio_write(addr, width, data).ok()
+    }
+
+    fn port_read(&self, port: u16, width: AccessWidth) -> Option<u64> {
+        self.bus.handle_port_read(port, width).ok()
+    }
+
+    fn port_write(&self, port: u16, width: AccessWidth, data: u64) -> Option<()> {
+        self.bus.handle_port_write(port, width, data).ok()
+    }
+
+    fn sys_reg_read(&self, addr: u32) -> Option<u64> {
+        self.bus.handle_sys_reg_read(addr).ok()
+    }
+
+    fn sys_reg_write(&self, addr: u32, value: u64) -> Option<()> {
+        self.bus.handle_sys_reg_write(addr, value).ok()
+    }
+
+    fn wants_exit(&self) -> bool {
+        self.link.shutting_down().is_some()
     }
 }
 

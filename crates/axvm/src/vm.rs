@@ -38,7 +38,7 @@ pub struct AxVM<H: AxVMHal, A: GuestArch> {
     hal: PhantomData<fn() -> H>,
 
     pub(crate) memory: Arc<Mutex<AddrSpace<H::MmHal>>>,
-    link: Arc<Link<H::MmHal, A>>,
+    pub(crate) link: Arc<Link<H::MmHal, A>>,
     pub(crate) stopped: Mutex<Option<StopRecord>>,
     /// Whether a guest or a loader may have written to RAM.
     used: AtomicBool,

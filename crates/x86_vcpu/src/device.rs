@@ -5,7 +5,7 @@
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axerrno::{AxResult, ax_err};
-use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal};
+use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 
 use crate::{
     ExitKind, X86VCpu,
@@ -99,6 +99,52 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let value = self.answer.take();
         self.finish(pending, value.unwrap_or(u64::MAX))
             .unwrap_or_else(|next| next)
+    }
+
+    /// Has the VM's devices answer the exit, if it is an access to one, and completes it.
+    pub(crate) fn ask(&mut self, devices: &dyn DeviceAccess) -> Next {
+        loop {
+            let done = |()| 0;
+            let answer = match self.exit {
+                AxVCpuExitReason::MmioRead { addr, width } => devices.mmio_read(addr, width),
+                AxVCpuExitReason::MmioWrite { addr, width, data } => {
+                    devices.mmio_write(addr, width, data).map(done)
+                }
+                AxVCpuExitReason::IoRead { port, width } => devices.port_read(port, width),
+                AxVCpuExitReason::IoWrite { port, width, data } => {
+                    devices.port_write(port, width, data).map(done)
+                }
+                AxVCpuExitReason::SysRegRead { addr } => devices.sys_reg_read(addr),
+                AxVCpuExitReason::SysRegWrite { addr, value } => {
+                    devices.sys_reg_write(addr, value).map(done)
+                }
+                AxVCpuExitReason::Nothing
+                | AxVCpuExitReason::Hypercall { .. }
+                | AxVCpuExitReason::Console(_)
+                | AxVCpuExitReason::NestedPageFault { .. }
+                | AxVCpuExitReason::ExternalInterrupt { .. }
+                | AxVCpuExitReason::CpuUp { .. }
+                | AxVCpuExitReason::CpuStatus { .. }
+                | AxVCpuExitReason::CpuDown
+                | AxVCpuExitReason::SendIPI { .. }
+                | AxVCpuExitReason::RemoteFence { .. }
+                | AxVCpuExitReason::Halt
+                | AxVCpuExitReason::SystemDown { .. }
+                | AxVCpuExitReason::FailEntry { .. }
+                | AxVCpuExitReason::Unknown(_) => None,
+            };
+            let Some(value) = answer else {
+                return Next::Leave;
+            };
+            self.answer = Some(value);
+            if devices.wants_exit() {
+                return self.leave(AxVCpuExitReason::Nothing);
+            }
+            // An instruction that reads and writes has another access to make.
+            if self.complete() == Next::Resume {
+                return Next::Resume;
+            }
+        }
     }
 
     fn finish(&mut self, pending: Pending, value: u64) -> Step<Next> {
@@ -395,5 +441,7 @@ fn sign_extend(value: u64, width: AccessWidth) -> u64 {
     ((value << unused) as i64 >> unused) as u64
 }
 
+#[cfg(test)]
+mod loop_tests;
 #[cfg(test)]
 mod tests;

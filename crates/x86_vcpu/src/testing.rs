@@ -17,7 +17,7 @@ use axaddrspace::{
     AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, LargestLeaf, NestedMode,
 };
 use axdevice::{LocalInterrupts, Timed};
-use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox};
+use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
     GuestBytes, HltPolicy, Sharing, X86PerCpu, X86Start, X86VCpu, X86VCpuConfig,
@@ -234,7 +234,7 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) -> AxVCpuExitReason {
-        self.vcpu.run(&self.mailbox, &axvcpu::NoDevices).unwrap()
+        self.vcpu.run(&self.mailbox, &NoDevices).unwrap()
     }
 }
 

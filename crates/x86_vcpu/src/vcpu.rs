@@ -133,13 +133,13 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.ram.iter().any(|range| range.contains(&addr))
     }
 
-    /// What waited outside takes effect, and the guest runs. The vCPU is in the hardware.
+    /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
     #[inline]
-    fn run_guest(&mut self, mail: Mail) -> AxResult<AxVCpuExitReason> {
+    fn open(&mut self, mail: Mail) -> AxResult<Next> {
         if mail.edges & 1 << INIT != 0 {
             self.leave_pcpu()?;
             self.reset(X86Start::Parked);
-            return Ok(AxVCpuExitReason::CpuDown);
+            return Ok(self.leave(AxVCpuExitReason::CpuDown));
         }
         self.refresh()?;
         if mail.edges & 1 << NMI != 0 {
@@ -150,26 +150,25 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         self.advance_timers();
         self.backend.set_task_priority(self.local.task_priority());
-        Ok(match self.wake() {
-            Next::Resume => self.enter(),
-            Next::Leave => self.exit,
-        })
+        Ok(self.wake())
     }
 
-    /// Enters the guest until an exit leaves.
+    /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
-    fn enter(&mut self) -> AxVCpuExitReason {
-        loop {
+    fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
+        let mut next = self.open(mailbox.take())?;
+        while next == Next::Resume {
             self.deliver();
-            let next = match self.backend.enter(&mut self.regs) {
+            next = match self.backend.enter(&mut self.regs) {
                 Ok(()) => self.serve_exit(),
                 Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
             };
-            match next {
-                Next::Resume => {}
-                Next::Leave => return self.exit,
+            if next == Next::Leave && self.ask(devices) == Next::Resume {
+                // The access may have moved a deadline, or sent this very vCPU a letter.
+                next = self.open(mailbox.take())?;
             }
         }
+        Ok(())
     }
 }
 
@@ -254,37 +253,32 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         Ok(())
     }
 
-    /// The first time after `setup` with anything but [`Parked`](X86Start::Parked): as that says, but at `entry`, with `arg` in RSI (64-bit) or EBX
-    /// (32-bit). Otherwise as a start-up IPI does it: in real mode at `entry`, a multiple of 4 KiB below 1 MiB.
+    /// As long as the vCPU has not run after `setup` with anything but [`Parked`](X86Start::Parked): as that says, but at `entry`, with `arg` in
+    /// RSI (64-bit) or EBX (32-bit). Otherwise as a start-up IPI does it: in real mode at `entry`, a multiple of 4 KiB below 1 MiB.
     fn start_at(&mut self, entry: GuestPhysAddr, arg: u64) -> AxResult {
-        let start = core::mem::replace(&mut self.start, X86Start::Parked);
-        let start = start.at(entry, arg).ok_or_else(|| {
+        let due = self.start;
+        let start = due.at(entry, arg).ok_or_else(|| {
             ax_err_type!(
                 InvalidInput,
                 "a vCPU starts in real mode at a 4 KiB page below 1 MiB"
             )
         })?;
         self.reset(start);
+        self.start = due;
         Ok(())
     }
 
     #[inline]
-    fn run(
-        &mut self,
-        mailbox: &Mailbox,
-        _devices: &dyn DeviceAccess,
-    ) -> AxResult<AxVCpuExitReason> {
+    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
         let _off = InterruptsOff::new();
+        self.start = X86Start::Parked;
         self.load()?;
-        let reason = match self.complete() {
-            Next::Resume => {
-                mailbox.entering();
-                let reason = self.run_guest(mailbox.take());
-                mailbox.left();
-                reason?
-            }
-            Next::Leave => self.exit,
-        };
+        if self.complete() == Next::Resume || self.ask(devices) == Next::Resume {
+            mailbox.entering();
+            let result = self.enter(mailbox, devices);
+            mailbox.left();
+            result?;
+        }
         self.pc = self.backend.get(Register::Rip);
         // INIT has put it there.
         if self.home != Home::Memory {
@@ -293,7 +287,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 self.save();
             }
         }
-        Ok(reason)
+        Ok(self.exit)
     }
 
     fn bind(&mut self) -> AxResult {

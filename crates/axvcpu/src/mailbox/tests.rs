@@ -210,3 +210,14 @@ fn no_letter_is_lost() {
     assert!(!vm.mailbox.has_fence() || vm.mailbox.take().fence_instructions);
     assert!(vm.fences.load(Ordering::SeqCst) > 0);
 }
+
+#[test]
+fn a_letter_can_be_taken_back() {
+    let mailbox = Mailbox::new();
+    mailbox.raise(1);
+    mailbox.raise(2);
+    mailbox.withdraw(1);
+    mailbox.withdraw(64);
+    mailbox.withdraw(3);
+    assert_eq!(mailbox.take().edges, 1 << 2);
+}

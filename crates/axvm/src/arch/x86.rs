@@ -3,7 +3,7 @@
 mod board;
 
 use alloc::{sync::Arc, vec::Vec};
-use core::{fmt, marker::PhantomData, ops::Range};
+use core::{marker::PhantomData, ops::Range};
 
 use axaddrspace::GuestPhysAddr;
 use axdevice::Clock;
@@ -133,3 +133,6 @@ impl GuestBytes for Memory {
         self.0.write_ram(gpa, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

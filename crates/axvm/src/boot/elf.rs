@@ -84,8 +84,6 @@ pub(crate) fn is_elf(file: &[u8]) -> bool {
 pub(crate) struct ElfPlan {
     /// The physical address of the entry point.
     pub(crate) entry: GuestPhysAddr,
-    /// How wide the file's addresses are.
-    pub(crate) class: Class,
     segments: Vec<Segment>,
     /// Where the file's notes are.
     notes_at: Range<u64>,
@@ -105,7 +103,6 @@ impl ElfPlan {
     pub(crate) fn new(front: &[u8], isa: Isa, map: &mut RamMap<'_>) -> Result<Self, ElfError> {
         let Headers {
             entry,
-            class,
             loadable,
             notes_at,
         } = parse(front, isa)?;
@@ -128,7 +125,6 @@ impl ElfPlan {
         }
         Ok(Self {
             entry: entry_at.ok_or(ElfError::EntryOutside(entry))?,
-            class,
             segments,
             notes_at,
             notes: Vec::new(),
@@ -178,7 +174,6 @@ impl ElfPlan {
 /// What the headers of a file say.
 struct Headers {
     entry: u64,
-    class: Class,
     /// The segments that occupy memory.
     loadable: Vec<ProgramHeader>,
     /// Where the first of the notes are; empty if there are none, or too many to be any.
@@ -221,7 +216,6 @@ fn parse(front: &[u8], isa: Isa) -> Result<Headers, ElfError> {
         .and_then(|header| Some(header.p_offset..header.p_offset.checked_add(header.p_filesz)?));
     Ok(Headers {
         entry: header.e_entry,
-        class,
         loadable: table.iter().filter(loadable).collect(),
         notes_at: notes_at.unwrap_or(0..0),
     })

@@ -20,9 +20,11 @@ use super::{
 pub(crate) struct Loaded {
     /// Where the file asks to be entered.
     pub(crate) entry: GuestPhysAddr,
-    /// How many bytes the file has, unpacked.
-    pub(crate) len: u64,
     /// The notes of an ELF file.
+    #[cfg_attr(
+        all(target_os = "none", target_arch = "riscv64"),
+        expect(dead_code, reason = "a RISC-V kernel is entered where its header says")
+    )]
     pub(crate) notes: Vec<u8>,
 }
 
@@ -125,16 +127,17 @@ impl Plan {
                 plan.check_len(len)?;
                 Ok(Loaded {
                     entry: plan.entry,
-                    len,
                     notes: plan.notes,
                 })
             }
             Self::Flat(plan) => {
+                if len < plan.least_len {
+                    return Err(ImageError::Truncated);
+                }
                 let size = len.min(plan.file.end).saturating_sub(plan.file.start);
                 map.take(Thing::Kernel, plan.start, size.max(plan.memory_size))?;
                 Ok(Loaded {
                     entry: plan.entry.unwrap_or(plan.start),
-                    len,
                     notes: Vec::new(),
                 })
             }
@@ -146,9 +149,11 @@ impl Plan {
 pub(crate) struct FlatPlan {
     start: GuestPhysAddr,
     /// Where it is entered, if not there.
-    entry: Option<GuestPhysAddr>,
+    pub(crate) entry: Option<GuestPhysAddr>,
     /// The stretch.
-    file: Range<u64>,
+    pub(crate) file: Range<u64>,
+    /// Bytes that the file must have.
+    pub(crate) least_len: u64,
     /// Bytes it asks for in memory, whatever its length.
     memory_size: u64,
     /// Bytes of RAM that there are.
@@ -167,24 +172,13 @@ impl FlatPlan {
         let plan = Self {
             start,
             entry: None,
+            least_len: 0,
             memory_size,
             room: map.room_from(start),
             file: file.start..u64::MAX,
         };
         plan.check_room(file.end.saturating_sub(file.start).max(memory_size))?;
         Ok(plan)
-    }
-
-    /// The same, but entered at `entry`.
-    pub(crate) fn entered_at(mut self, entry: GuestPhysAddr) -> Self {
-        self.entry = Some(entry);
-        self
-    }
-
-    /// The same, but of no more than `len` bytes of the file.
-    pub(crate) fn at_most(mut self, len: u64) -> Self {
-        self.file.end = self.file.start.saturating_add(len);
-        self
     }
 
     /// Writes the bytes at `offset` in the file.

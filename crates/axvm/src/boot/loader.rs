@@ -117,26 +117,6 @@ impl<'a, I> Loader<'a, I> {
         })
     }
 
-    /// Keeps `size` bytes at `addr` for [`fill`](Self::fill).
-    pub(crate) fn reserve(
-        &mut self,
-        thing: Thing,
-        addr: u64,
-        size: u64,
-    ) -> Result<(), ConfigError> {
-        let taken = self.map.take(thing, GuestPhysAddr::new(addr), size);
-        taken.map(|_| ()).map_err(|why| {
-            let rule = format_args!("{thing}: {why}");
-            self.config.vm.error(keys::MEMORY_REGIONS, rule)
-        })
-    }
-
-    /// Writes to what was reserved.
-    pub(crate) fn fill(&mut self, addr: u64, bytes: &[u8]) -> Result<(), ConfigError> {
-        let written = self.memory.write(GuestPhysAddr::new(addr), bytes);
-        written.map_err(|why| self.config.vm.error(keys::MEMORY_REGIONS, why))
-    }
-
     fn open(&self, path: &str) -> Result<&'a [u8], ImageError> {
         self.config.images.open(path).ok_or(ImageError::Missing)
     }

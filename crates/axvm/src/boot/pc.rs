@@ -123,6 +123,23 @@ pub(crate) fn load(
     })
 }
 
+impl Loader<'_, X86Machine> {
+    /// Keeps `size` bytes at `addr` for [`fill`](Self::fill).
+    fn reserve(&mut self, thing: Thing, addr: u64, size: u64) -> Result<(), ConfigError> {
+        let taken = self.map.take(thing, GuestPhysAddr::new(addr), size);
+        taken.map(|_| ()).map_err(|why| {
+            let rule = format_args!("{thing}: {why}");
+            self.config.vm.error(keys::MEMORY_REGIONS, rule)
+        })
+    }
+
+    /// Writes to what was reserved.
+    fn fill(&mut self, addr: u64, bytes: &[u8]) -> Result<(), ConfigError> {
+        let written = self.memory.write(GuestPhysAddr::new(addr), bytes);
+        written.map_err(|why| self.config.vm.error(keys::MEMORY_REGIONS, why))
+    }
+}
+
 /// What a kernel can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limits {

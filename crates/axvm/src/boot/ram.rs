@@ -178,11 +178,6 @@ impl<'a> RamMap<'a> {
         }
     }
 
-    /// The regions.
-    pub(crate) fn regions(&self) -> &'a [GuestRange] {
-        self.regions
-    }
-
     /// The start of RAM; `None` for a VM without any.
     pub(crate) fn base(&self) -> Option<GuestPhysAddr> {
         self.regions.first().map(|region| region.start)

@@ -79,17 +79,13 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
         Ok(())
     }
 
-    fn run(
-        &mut self,
-        mailbox: &Mailbox,
-        _devices: &dyn DeviceAccess,
-    ) -> AxResult<AxVCpuExitReason> {
+    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
         assert_eq!(self.bound_to, Some(PCPU.get()), "it runs where it is bound");
         world::<W>().fails(Failure::Run)?;
         self.note(Event::Run);
         let step = world::<W>().with_script(self.id, VecDeque::pop_front);
         match step {
-            Some(step) => Ok(step(mailbox)),
+            Some(step) => Ok(step(mailbox, devices)),
             None => panic!("vCPU {} has no more script", self.id),
         }
     }

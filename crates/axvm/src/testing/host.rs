@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
 use axerrno::AxResult;
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, Mailbox};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, Mailbox};
 
 use crate::{AxVMHal, VmLink};
 
@@ -70,7 +70,7 @@ pub(crate) enum Failure {
 }
 
 /// What the guest does until it exits.
-pub(crate) type Step = Box<dyn FnOnce(&Mailbox) -> AxVCpuExitReason + Send>;
+pub(crate) type Step = Box<dyn FnOnce(&Mailbox, &dyn DeviceAccess) -> AxVCpuExitReason + Send>;
 
 static ALL: [World; WORLDS] = [const { World::new() }; WORLDS];
 
@@ -111,7 +111,20 @@ impl World {
         id: usize,
         step: impl FnOnce(&Mailbox) -> AxVCpuExitReason + Send + 'static,
     ) {
-        self.with_script(id, |script| script.push_back(Box::new(step)));
+        self.with_script(id, |script| {
+            script.push_back(Box::new(|mailbox, _| step(mailbox)));
+        });
+    }
+
+    /// vCPU `id` will reach for its devices by `step` after all that it is to do.
+    pub(crate) fn accesses(
+        &self,
+        id: usize,
+        step: impl FnOnce(&dyn DeviceAccess) -> AxVCpuExitReason + Send + 'static,
+    ) {
+        self.with_script(id, |script| {
+            script.push_back(Box::new(|_, devices| step(devices)));
+        });
     }
 
     /// vCPU `id` will do `step` before all that it is to do.
@@ -120,7 +133,9 @@ impl World {
         id: usize,
         step: impl FnOnce(&Mailbox) -> AxVCpuExitReason + Send + 'static,
     ) {
-        self.with_script(id, |script| script.push_front(Box::new(step)));
+        self.with_script(id, |script| {
+            script.push_front(Box::new(|mailbox, _| step(mailbox)));
+        });
     }
 
     pub(super) fn with_script<T>(&self, id: usize, f: impl FnOnce(&mut VecDeque<Step>) -> T) -> T {

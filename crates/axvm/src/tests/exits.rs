@@ -363,3 +363,34 @@ fn an_unknown_hypercall_is_not_supported() {
     let answer = Event::Answer(Err(HypercallError::NotSupported));
     assert!(world.take_events(0).contains(&answer));
 }
+
+#[test]
+fn devices_answer_within_the_loop_until_the_vm_goes_down() {
+    let (vm, _) = booted::<37>(1);
+    let world = world::<37>();
+    world.accesses(0, |devices| {
+        let (at, hole) = (at(DEVICE), at(DEVICE + DEVICE_HOLE));
+        let width = AccessWidth::Byte;
+        assert_eq!(devices.mmio_read(at, width), Some(DEVICE_VALUE));
+        assert_eq!(devices.mmio_read(hole, width), None);
+        assert_eq!(devices.mmio_write(at, width, 1), Some(()));
+        assert_eq!(devices.port_read(0x61, width), Some(DEVICE_VALUE + 1));
+        assert_eq!(devices.port_read(0x70, width), None);
+        assert_eq!(devices.port_write(0x62, width, 2), Some(()));
+        assert_eq!(devices.sys_reg_read(0x803), Some(DEVICE_VALUE + 3));
+        assert_eq!(devices.sys_reg_write(0x804, 3), Some(()));
+        assert_eq!(devices.sys_reg_write(0x900, 3), None);
+        assert!(!devices.wants_exit());
+        world.link().shut_down(SystemDownKind::Reset);
+        assert!(devices.wants_exit());
+        Exit::Nothing
+    });
+    let down = SystemDownKind::Reset;
+    assert_eq!(vm.run_vcpu(0), Ok(Exit::SystemDown { kind: down }));
+    let writes = world.take_events(0).into_iter();
+    let writes: Vec<_> = writes
+        .filter(|event| matches!(event, Event::DeviceWrite(..)))
+        .collect();
+    let expected = [(0, 1), (2, 2), (4, 3)].map(|(at, data)| Event::DeviceWrite(at, data));
+    assert_eq!(writes, expected);
+}

@@ -404,8 +404,8 @@ fn power_and_letter<const W: usize>(vm: &TestVm<W>) -> (PowerState, bool) {
 
 #[test]
 fn a_device_stops_and_starts_vcpus() {
-    let (vm, _) = booted::<43>(2);
-    let (world, link) = (world::<43>(), world::<43>().link());
+    let (vm, _) = booted::<34>(2);
+    let (world, link) = (world::<34>(), world::<34>().link());
     let page = GuestPhysAddr::new(RAM + 0x1000);
     let pending = PowerState::StartPending {
         entry: page,
@@ -474,8 +474,8 @@ fn a_device_stops_and_starts_vcpus() {
 
 #[test]
 fn devices_reach_ram_and_nothing_else() {
-    let (vm, _) = booted::<44>(1);
-    let link = world::<44>().link();
+    let (vm, _) = booted::<35>(1);
+    let link = world::<35>().link();
     let mut bytes = [0; 4];
     assert!(link.write_ram(GuestPhysAddr::new(RAM + 0x2000), b"abcd"));
     assert!(link.read_ram(GuestPhysAddr::new(RAM + 0x2000), &mut bytes));

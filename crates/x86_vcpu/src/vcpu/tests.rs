@@ -163,7 +163,7 @@ fn starts_are_those_of_the_boot_protocols() {
     let mut world = World::new();
     assert_eq!(world.vcpu.regs.gpr[gpr::RSI], 0x7000);
     world.vcpu.unbind().unwrap();
-    // The VM starts again: once as the setup says, at the entry it is given.
+    // The VM starts again: as the setup says, at the entry it is given.
     let start = X86Start::Long64 {
         rip: 1,
         rsi: 2,
@@ -178,7 +178,16 @@ fn starts_are_those_of_the_boot_protocols() {
     assert_eq!(get(&world, Register::Rip), 0x20_0000);
     assert_eq!(world.vcpu.regs.gpr[gpr::RSI], 0x77);
     assert_eq!(get(&world, Register::Efer), 0x500);
-    // Then by start-up IPIs.
+    // It may be told twice before it runs. Then it starts by start-up IPIs.
+    world
+        .vcpu
+        .start_at(GuestPhysAddr::new(0x20_0000), 0x77)
+        .unwrap();
+    assert_eq!(get(&world, Register::Rip), 0x20_0000);
+    world.vcpu.bind().unwrap();
+    injects(0);
+    assert_eq!(world.run(), HOST);
+    world.vcpu.unbind().unwrap();
     world.vcpu.start_at(GuestPhysAddr::new(0x1000), 0).unwrap();
     assert_eq!(get(&world, Register::Efer), 0);
     world

@@ -2,7 +2,7 @@
 
 use axaddrspace::GuestPhysAddr;
 use axvmconfig::{Isa, KernelConfig, KernelFormat};
-use elf::file::Class;
+use elf::abi;
 
 use super::{Limits, linux::SetupHeader, multiboot, pvh};
 use crate::boot::{
@@ -45,9 +45,15 @@ impl Protocol {
     }
 }
 
+/// How wide an ELF file's addresses are.
+enum Width {
+    Bits32,
+    Bits64,
+}
+
 /// What a kernel file is.
 enum Format {
-    Elf(Class, Option<multiboot::Header>),
+    Elf(Width, Option<multiboot::Header>),
     Linux(SetupHeader),
     Flat,
 }
@@ -66,18 +72,17 @@ impl PcKernel {
         let mut entry = loaded.entry;
         let protocol = match format {
             Format::Linux(header) => {
-                header.check_len(loaded.len)?;
                 entry = header.entry(loaded.entry)?;
                 Protocol::Linux(header)
             }
             Format::Flat => Protocol::Multiboot,
-            Format::Elf(class, multiboot) => match (pvh::entry(&loaded.notes), multiboot, class) {
+            Format::Elf(width, multiboot) => match (pvh::entry(&loaded.notes), multiboot, width) {
                 (Some(note), _, _) => {
                     entry = note;
                     Protocol::Pvh
                 }
-                (None, Some(_), _) | (None, None, Class::ELF32) => Protocol::Multiboot,
-                (None, None, Class::ELF64) => Protocol::Linux(SetupHeader::of_other_kernels()),
+                (None, Some(_), _) | (None, None, Width::Bits32) => Protocol::Multiboot,
+                (None, None, Width::Bits64) => Protocol::Linux(SetupHeader::of_other_kernels()),
             },
         };
         Ok(Self {
@@ -113,7 +118,11 @@ fn plan(
 
 fn plan_elf(front: &[u8], map: &mut RamMap<'_>) -> Result<(Plan, Format), ImageError> {
     let plan = ElfPlan::new(front, Isa::X86_64, map)?;
-    let format = Format::Elf(plan.class, multiboot::Header::find(front));
+    let width = match front.get(abi::EI_CLASS) {
+        Some(&abi::ELFCLASS64) => Width::Bits64,
+        _ => Width::Bits32,
+    };
+    let format = Format::Elf(width, multiboot::Header::find(front));
     Ok((Plan::Elf(plan), format))
 }
 
@@ -125,7 +134,8 @@ fn plan_linux(
 ) -> Result<(Plan, Format), ImageError> {
     let start = header.place(config.load_addr, map)?;
     let file = header.setup_len()..claimed;
-    let plan = FlatPlan::new(start, file, header.memory_size(), map)?;
+    let mut plan = FlatPlan::new(start, file, header.memory_size(), map)?;
+    plan.least_len = header.least_len();
     Ok((Plan::Flat(plan), Format::Linux(header)))
 }
 

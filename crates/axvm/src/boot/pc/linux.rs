@@ -76,7 +76,7 @@ impl SetupHeader {
             return Ok(None);
         }
         let Some(header) = front.first_chunk::<HEADER_END>() else {
-            return Err(ImageError::Header("the file is truncated"));
+            return Err(ImageError::Truncated);
         };
         let u8_at = |at: usize| header.get(at).copied().unwrap_or(0);
         let u16_at = |at: usize| u16::from_le_bytes([u8_at(at), u8_at(at + 1)]);
@@ -184,12 +184,9 @@ impl SetupHeader {
         Ok(start)
     }
 
-    /// Whether a file of `len` bytes has all that its header claims.
-    pub(super) fn check_len(&self, len: u64) -> Result<(), ImageError> {
-        match len.checked_sub(self.setup_len) {
-            Some(rest) if rest >= self.kernel_len.max(ENTRY_64) => Ok(()),
-            _ => Err(ImageError::Header("the file is truncated")),
-        }
+    /// Bytes that the file must have.
+    pub(super) fn least_len(&self) -> u64 {
+        self.setup_len + self.kernel_len.max(ENTRY_64)
     }
 
     /// Where the kernel that was loaded at `start` is entered.
@@ -252,7 +249,7 @@ pub(super) fn page_tables(root: u64) -> Vec<u8> {
     put(&mut (0..DIRECTORIES).map(|gib| (directories + gib * TABLE) | PRESENT_WRITABLE));
     for gib in 0..DIRECTORIES {
         let first = gib * ENTRIES;
-        let page = |page: u64| page * LARGE_PAGE | LARGE | PRESENT_WRITABLE;
+        let page = |page: u64| (page * LARGE_PAGE) | LARGE | PRESENT_WRITABLE;
         put(&mut (first..first + ENTRIES).map(page));
     }
     tables

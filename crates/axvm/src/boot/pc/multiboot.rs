@@ -84,12 +84,12 @@ impl Addresses {
         let end = loaded.and_then(|loaded| self.offset.checked_add(loaded));
         let file = self.offset..end.map_or(claimed, |end| end.min(claimed));
         let start = GuestPhysAddr::new(self.load.into());
-        let plan = FlatPlan::new(start, file, taken.unwrap_or(0), map)?;
-        let plan = plan.entered_at(GuestPhysAddr::new(self.entry.into()));
-        Ok(match loaded {
-            Some(len) => plan.at_most(len),
-            None => plan,
-        })
+        let mut plan = FlatPlan::new(start, file, taken.unwrap_or(0), map)?;
+        plan.entry = Some(GuestPhysAddr::new(self.entry.into()));
+        if let Some(end) = end {
+            (plan.file.end, plan.least_len) = (end, end);
+        }
+        Ok(plan)
     }
 }
 

@@ -1,0 +1,184 @@
+//! Accesses that devices answer without the vCPU leaving its loop.
+
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+use axvcpu::AxArchVCpu;
+
+use super::*;
+use crate::{
+    INIT,
+    svm::script::{HOST_INTERRUPT, exits, is_over, then},
+    testing::{ENTRY, World, set_now, timers_set},
+};
+use AccessWidth::Dword;
+
+const HOST: AxVCpuExitReason = AxVCpuExitReason::ExternalInterrupt { vector: 0 };
+const DEVICE: u64 = 0xfed0_0000;
+
+/// Devices that read as 0x1234_5678, keep note of each access, and do something at each write.
+#[derive(Default)]
+struct Devices<'a> {
+    seen: RefCell<Vec<(u64, Option<u64>)>>,
+    at_write: Option<&'a dyn Fn()>,
+    ends: Cell<bool>,
+}
+
+impl Devices<'_> {
+    fn read(&self, addr: u64) -> Option<u64> {
+        self.seen.borrow_mut().push((addr, None));
+        Some(0x1234_5678)
+    }
+
+    fn write(&self, addr: u64, data: u64) -> Option<()> {
+        self.seen.borrow_mut().push((addr, Some(data)));
+        if let Some(act) = self.at_write {
+            act();
+        }
+        Some(())
+    }
+
+    fn take(&self) -> Vec<(u64, Option<u64>)> {
+        self.seen.take()
+    }
+}
+
+impl DeviceAccess for Devices<'_> {
+    fn mmio_read(&self, addr: GuestPhysAddr, _: AccessWidth) -> Option<u64> {
+        self.read(addr.as_u64())
+    }
+
+    fn mmio_write(&self, addr: GuestPhysAddr, _: AccessWidth, data: u64) -> Option<()> {
+        self.write(addr.as_u64(), data)
+    }
+
+    fn port_read(&self, port: u16, _: AccessWidth) -> Option<u64> {
+        self.read(port.into()).filter(|_| port != 0xcfc)
+    }
+
+    fn port_write(&self, port: u16, _: AccessWidth, data: u64) -> Option<()> {
+        self.write(port.into(), data)
+    }
+
+    fn sys_reg_read(&self, addr: u32) -> Option<u64> {
+        self.read(addr.into())
+    }
+
+    fn sys_reg_write(&self, addr: u32, value: u64) -> Option<()> {
+        self.write(addr.into(), value)
+    }
+
+    fn wants_exit(&self) -> bool {
+        self.ends.get()
+    }
+}
+
+fn run(world: &mut World, devices: &Devices<'_>) -> AxVCpuExitReason {
+    let reason = world.vcpu.run(&world.mailbox, devices).unwrap();
+    assert!(is_over());
+    reason
+}
+
+#[test]
+fn answered_accesses_do_not_leave() {
+    let (mut world, devices) = (World::new(), Devices::default());
+    // wrmsr
+    world.ram.put(ENTRY + 4, &[0x0f, 0x30]);
+    exits(0x7b, 0x0060_0041, ENTRY + 2);
+    then(|guest| {
+        assert_eq!(*guest.rax(), 0x1234_5678);
+        guest.exits(0x7b, 0x0061_0010, ENTRY + 4);
+    });
+    then(|guest| {
+        guest.registers.gpr[gpr::RCX] = 0x808;
+        guest.registers.gpr[gpr::RDX] = 0;
+        guest.exits(0x7c, 1, ENTRY + 6);
+    });
+    exits(HOST_INTERRUPT, 0, 0);
+    assert_eq!(run(&mut world, &devices), HOST);
+    let write = 0x1234_5678;
+    assert_eq!(
+        devices.take(),
+        [(0x60, None), (0x61, Some(0x78)), (0x808, Some(write))]
+    );
+}
+
+#[test]
+fn an_exchange_is_two_accesses() {
+    let (mut world, devices) = (World::new(), Devices::default());
+    // xchg [rbx], eax
+    world.ram.put(ENTRY, &[0x87, 0x03]);
+    then(|guest| {
+        guest.registers.gpr[gpr::RBX] = DEVICE;
+        *guest.rax() = 0x55;
+        guest.exits(0x400, 1 << 32 | 6, DEVICE);
+    });
+    then(|guest| {
+        assert_eq!(*guest.rax(), 0x1234_5678);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    assert_eq!(run(&mut world, &devices), HOST);
+    assert_eq!(devices.take(), [(DEVICE, None), (DEVICE, Some(0x55))]);
+}
+
+#[test]
+fn what_is_not_answered_leaves() {
+    let (mut world, devices) = (World::new(), Devices::default());
+    exits(0x7b, 0x0cfc_0041, ENTRY + 2);
+    let expected = AxVCpuExitReason::IoRead {
+        port: 0xcfc,
+        width: Dword,
+    };
+    assert_eq!(run(&mut world, &devices), expected);
+    world.vcpu.fault_access().unwrap();
+    then(|guest| {
+        assert_eq!(*guest.rax(), 0xffff_ffff);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    assert_eq!(run(&mut world, &devices), HOST);
+}
+
+#[test]
+fn a_write_that_ends_the_vm_leaves_once_it_is_done() {
+    let (mut world, devices) = (World::new(), Devices::default());
+    devices.ends.set(true);
+    exits(0x7b, 0x0064_0010, ENTRY + 2);
+    assert_eq!(run(&mut world, &devices), AxVCpuExitReason::Nothing);
+    assert_eq!(devices.take(), [(0x64, Some(0))]);
+    devices.ends.set(false);
+    exits(HOST_INTERRUPT, 0, 0);
+    assert_eq!(run(&mut world, &devices), HOST);
+    assert_eq!(devices.take(), []);
+    assert_eq!(world.vcpu.backend.get(Register::Rip), ENTRY + 2);
+}
+
+#[test]
+fn what_a_write_did_to_its_own_vcpu_takes_effect_at_once() {
+    let mut world = World::new();
+    let timer = world.timer.clone();
+    let program = || {
+        timer
+            .deadline
+            .store(1000, core::sync::atomic::Ordering::SeqCst);
+    };
+    let devices = Devices {
+        at_write: Some(&program),
+        ..Devices::default()
+    };
+    set_now(500);
+    timers_set();
+    exits(0x7b, 0x0040_0010, ENTRY + 2);
+    exits(HOST_INTERRUPT, 0, 0);
+    assert_eq!(run(&mut world, &devices), HOST);
+    assert_eq!(timers_set(), [1000]);
+
+    let World { vcpu, mailbox, .. } = &mut world;
+    let init = || mailbox.raise(INIT);
+    let devices = Devices {
+        at_write: Some(&init),
+        ..Devices::default()
+    };
+    exits(0x7b, 0x0040_0010, ENTRY + 4);
+    let reason = vcpu.run(mailbox, &devices).unwrap();
+    assert_eq!(reason, AxVCpuExitReason::CpuDown);
+}
