@@ -136,8 +136,13 @@ pub(crate) fn spawn_pinned(
     inner.set_cpumask(AxCpuMask::one_shot(pcpu));
     *inner.task_ext_mut() = Some(AxTaskExt::from_impl(hook));
     axtask::spawn_task(inner);
-    // A spawn tells the other pCPU nothing.
-    irq::kick(pcpu);
+    if pcpu == this_cpu_id() {
+        // It takes its place here by running for the first time.
+        yield_now();
+    } else {
+        // A spawn tells the other pCPU nothing.
+        irq::kick(pcpu);
+    }
 }
 
 /// While this lives, the calling task gives its pCPU to another only where it says so ([`yield_now`]).
