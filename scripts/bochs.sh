@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Boots an image in Bochs, which has Intel's VMX where QEMU has AMD's SVM, and shows what it prints. There is no way to type.
+# Give VMs pCPUs by phys_cpu_sets: then HLT exits. A VM that has its pCPUs to itself halts in hardware, and Bochs 2.7 lets nothing out of
+# HLT where the guest has interrupts off (SDM vol. 3, 26.2 has external interrupts exit then too), nor for an interrupt window.
 # Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well.
 # usage: [SMP=2] [MEM=512] [CPU=corei7_haswell_4770] scripts/bochs.sh x86_64 IMAGE BUNDLE
 set -euo pipefail

@@ -87,6 +87,8 @@ pub(crate) enum ControlAccess {
     Clts,
     /// LMSW of this value.
     Lmsw { source: u16 },
+    /// LMSW of general register `gpr`.
+    LmswRegister { gpr: u8 },
 }
 
 /// How a port access moves its data.

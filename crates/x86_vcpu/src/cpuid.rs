@@ -3,6 +3,8 @@
 //! Hidden are: VMX and SVM, what needs MSRs or state that a guest is not given (performance counters, speculation control, SGX, resource control,
 //! tracing, protection keys, shadow stacks, power management), and MONITOR.
 
+use axdevice::LocalApic;
+
 use crate::{
     cr::cr4,
     hardware::{self, CpuidResult},
@@ -16,26 +18,15 @@ pub(crate) enum Leaf {
     Edx1,
     Ebx7,
     Ecx7,
-    Edx7,
     ExtendedEdx1,
-}
-
-impl Leaf {
-    /// The word, as `answer` answers CPUID.
-    pub(crate) fn of(self, answer: impl Fn(u32, u32) -> CpuidResult) -> u32 {
-        match self {
-            Self::Ecx1 => answer(1, 0).ecx,
-            Self::Edx1 => answer(1, 0).edx,
-            Self::Ebx7 => answer(7, 0).ebx,
-            Self::Ecx7 => answer(7, 0).ecx,
-            Self::Edx7 => answer(7, 0).edx,
-            Self::ExtendedEdx1 => answer(EXTENDED + 1, 0).edx,
-        }
-    }
 }
 
 const EXTENDED: u32 = 0x8000_0000;
 const HYPERVISOR: u32 = 0x4000_0000;
+/// The rates of the TSC and of the local APIC's timer in kHz, as some hypervisors have agreed on.
+const TIMING: u32 = HYPERVISOR + 0x10;
+/// The same, as the ratio of the TSC to a crystal, and the crystal's rate in Hz.
+const CRYSTAL: u32 = 0x15;
 const MAX_BASIC: u32 = 0x1f;
 const MAX_EXTENDED: u32 = 0x1f;
 
@@ -116,7 +107,7 @@ pub(crate) fn shown(leaf: u32, subleaf: u32) -> CpuidResult {
                 ..host
             }
         }
-        2 | 4 | 0x15 | 0x16 => host(leaf),
+        2 | 4 | 0x16 => host(leaf),
         6 => CpuidResult {
             eax: ARAT,
             ..NOTHING
@@ -153,7 +144,7 @@ pub(crate) fn shown(leaf: u32, subleaf: u32) -> CpuidResult {
             }
         }
         HYPERVISOR => CpuidResult {
-            eax: HYPERVISOR,
+            eax: TIMING,
             ebx: SIGNATURE,
             ecx: SIGNATURE,
             edx: SIGNATURE,
@@ -220,11 +211,12 @@ pub(crate) struct CpuidTable {
     components: [CpuidResult; STATE_COMPONENTS],
     extended_caches: [CpuidResult; CACHE_SUBLEAVES],
     topology: [CpuidResult; 2],
+    timing: CpuidResult,
 }
 
 impl CpuidTable {
-    /// For vCPU `id` of `count`.
-    pub(crate) fn new(id: usize, count: usize) -> Self {
+    /// For vCPU `id` of `count`, whose TSC counts `tsc_hz` a second.
+    pub(crate) fn new(id: usize, count: usize, tsc_hz: u64) -> Self {
         let each = |leaf: u32| move |subleaf: usize| shown(leaf, subleaf as u32);
         let mut table = Self {
             basic: core::array::from_fn(|leaf| shown(leaf as u32, 0)),
@@ -234,7 +226,9 @@ impl CpuidTable {
             components: core::array::from_fn(each(0xd)),
             extended_caches: core::array::from_fn(each(0x8000_001d)),
             topology: [NOTHING; 2],
+            timing: NOTHING,
         };
+        table.tell_rates(tsc_hz);
         let highest = table.basic[0].eax as usize;
         for leaf in table.basic.iter_mut().skip(highest + 1) {
             *leaf = NOTHING;
@@ -299,6 +293,23 @@ impl CpuidTable {
         }
     }
 
+    /// The local APIC's timer counts at the rate of our TSC, not at that of the host's crystal.
+    fn tell_rates(&mut self, tsc_hz: u64) {
+        let ratio = LocalApic::BUS_RATIO;
+        let word = |rate| u32::try_from(rate).unwrap_or(0);
+        self.timing = CpuidResult {
+            eax: word(tsc_hz / 1000),
+            ebx: word(tsc_hz / ratio / 1000),
+            ..NOTHING
+        };
+        self.basic[CRYSTAL as usize] = CpuidResult {
+            eax: 1,
+            ebx: word(ratio),
+            ecx: word(tsc_hz / ratio),
+            edx: 0,
+        };
+    }
+
     /// A word of features.
     pub(crate) fn feature(&self, leaf: Leaf) -> u32 {
         match leaf {
@@ -306,7 +317,6 @@ impl CpuidTable {
             Leaf::Edx1 => self.basic[1].edx,
             Leaf::Ebx7 => self.basic[7].ebx,
             Leaf::Ecx7 => self.basic[7].ecx,
-            Leaf::Edx7 => self.basic[7].edx,
             Leaf::ExtendedEdx1 => self.extended[1].edx,
         }
     }
@@ -362,6 +372,7 @@ impl CpuidTable {
             0x8000_001d => of(&self.extended_caches),
             EXTENDED..=0x8000_001f => self.extended[(leaf - EXTENDED) as usize],
             HYPERVISOR => shown(HYPERVISOR, 0),
+            TIMING => self.timing,
             _ => NOTHING,
         }
     }

@@ -4,9 +4,8 @@
 //! Where the hardware keeps these rules itself, the guest's writes do not come here.
 
 use crate::{
-    cpuid::{self, CpuidTable, Leaf},
+    cpuid::{CpuidTable, Leaf},
     event::Exception,
-    hardware,
     xsave::XCR0_ALWAYS,
 };
 
@@ -191,22 +190,7 @@ const CR4_FEATURES: &[(Leaf, u32, u64)] = &[
     (Leaf::Ebx7, 1 << 20, cr4::SMAP),
     (Leaf::Ecx7, 1 << 2, cr4::UMIP),
     (Leaf::Ecx7, 1 << 16, cr4::LA57),
-    // No guest is shown those below: VMX and SMX, protection keys of either kind, shadow stacks, key locker, user interrupts.
-    (Leaf::Ecx1, 1 << 5, 1 << 13),
-    (Leaf::Ecx1, 1 << 6, 1 << 14),
-    (Leaf::Ecx7, 1 << 3, 1 << 22),
-    (Leaf::Ecx7, 1 << 7, 1 << 23),
-    (Leaf::Ecx7, 1 << 31, 1 << 24),
-    (Leaf::Ecx7, 1 << 23, 1 << 19),
-    (Leaf::Edx7, 1 << 5, 1 << 25),
 ];
-
-/// 1 if the processor would let a guest set a bit of CR4 whose feature no guest is shown; else 0: then its writes need no look.
-pub(crate) fn must_intercept_cr4() -> u16 {
-    let host = cr4_of(|leaf| leaf.of(hardware::cpuid));
-    let shown = cr4_of(|leaf| leaf.of(cpuid::shown));
-    u16::from(host & !shown != 0)
-}
 
 /// The bits of EFER that a guest with this table has.
 pub(crate) fn efer_of(table: &CpuidTable) -> u64 {

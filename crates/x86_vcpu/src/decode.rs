@@ -276,6 +276,10 @@ pub(crate) fn control_instruction(bytes: &[u8], mode: CodeMode) -> Option<Contro
     let (first, second) = (instruction.op0_register(), instruction.op1_register());
     let access = match instruction.mnemonic() {
         Mnemonic::Clts => ControlAccess::Clts,
+        // Its form with an operand in memory is not supported: only systems of 16 bits ever used it.
+        Mnemonic::Lmsw => ControlAccess::LmswRegister {
+            gpr: general(first)?,
+        },
         Mnemonic::Mov if first.is_cr() => ControlAccess::Write {
             register: control(first)?,
             gpr: general(second)?,

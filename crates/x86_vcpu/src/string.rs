@@ -33,6 +33,11 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let IoExit { port, width, .. } = io;
         let instruction = self.memory_instruction()?;
         let length = instruction.length;
+        if let Operation::Input(form) | Operation::Output(form) = instruction.operation
+            && self.is_over(form)
+        {
+            return Ok(self.advance(length));
+        }
         match (instruction.operation, io.direction) {
             (Operation::Input(form), Direction::Read) => {
                 // Before the device has lost what it gives.
@@ -57,6 +62,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             }
             // The code was changed between the exit and our look at it.
             _ => Ok(Next::Resume),
+        }
+    }
+
+    /// Whether it is to be repeated no times, which not every processor sees before it exits.
+    fn is_over(&self, form: StringForm) -> bool {
+        match form.repeat {
+            Repeat::Once => false,
+            Repeat::ByCount => self.regs.gpr[gpr::RCX] & form.address_width.mask() == 0,
         }
     }
 

@@ -205,6 +205,7 @@ impl World {
         });
         let config = X86VCpuConfig {
             vcpu_count: 2,
+            tsc_hz: 2_000_000_000,
             nested_mode: NestedMode::Npt(LargestLeaf::Size1G),
             hlt,
             sharing,

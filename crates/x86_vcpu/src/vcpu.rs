@@ -202,7 +202,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             msrs: MsrStorage::new(),
             tsc_aux: 0,
             breakpoints: [0; 4],
-            cpuid: CpuidTable::new(vcpu_id, config.vcpu_count),
+            cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
             counters: ExitCounters::new(),
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,

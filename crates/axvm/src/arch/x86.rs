@@ -49,6 +49,7 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
             };
             X86VCpuConfig {
                 vcpu_count: config.vm.vcpus.len(),
+                tsc_hz: machine.timebase_hz,
                 nested_mode: machine.nested_mode,
                 hlt,
                 sharing,

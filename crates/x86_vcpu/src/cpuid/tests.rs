@@ -1,11 +1,12 @@
 use super::*;
 use crate::{machine, testing::power_on};
 
+const TSC_HZ: u64 = 2_400_000_000;
 const STATE: CpuidState = CpuidState { cr4: 0, xcr0: 1 };
 
 fn table(id: usize, count: usize) -> CpuidTable {
     power_on();
-    CpuidTable::new(id, count)
+    CpuidTable::new(id, count, TSC_HZ)
 }
 
 fn ask(table: &CpuidTable, leaf: u32, subleaf: u32) -> CpuidResult {
@@ -20,7 +21,7 @@ fn the_hypervisor_says_who_it_is() {
         .into_iter()
         .flat_map(u32::to_le_bytes)
         .collect();
-    assert_eq!((answer.eax, &name[..]), (0x4000_0000, &b"AxHVAxHVAxHV"[..]));
+    assert_eq!((answer.eax, &name[..]), (0x4000_0010, &b"AxHVAxHVAxHV"[..]));
     assert_eq!(ask(&table, 1, 0).ecx >> 31, 1);
 }
 
@@ -52,7 +53,7 @@ fn what_guests_cannot_use_is_hidden_and_what_is_emulated_shown() {
         }
         m.cpuid.get_mut(&(0, 0)).unwrap().eax = 0x1f;
     });
-    let table = CpuidTable::new(0, 1);
+    let table = CpuidTable::new(0, 1, TSC_HZ);
     // MONITOR, VMX, SMX, PDCM; OSXSAVE is the guest's doing.
     for bit in [3, 5, 6, 15, 18, 27] {
         assert_eq!(ask(&table, 1, 0).ecx >> bit & 1, 0, "{bit}");
@@ -92,7 +93,7 @@ fn topology_is_one_package_of_single_threaded_cores() {
     assert_eq!(ask(&table, 0x8000_001d, 0).eax >> 14, 0);
     assert_eq!(ask(&table, 0x8000_001d, 3).eax >> 14, 2);
     machine::with(|m| m.cpuid.get_mut(&(0, 0)).unwrap().eax = 0x1f);
-    let table = CpuidTable::new(2, 3);
+    let table = CpuidTable::new(2, 3, TSC_HZ);
     for leaf in [0xb, 0x1f] {
         assert_eq!(
             ask(&table, leaf, 0),
@@ -149,4 +150,22 @@ fn leaves_beyond_the_last_are_empty() {
     for leaf in [0xe, 0x1f, 0x20, 0x4000_0001, 0x8000_0020, 0x8fff_ffff, !0] {
         assert_eq!(ask(&table, leaf, 0), NOTHING, "{leaf:#x}");
     }
+}
+
+#[test]
+fn the_rates_are_those_of_the_guests_own_timers() {
+    power_on();
+    let one_of = |highest| {
+        machine::with(|m| m.cpuid.get_mut(&(0, 0)).unwrap().eax = highest);
+        CpuidTable::new(0, 1, TSC_HZ)
+    };
+    let old = one_of(0xd);
+    assert_eq!(ask(&old, 0x15, 0), NOTHING);
+    let timing = ask(&old, 0x4000_0010, 0);
+    assert_eq!((timing.eax, timing.ebx), (2_400_000, 150_000));
+    let crystal = ask(&one_of(0x16), 0x15, 0);
+    assert_eq!(
+        (crystal.eax, crystal.ebx, crystal.ecx),
+        (1, 16, 150_000_000)
+    );
 }

@@ -79,6 +79,21 @@ fn ports_are_read_and_written() {
 }
 
 #[test]
+fn a_port_string_of_no_elements_touches_nothing() {
+    for (code, info) in [(0x6e, 0x03f8_0014), (0x6c, 0x03f8_0015)] {
+        let mut world = world_with(&[0xf3, code]);
+        then(move |guest| {
+            guest.registers.gpr[gpr::RSI] = 1 << 40;
+            guest.registers.gpr[gpr::RDI] = 1 << 40;
+            guest.registers.gpr[gpr::RCX] = 0;
+            guest.exits(0x7b, info, ENTRY + 2);
+        });
+        world.run();
+        assert_eq!((rip(&world), world.vcpu.regs.gpr[gpr::RCX]), (ENTRY + 2, 0));
+    }
+}
+
+#[test]
 fn outs_leaves_element_by_element() {
     let mut world = world_with(&[0xf3, 0x66, 0x6f]);
     world.ram.put(0x5000, b"abcdef");

@@ -65,6 +65,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             ControlAccess::Lmsw { source } => {
                 cr::write_cr0(now, self.code_size(), cr::lmsw(now.cr0, source))
             }
+            ControlAccess::LmswRegister { gpr } => {
+                let source = self.gpr(gpr) as u16;
+                cr::write_cr0(now, self.code_size(), cr::lmsw(now.cr0, source))
+            }
         };
         match next {
             Ok(next) => {

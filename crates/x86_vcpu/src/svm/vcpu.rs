@@ -89,7 +89,7 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
     fn read_raw(&self) -> RawSvmExit {
         let vmcb = self.pages.vmcb();
         RawSvmExit {
-            code: vmcb.control.exit_code,
+            code: vmcb.control.exit_code(),
             info1: vmcb.control.exit_info1,
             info2: vmcb.control.exit_info2,
             interrupted: vmcb.control.exit_interrupt_info,
@@ -150,8 +150,9 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
             HltPolicy::Untrapped => {}
         }
         control.intercepts2 = INTERCEPTS2;
-        // CR8 is the local APIC's; reads are answered with V_TPR.
-        control.intercept_cr_writes = 1 << 8 | crate::cr::must_intercept_cr4() << 4;
+        // CR8 is the local APIC's; reads are answered with V_TPR. Writes of the others are rare, a processor may have features that no guest is
+        // shown, and an emulated one takes values that it then refuses at VMRUN.
+        control.intercept_cr_writes = 1 << 8 | 1 << 4 | 1 << 0;
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.nested_paging = 1;
         Ok(Self {
@@ -226,7 +227,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         vmcb.control.event_injection = 0;
         vmcb.control.tlb_control = TlbControl::NOTHING;
         self.clean = Clean::all();
-        match vmcb.control.exit_code {
+        match vmcb.control.exit_code() {
             exit_code::INVALID | exit_code::BUSY => Err(FailReason {
                 what: refusal(vmcb.control.asid, &vmcb.save),
                 raw: self.raw_exit(),
@@ -273,7 +274,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn exit_name(&self) -> &'static str {
-        exit_code::name(self.pages.vmcb().control.exit_code)
+        exit_code::name(self.pages.vmcb().control.exit_code())
     }
 
     fn fetched_bytes(&self) -> &[u8] {

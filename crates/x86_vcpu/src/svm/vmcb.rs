@@ -56,6 +56,14 @@ pub(super) struct ControlArea {
     reserved_0e0: [u8; 0x400 - 0xe0],
 }
 
+impl ControlArea {
+    /// Why the guest was left. The codes that are negative come with 32 bits of sign only from some emulators.
+    #[inline(always)]
+    pub(super) const fn exit_code(&self) -> u64 {
+        self.exit_code as i32 as i64 as u64
+    }
+}
+
 /// A segment or descriptor-table register in the VMCB.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

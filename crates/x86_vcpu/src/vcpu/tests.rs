@@ -361,6 +361,7 @@ fn vcpus_are_made_within_limits() {
     let world = World::new();
     let config = || X86VCpuConfig {
         vcpu_count: 1,
+        tsc_hz: 2_000_000_000,
         nested_mode: axaddrspace::NestedMode::Npt(axaddrspace::LargestLeaf::Size1G),
         hlt: HltPolicy::Untrapped,
         sharing: Sharing::Dedicated,

@@ -38,7 +38,7 @@ fn the_vmcb_says_what_exits() {
     assert!(control.intercepts2.contains(Intercepts2::VMRUN));
     assert_eq!(
         (control.intercept_cr_reads, control.intercept_cr_writes),
-        (0, 0x100)
+        (0, 0x111)
     );
     assert_eq!((control.nested_paging, control.nested_cr3), (1, 0x5000));
     assert_eq!((control.asid, control.tsc_offset), (3, 0));
@@ -296,4 +296,20 @@ fn refusals_name_the_rule() {
     };
     assert!(refused(long).starts_with("long mode without CR4.PAE"));
     assert!(refused(|vcpu| vcpu.retag(VmidAssignment::Kept(0))).starts_with("ASID 0"));
+}
+
+#[test]
+fn a_refusal_has_words_whatever_the_width_of_its_code() {
+    use crate::cr::{cr0, efer};
+    for code in [exit_code::INVALID, 0xffff_ffff] {
+        let mut vcpu = vcpu();
+        vcpu.set(Register::Efer, efer::LME);
+        vcpu.set(Register::Cr0, cr0::PG);
+        vcpu.set(Register::Cr4, crate::cr::cr4::PAE);
+        then(move |_, vmcb| vmcb.control.exit_code = code);
+        let refused = vcpu.enter(&mut GuestRegisters::default()).unwrap_err();
+        assert!(refused.what.contains("without CR0.PE"), "{}", refused.what);
+        assert_eq!(refused.raw.reason, exit_code::INVALID);
+        assert_eq!(vcpu.exit_name(), "invalid guest state");
+    }
 }
