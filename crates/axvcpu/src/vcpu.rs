@@ -103,13 +103,18 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             })
     }
 
-    /// Free → Free: as after power-on, throwing away the letters of its former life. It is to start at `entry`.
-    pub fn reset(&self, entry: GuestPhysAddr, config: A::SetupConfig) -> Result<(), VCpuError> {
+    /// Free → Free: as after power-on, throwing away the letters of its former life, but starting at `entry` with `arg`.
+    pub fn reset(
+        &self,
+        entry: GuestPhysAddr,
+        arg: u64,
+        config: A::SetupConfig,
+    ) -> Result<(), VCpuError> {
         self.lock()?
             .step("reset", VCpuState::Free, VCpuState::Free, |arch| {
                 self.mailbox.clear();
-                arch.set_entry(entry)?;
-                arch.setup(config)
+                arch.setup(config)?;
+                arch.start_at(entry, arg)
             })
     }
 

@@ -138,12 +138,12 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let (entries, arg) = (boot.entries, boot.arg);
         let mut first = Some(boot.setup);
         for (id, door) in self.doors.iter().enumerate() {
-            let (entry, setup) = match first.take() {
-                Some(setup) => (entries.bsp_entry, setup),
-                None => (entries.ap_entry, A::parked()),
+            let (entry, arg, setup) = match first.take() {
+                Some(setup) => (entries.bsp_entry, arg, setup),
+                None => (entries.ap_entry, 0, A::parked()),
             };
             door.unblock()
-                .and_then(|()| door.vcpu().reset(entry, setup))
+                .and_then(|()| door.vcpu().reset(entry, arg, setup))
                 .map_err(|error| VmErrorCause::VCpu { vcpu: id, error })?;
         }
         *self.stopped.lock() = None;

@@ -143,7 +143,7 @@ const OPERATIONS: &[Operation] = &[
         from: Free,
         to: Free,
         calls: &["setup", "start_at"],
-        make: |vcpu| vcpu.reset(ENTRY, ()),
+        make: |vcpu| vcpu.reset(ENTRY, 7, ()),
     },
     Operation {
         name: "start_at",
@@ -442,7 +442,7 @@ fn reset_throws_letters_away_and_start_keeps_them() {
     vcpu.start_at(ENTRY, 0).unwrap();
     assert!(vcpu.mailbox().has_interrupt());
     vcpu.mailbox().set_line(9, LineLevel::High);
-    vcpu.reset(ENTRY, ()).unwrap();
+    vcpu.reset(ENTRY, 0, ()).unwrap();
     assert!(!vcpu.mailbox().has_interrupt());
 }
 
