@@ -45,6 +45,24 @@ fn the_heartbeat_beats() {
     all_well(&ended);
 }
 
+#[test]
+fn selftest_passes() {
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm("selftest", &[])
+        .guest("selftest.bin");
+    let ended = Machine::new().boot(&bundle).end();
+    let verdict = ended.output.rsplit_once("selftest: ");
+    let verdict = verdict
+        .and_then(|(_, rest)| rest.lines().next())
+        .map(str::trim);
+    let passed = verdict.and_then(|verdict| verdict.strip_suffix(" passed, 0 failed"));
+    let count = passed
+        .and_then(|count| count.parse::<u32>().ok())
+        .unwrap_or(0);
+    assert!(count > 150, "{verdict:?}:\n{}", ended.output);
+    all_well(&ended);
+}
+
 /// The main job: Debian's cloud kernel, untouched, on two vCPUs with I/O and local APICs, beside the heartbeat; a shell that answers the
 /// keyboard; `poweroff` ends its own VM only.
 #[test]
