@@ -2,7 +2,6 @@
 # The symbols in braces are offsets into GuestRegisters. RAX and RSP are in the VMCB.
 
     .pushsection .text.x86_vcpu_svm, "ax"
-    .intel_syntax noprefix
     .global x86_vcpu_svm_run
     .type x86_vcpu_svm_run, @function
 x86_vcpu_svm_run:
@@ -63,5 +62,4 @@ x86_vcpu_svm_run:
     pop rbp
     ret
     .size x86_vcpu_svm_run, . - x86_vcpu_svm_run
-    .att_syntax
     .popsection
