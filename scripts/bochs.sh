@@ -3,11 +3,15 @@
 # Bochs 2.7 does not leave a guest that has halted with interrupts off for an interrupt of the host's (SDM vol. 3, 26.2 has it do so): BOOTARGS
 # tells the hypervisor to halt for its guests. Guests that never halt so may halt by themselves: BOOTARGS= scripts/bochs.sh …
 # Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well.
-# usage: [SMP=4] [MEM=512] [CPU=corei7_haswell_4770] [BOOTARGS=hlt=exit] scripts/bochs.sh x86_64 IMAGE BUNDLE
+# usage: [SMP=4] [MEM=512M] [CPU=corei7_haswell_4770] [BOOTARGS=hlt=exit] scripts/bochs.sh x86_64 IMAGE BUNDLE
 set -euo pipefail
 
 arch=${1:?usage: scripts/bochs.sh x86_64 IMAGE BUNDLE} image=${2:?} bundle=${3:?}
 [ "$arch" = x86_64 ] || { echo "bochs: ARCH=$arch is not supported; use ARCH=x86_64" >&2; exit 2; }
+case ${MEM:=512M} in
+    *G) ram=$((${MEM%G} * 1024)) ;;
+    *) ram=${MEM%M} ;;
+esac
 target=$(cd "$(dirname "$0")/.." && pwd)/target
 mkdir -p "$target"
 dir=$(mktemp -d "$target/bochs.XXXXXX")
@@ -35,7 +39,7 @@ cat >"$dir/bochsrc" <<END
 plugin_ctrl: unmapped=1, biosdev=0, speaker=0, extfpuirq=1, parallel=0, serial=1, iodebug=1, e1000=0
 config_interface: textconfig
 display_library: rfb, options="timeout=0"
-memory: guest=${MEM:-512}, host=${MEM:-512}
+memory: guest=$ram, host=$ram
 cpu: model=${CPU:-corei7_haswell_4770}, count=${SMP:-4}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 clock: sync=none, time0=946684800, rtc_sync=0
 romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
