@@ -297,19 +297,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn exit(&mut self) -> ExitInfo {
-        let info = VmxExitInfo::decode(VmcsReadOnly32::ExitReason.read());
-        let VmxExitKind::Exit(reason) = info.kind else {
-            return self.no_exit(info.kind);
-        };
-        let exit = exit::decode(reason);
-        let interrupted = exit::interrupted();
-        self.settle(exit, interrupted);
-        ExitInfo {
-            exit,
-            length: exit::length(exit),
-            interrupted,
+        let raw = VmcsReadOnly32::ExitReason.read();
+        match exit::frequent(raw) {
+            Some(exit) if !exit::is_during_delivery() => ExitInfo {
+                exit,
+                length: Some(exit::instruction_length()),
+                interrupted: None,
+            },
+            _ => self.settled_exit(raw),
         }
     }
 
