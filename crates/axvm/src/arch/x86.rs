@@ -2,7 +2,7 @@
 
 mod board;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 use core::{marker::PhantomData, ops::Range};
 
 use axaddrspace::GuestPhysAddr;
@@ -98,11 +98,6 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
             arg: info,
             setup,
         })
-    }
-
-    fn exit_counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = Self::exit_counts(self).iter();
-        counts.map(|(kind, count)| (kind.name(), count)).collect()
     }
 }
 
