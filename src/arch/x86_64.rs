@@ -21,7 +21,9 @@ pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
         timebase_hz: platform::machine().timebase_hz,
         nested_mode: PerCpu::best_mode()?,
         pcpus: host::pcpu_count(),
-        isa: X86Machine::default(),
+        isa: X86Machine {
+            epoch_s: platform::machine().epoch_s,
+        },
     })
 }
 

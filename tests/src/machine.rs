@@ -54,6 +54,14 @@ impl Machine {
         self.variable("MACHINE", machine.into())
     }
 
+    /// With a clock that says, in UTC, that it is `date` when the machine starts, as QEMU writes it.
+    #[must_use]
+    pub fn date(mut self, date: &str) -> Self {
+        self.arguments.push("-rtc".into());
+        self.arguments.push(format!("base={date}"));
+        self
+    }
+
     /// With time that is counted in instructions, so that every run is the same: 1 ns each, all harts in turn.
     #[must_use]
     pub fn counted(mut self) -> Self {

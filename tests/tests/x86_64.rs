@@ -92,6 +92,27 @@ fn linux_and_an_rtos_side_by_side() {
     );
 }
 
+/// The machine's clock is read once, and each guest's own goes on from there: leap year, century and all.
+#[test]
+fn linux_knows_what_day_it_is() {
+    /// 2052-02-29 12:00:00.
+    const START: u64 = 2_592_820_800;
+    /// Generous: the machine that runs this may be busy.
+    const UNTIL: u64 = START + 600;
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm("linux", &[])
+        .guest("bzImage")
+        .guest("initramfs.cpio.gz");
+    let mut run = Machine::new().date("2052-02-29T12:00:00").boot(&bundle);
+    run.expect("# ");
+    run.send("echo now $(date +%s)\n");
+    run.expect("\nnow ");
+    let now = run.rest_of_line().parse().expect("a number of seconds");
+    assert!((START..UNTIL).contains(&now), "{now}");
+    run.send("poweroff\n");
+    run.end().all_well();
+}
+
 /// A wrong config is named, and the VM beside it starts.
 #[test]
 fn bad_input_beside_a_good_vm() {

@@ -51,6 +51,8 @@ mod paging;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
+mod rtc;
+#[cfg(target_os = "none")]
 pub mod timer;
 #[cfg(target_os = "none")]
 mod traps;

@@ -23,6 +23,7 @@ use crate::{
     multiboot::{BootInfo, MemoryKind},
     power::stop,
     ranges::{Edge, Ranges},
+    rtc,
 };
 
 const MAX_IO_APICS: usize = 8;
@@ -59,6 +60,8 @@ pub struct Machine {
     pub timebase_hz: u64,
     /// Ticks of a local APIC's timer a second.
     pub apic_timer_hz: u64,
+    /// The time of day when the TSC showed zero, in seconds since 1970; 0 if there is no clock that tells it.
+    pub epoch_s: u64,
     /// Physical addresses of what the bootloader handed over beside the image: the first module.
     pub initrd: Option<Range<usize>>,
     /// The bootloader's command line.
@@ -116,6 +119,7 @@ pub(crate) fn init(boot_info: usize) {
         let fadt = tables.get(b"FACP");
         machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
         machine.measure(fadt.and_then(fadt::pm_timer));
+        machine.read_clock(fadt.and_then(fadt::century));
         machine
     });
 }
@@ -168,6 +172,7 @@ impl Machine {
             power_off: None,
             timebase_hz: 0,
             apic_timer_hz: 0,
+            epoch_s: 0,
             initrd: None,
             bootargs: "",
         }
@@ -271,6 +276,17 @@ impl Machine {
         };
         self.timebase_hz = rates.tsc_hz;
         self.apic_timer_hz = rates.apic_timer_hz;
+    }
+
+    fn read_clock(&mut self, century: Option<u8>) {
+        match rtc::time(century) {
+            Some(now) => {
+                self.epoch_s = now.saturating_sub(clock::tsc() / self.timebase_hz.max(1));
+            }
+            None => axplat::console_println!(
+                "axhv: this machine has no clock that tells the time of day: it is 1970"
+            ),
+        }
     }
 }
 
