@@ -36,6 +36,20 @@ impl Machine {
         self.variable("SMP", count.to_string())
     }
 
+    /// With harts, sockets and so on as QEMU writes them.
+    #[must_use]
+    pub fn topology(self, harts: &str) -> Self {
+        self.variable("SMP", harts.into())
+    }
+
+    /// With one more device, as QEMU writes it.
+    #[must_use]
+    pub fn device(mut self, device: &str) -> Self {
+        self.arguments.push("-device".into());
+        self.arguments.push(device.into());
+        self
+    }
+
     /// With so much RAM, as QEMU writes it.
     #[must_use]
     pub fn ram(self, size: &str) -> Self {

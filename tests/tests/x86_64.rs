@@ -137,12 +137,35 @@ fn bad_input_beside_a_good_vm() {
 }
 
 #[test]
-fn a_cpu_without_virtualization() {
+fn a_cpu_that_cannot_run_guests() {
     let bundle = Bundle::new(X86_64)
         .shipped_vm("hello", &[])
         .guest("hello.bin");
-    let ended = Machine::new().cpu("EPYC,-svm").boot(&bundle).end();
-    assert!(ended.output.contains("[axhv] error: "), "{}", ended.output);
-    assert!(ended.output.contains("SVM"), "{}", ended.output);
-    assert_eq!(ended.status, Some(1), "{}", ended.output);
+    for (cpu, why) in [
+        ("EPYC,-svm", "the CPU has neither SVM nor VMX"),
+        ("EPYC,+svm,-npt", "the CPU's SVM has no nested paging"),
+    ] {
+        let ended = Machine::new().cpu(cpu).boot(&bundle).end();
+        ended.says(&["[axhv] error: ", why, "QEMU: -cpu EPYC,+svm,+npt"]);
+        ended.failed();
+    }
+}
+
+#[test]
+fn local_apics_of_either_kind() {
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm("hello", &[])
+        .guest("hello.bin");
+    let old = Machine::new().cpu("EPYC,+svm,+npt,-x2apic");
+    // pCPU 1 is the first core of the second socket: its APIC id is 256.
+    let large = Machine::new()
+        .cpu("EPYC,+svm,+npt,+x2apic")
+        .topology("1,maxcpus=512,sockets=2,cores=256,threads=1")
+        .device("EPYC-x86_64-cpu,socket-id=1,core-id=0,thread-id=0");
+    for machine in [old, large] {
+        let ended = machine.boot(&bundle).end();
+        ended.says(&["VM \"hello\" starts: 1 vCPU on pCPU 1"]);
+        ended.says(&["hello from AxHV guest"]);
+        ended.all_well();
+    }
 }

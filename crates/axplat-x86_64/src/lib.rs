@@ -23,6 +23,7 @@ extern crate std;
 mod acpi;
 mod bytes;
 mod calibration;
+mod cpus;
 mod multiboot;
 mod ranges;
 
@@ -57,8 +58,9 @@ pub mod timer;
 #[cfg(target_os = "none")]
 mod traps;
 
+pub use cpus::Cpu;
 #[cfg(target_os = "none")]
-pub use machine::{Cpu, Machine, machine};
+pub use machine::{Machine, machine};
 #[cfg(target_os = "none")]
 pub use msr::{safe_rdmsr, safe_wrmsr};
 

@@ -18,7 +18,8 @@ use crate::{
     bytes::Memory,
     clock,
     config::plat::MAX_CPU_NUM,
-    ioapic::IoApic,
+    cpus::{Cpu, Cpus},
+    ioapic::{self, IoApic},
     lapic::{self, NmiInputs},
     multiboot::{BootInfo, MemoryKind},
     power::stop,
@@ -28,13 +29,6 @@ use crate::{
 
 const MAX_IO_APICS: usize = 8;
 const ISA_IRQS: usize = 16;
-
-/// One CPU that can run our code.
-#[derive(Clone, Copy, Debug)]
-pub struct Cpu {
-    /// Its local APIC's id.
-    pub apic_id: u32,
-}
 
 /// Where an ISA interrupt arrives.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +40,7 @@ struct IsaLine {
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
-    cpus: [Cpu; MAX_CPU_NUM],
-    cpu_count: usize,
+    cpus: Cpus<MAX_CPU_NUM>,
     io_apics: [IoApic; MAX_IO_APICS],
     io_apic_count: usize,
     isa_lines: [IsaLine; ISA_IRQS],
@@ -128,7 +121,7 @@ impl Machine {
     /// The CPUs, pCPU 0 (the boot CPU) first.
     #[must_use]
     pub fn cpus(&self) -> &[Cpu] {
-        self.cpus.get(..self.cpu_count).unwrap_or(&[])
+        self.cpus.as_slice()
     }
 
     pub(crate) fn io_apics(&self) -> &[IoApic] {
@@ -154,8 +147,7 @@ impl Machine {
 
     fn new() -> Self {
         Self {
-            cpus: [Cpu { apic_id: 0 }; MAX_CPU_NUM],
-            cpu_count: 0,
+            cpus: Cpus::new(),
             io_apics: [IoApic {
                 address: 0,
                 first_gsi: 0,
@@ -213,16 +205,17 @@ impl Machine {
             .and_then(|address| usize::try_from(address).ok())
             .unwrap_or(0);
         lapic::choose_mode(local_apic);
-        let boot_cpu = lapic::id_from_cpuid();
-        self.add_cpu(boot_cpu);
-        let mut left_out = 0;
+        let (boot_cpu, ids) = (lapic::id_from_cpuid(), lapic::ids());
+        if boot_cpu > ioapic::MAX_DESTINATION {
+            stop("the boot CPU has an APIC id above 254, to which no I/O APIC can send");
+        }
+        self.cpus = Cpus::choose(boot_cpu, ids, madt::entries(madt));
+        if let Some(left_out) = self.cpus.left_out() {
+            axplat::console_println!("axhv: {left_out}");
+        }
         for entry in madt::entries(madt) {
             match entry {
-                Entry::Cpu { apic_id } if apic_id == boot_cpu => {}
-                Entry::Cpu { apic_id } if lapic::can_reach(apic_id) => {
-                    left_out += usize::from(!self.add_cpu(apic_id));
-                }
-                Entry::Cpu { .. } => left_out += 1,
+                Entry::Cpu { .. } => {}
                 Entry::IoApic { address, first_gsi } => {
                     if let Some(slot) = self.io_apics.get_mut(self.io_apic_count) {
                         let address = address as usize;
@@ -245,11 +238,6 @@ impl Machine {
                 Entry::LocalApicAddress(_) => {}
             }
         }
-        if left_out > 0 {
-            axplat::console_println!(
-                "axhv: {left_out} CPUs are left out: this image serves {MAX_CPU_NUM}"
-            );
-        }
         if self.io_apic_count == 0 {
             stop("the ACPI tables describe no I/O APIC");
         }
@@ -257,16 +245,6 @@ impl Machine {
             self.mmio.add(local_apic, PAGE, Edge::Outward);
         }
         self.mmio.merge();
-    }
-
-    /// Says whether there was room.
-    fn add_cpu(&mut self, apic_id: u32) -> bool {
-        let slot = self.cpus.get_mut(self.cpu_count);
-        slot.is_some_and(|slot| {
-            *slot = Cpu { apic_id };
-            self.cpu_count += 1;
-            true
-        })
     }
 
     fn measure(&mut self, pm_timer: Option<PmTimer>) {
