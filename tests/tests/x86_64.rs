@@ -113,44 +113,6 @@ fn linux_knows_what_day_it_is() {
     run.end().all_well();
 }
 
-/// A wrong config is named, and the VM beside it starts.
-#[test]
-fn bad_input_beside_a_good_vm() {
-    let bundle = Bundle::new(X86_64)
-        .vm("bad", "[base]\nid = 9\nname = \"bad\"\nphys_cpu_ids = [2]\ncpu_nmu = 1\n\n[kernel]\nkernel_path = \"absent\"\nmemory_regions = [[\"8MiB\"]]\n")
-        .shipped_vm("hello", &[])
-        .guest("hello.bin");
-    let ended = Machine::new().boot(&bundle).end();
-    assert!(
-        ended
-            .output
-            .contains("vms/bad.toml:5: base.cpu_nmu: unknown key"),
-        "{}",
-        ended.output
-    );
-    assert!(
-        ended.output.contains("VM \"hello\" powered off"),
-        "{}",
-        ended.output
-    );
-    assert_eq!(ended.status, Some(1), "{}", ended.output);
-}
-
-#[test]
-fn a_cpu_that_cannot_run_guests() {
-    let bundle = Bundle::new(X86_64)
-        .shipped_vm("hello", &[])
-        .guest("hello.bin");
-    for (cpu, why) in [
-        ("EPYC,-svm", "the CPU has neither SVM nor VMX"),
-        ("EPYC,+svm,-npt", "the CPU's SVM has no nested paging"),
-    ] {
-        let ended = Machine::new().cpu(cpu).boot(&bundle).end();
-        ended.says(&["[axhv] error: ", why, "QEMU: -cpu EPYC,+svm,+npt"]);
-        ended.failed();
-    }
-}
-
 #[test]
 fn local_apics_of_either_kind() {
     let bundle = Bundle::new(X86_64)
