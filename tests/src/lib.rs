@@ -8,6 +8,7 @@
 mod bundle;
 mod machine;
 mod run;
+mod verdict;
 
 pub use bundle::Bundle;
 pub use machine::Machine;

@@ -36,6 +36,20 @@ impl Machine {
         self.variable("SMP", count.to_string())
     }
 
+    /// With harts, sockets and so on as QEMU writes them.
+    #[must_use]
+    pub fn topology(self, harts: &str) -> Self {
+        self.variable("SMP", harts.into())
+    }
+
+    /// With one more device, as QEMU writes it.
+    #[must_use]
+    pub fn device(mut self, device: &str) -> Self {
+        self.arguments.push("-device".into());
+        self.arguments.push(device.into());
+        self
+    }
+
     /// With so much RAM, as QEMU writes it.
     #[must_use]
     pub fn ram(self, size: &str) -> Self {
@@ -52,6 +66,14 @@ impl Machine {
     #[must_use]
     pub fn kind(self, machine: &str) -> Self {
         self.variable("MACHINE", machine.into())
+    }
+
+    /// With a clock that says, in UTC, that it is `date` when the machine starts, as QEMU writes it.
+    #[must_use]
+    pub fn date(mut self, date: &str) -> Self {
+        self.arguments.push("-rtc".into());
+        self.arguments.push(format!("base={date}"));
+        self
     }
 
     /// With time that is counted in instructions, so that every run is the same: 1 ns each, all harts in turn.

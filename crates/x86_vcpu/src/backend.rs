@@ -19,7 +19,7 @@ use axerrno::AxResult;
 use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 
 use crate::{
-    HltPolicy,
+    HltPolicy, Unfit,
     event::Event,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
@@ -279,9 +279,8 @@ pub(crate) trait VendorPerCpu: Sized {
     /// The largest leaf of a nested page table. It is present.
     fn largest_leaf() -> LargestLeaf;
 
-    /// Whether this pCPU can: `Err` says in one line what is missing or locked and what to do about it. Returns how many bits its tags
-    /// (ASIDs, VPIDs) have.
-    fn check() -> AxResult<u32>;
+    /// Whether this pCPU, which has this vendor's virtualization, can run guests, and how many bits its tags (ASIDs, VPIDs) have.
+    fn check() -> Result<u32, Unfit>;
 
     /// Lets guests run on this pCPU.
     fn enable() -> AxResult<Self>;
