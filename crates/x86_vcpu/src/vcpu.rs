@@ -77,7 +77,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// The value that was read for it.
     pub(crate) answer: Option<u64>,
     pub(crate) activity: Activity,
-    pub(crate) code_page: CodePage,
+    pub(crate) code_page: Option<CodePage>,
     pub(crate) decoded_before: DecodeCache,
     pub(crate) local: Arc<dyn LocalInterrupts>,
     pub(crate) memory: Arc<dyn GuestBytes>,
@@ -206,7 +206,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
-            code_page: CodePage::default(),
+            code_page: None,
             decoded_before: DecodeCache::default(),
             local: config.local,
             memory: config.memory,

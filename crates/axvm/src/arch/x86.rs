@@ -5,7 +5,7 @@ mod board;
 use alloc::sync::Arc;
 use core::{marker::PhantomData, ops::Range};
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, RamPage};
 use axdevice::Clock;
 use axvcpu::AxVCpuHal;
 use axvmconfig::{ConfigError, Sharing};
@@ -127,6 +127,10 @@ impl GuestBytes for Memory {
 
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
         self.0.write_ram(gpa, bytes)
+    }
+
+    fn page(&self, gpa: GuestPhysAddr) -> Option<RamPage> {
+        self.0.ram_page(gpa)
     }
 }
 
