@@ -1,15 +1,30 @@
 //! The machine that a test boots.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use crate::{Arch, Bundle, Run, bundle, read, repository};
 
-/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM.
+/// What emulates a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// QEMU, which has the H extension and SVM.
+    Qemu,
+    /// Bochs, which has VMX.
+    Bochs,
+}
+
+/// How long a run may take. CI's machines are slow and shared; a run that hangs is what this is for.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM, in QEMU.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    emulator: Emulator,
+    patience: Duration,
     variables: Vec<(&'static str, String)>,
     arguments: Vec<String>,
 }
@@ -25,9 +40,33 @@ impl Machine {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            emulator: Emulator::Qemu,
+            patience: PATIENCE,
             variables: Vec::new(),
             arguments: Vec::new(),
         }
+    }
+
+    /// Emulated by that.
+    #[must_use]
+    pub const fn emulated_by(mut self, emulator: Emulator) -> Self {
+        self.emulator = emulator;
+        self
+    }
+
+    /// With so much time for a run.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// With more arguments for QEMU.
+    #[must_use]
+    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(String::from));
+        self
     }
 
     /// With so many harts.
@@ -83,15 +122,25 @@ impl Machine {
     /// Boots the image with something in a bundle's place.
     #[must_use]
     pub fn boot_bytes(&self, arch: Arch, bundle: &[u8]) -> Run {
-        let image = repository("target").join(arch.name()).join(arch.image());
+        let image = arch.image_path();
         read(&image, &format!("make image ARCH={}", arch.name()));
-        let bundle = bundle::store(bundle);
-        let command = self.command(arch, &[image, bundle.clone()]);
-        Run::start(arch, command, bundle)
+        self.boot_file(arch, &image, bundle)
     }
 
-    fn command(&self, arch: Arch, files: &[PathBuf]) -> Command {
-        let mut command = Command::new(repository("scripts/qemu.sh"));
+    /// Boots any kernel, with something as its initial RAM disk.
+    #[must_use]
+    pub fn boot_file(&self, arch: Arch, kernel: &Path, ramdisk: &[u8]) -> Run {
+        let ramdisk = bundle::store(ramdisk);
+        let command = self.command(arch, [kernel, &ramdisk]);
+        Run::start(arch, self.emulator, command, ramdisk, self.patience)
+    }
+
+    fn command(&self, arch: Arch, files: [&Path; 2]) -> Command {
+        let script = match self.emulator {
+            Emulator::Qemu => "scripts/qemu.sh",
+            Emulator::Bochs => "scripts/bochs.sh",
+        };
+        let mut command = Command::new(repository(script));
         command
             .arg(arch.name())
             .args(files)
