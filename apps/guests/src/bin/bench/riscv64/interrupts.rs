@@ -58,10 +58,10 @@ pub(crate) fn device(machine: &Machine) -> Option<Count> {
         "21: csrr s5, instret",
         "sub s5, s5, s4",
         "add s7, s7, s5",
-        "lb a0, 2(a2)",    // IIR
-        "sb zero, 1(a2)",  // IER
-        "lw a0, 0(a3)",    // claim
-        "sw a0, 0(a3)",    // complete
+        "lb a0, 2(a2)",   // IIR
+        "sb zero, 1(a2)", // IER
+        "lw a0, 0(a3)",   // claim
+        "sw a0, 0(a3)",   // complete
         "addi s2, s2, -1",
         "bnez s2, 1b",
         "csrw stvec, s11",

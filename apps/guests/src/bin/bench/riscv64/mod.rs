@@ -86,9 +86,7 @@ use counted;
 /// Counts `rounds` rounds of a [`counted!`] loop with these registers; nothing if it trapped.
 fn rounds(machine: &Machine, code: &Code, regs: Regs, rounds: u64) -> Option<Count> {
     let clock = Clock::of(machine);
-    let regs = regs
-        .with(S2, rounds as usize)
-        .with(S3, clock.selector());
+    let regs = regs.with(S2, rounds as usize).with(S3, clock.selector());
     let after = completes(code, regs)?;
     let [start, end] = [S4, S5].map(|n| after[n] as u64);
     Some(Count::between(start, end, clock.per_tick(machine), rounds))
