@@ -2,10 +2,10 @@
 
 mod board;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 use core::{marker::PhantomData, ops::Range};
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, RamPage};
 use axdevice::Clock;
 use axvcpu::AxVCpuHal;
 use axvmconfig::{ConfigError, Sharing};
@@ -99,11 +99,6 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
             setup,
         })
     }
-
-    fn exit_counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = Self::exit_counts(self).iter();
-        counts.map(|(kind, count)| (kind.name(), count)).collect()
-    }
 }
 
 /// The host's counter, which is the guest's time stamp counter too.
@@ -132,6 +127,10 @@ impl GuestBytes for Memory {
 
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
         self.0.write_ram(gpa, bytes)
+    }
+
+    fn page(&self, gpa: GuestPhysAddr) -> Option<RamPage> {
+        self.0.ram_page(gpa)
     }
 }
 
