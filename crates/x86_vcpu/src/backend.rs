@@ -137,6 +137,8 @@ pub(crate) enum Exit {
     InterruptWindow,
     /// The guest can take an NMI now. The vendor has closed the window.
     NmiWindow,
+    /// What [`set_deadline`](VendorVcpu::set_deadline) asked for. It is asked for no longer.
+    Deadline,
     /// An exception of the guest's that is intercepted (#DB, #AC, #MC), to be given back to it. CR2 or DR6 is as the guest is to find it.
     Exception { vector: u8, error_code: Option<u32> },
     /// The guest faulted while it faulted on a fault.
@@ -178,6 +180,15 @@ pub(crate) enum Window {
     Interrupt,
     /// No NMI is being handled, and no instruction shadows.
     Nmi,
+}
+
+/// Who ends the guest's turn when its timers are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// The processor's virtualization, by [`Exit::Deadline`].
+    Hardware,
+    /// The host, by an interrupt of its own timer.
+    Host,
 }
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
@@ -267,6 +278,12 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// Takes [`await_open`](Self::await_open) back.
     fn ignore(&mut self, window: Window);
+
+    /// Has the guest exit when the host's counter shows `deadline`; `u64::MAX`: not again. By a timer that runs with the guest, if there is one.
+    fn set_deadline(&mut self, deadline: u64) -> Alarm {
+        let _ = deadline;
+        Alarm::Host
+    }
 
     /// What CR8 shows where the hardware answers reads of it (SVM). Elsewhere they exit.
     fn set_task_priority(&mut self, class: u8) {
@@ -367,6 +384,7 @@ hand_on! {
     fn is_open(self: &Self, window: Window) -> bool;
     fn await_open(self: &mut Self, window: Window);
     fn ignore(self: &mut Self, window: Window);
+    fn set_deadline(self: &mut Self, deadline: u64) -> Alarm;
     fn set_task_priority(self: &mut Self, class: u8);
     fn end_shadow(self: &mut Self);
 }

@@ -51,6 +51,7 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         Reason::TripleFault => Exit::TripleFault,
         Reason::InterruptWindow => Exit::InterruptWindow,
         Reason::NmiWindow => Exit::NmiWindow,
+        Reason::PreemptionTimer => Exit::Deadline,
         Reason::TaskSwitch => Exit::TaskSwitch,
         Reason::Cpuid => Exit::Instruction(Instruction::Cpuid),
         Reason::Hlt => Exit::Instruction(Instruction::Hlt),
@@ -107,7 +108,6 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::GdtrIdtrAccess
         | Reason::LdtrTrAccess
         | Reason::EptMisconfiguration
-        | Reason::PreemptionTimer
         | Reason::ApicWrite
         | Reason::Rdrand
         | Reason::Invpcid
@@ -139,6 +139,7 @@ pub(super) fn length(exit: Exit) -> Option<u8> {
         | Exit::HostNmi
         | Exit::InterruptWindow
         | Exit::NmiWindow
+        | Exit::Deadline
         | Exit::Exception { .. }
         | Exit::TripleFault
         | Exit::ControlInstruction

@@ -8,6 +8,7 @@ use super::{
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     percpu,
+    preemption_timer::PreemptionTimer,
     vcpu::VmxVcpu,
 };
 use crate::{
@@ -64,6 +65,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
+            Exit::Deadline => self.timer.as_mut().map_or((), PreemptionTimer::stop),
             Exit::HostInterrupt
             | Exit::TripleFault
             | Exit::Instruction(_)
