@@ -234,6 +234,12 @@ pub(crate) trait VendorVcpu: Sized {
     /// A segment register.
     fn segment(&self, name: SegmentName) -> Segment;
 
+    /// A segment's base.
+    #[inline]
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.segment(name).base
+    }
+
     /// Changes a segment register.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
 
@@ -351,6 +357,7 @@ hand_on! {
     fn get(self: &Self, register: Register) -> u64;
     fn set(self: &mut Self, register: Register, value: u64);
     fn segment(self: &Self, name: SegmentName) -> Segment;
+    fn segment_base(self: &Self, name: SegmentName) -> u64;
     fn set_segment(self: &mut Self, name: SegmentName, segment: Segment);
     fn privilege(self: &Self) -> u8;
     fn table(self: &Self, name: TableName) -> DescriptorTable;

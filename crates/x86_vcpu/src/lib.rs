@@ -49,7 +49,7 @@ mod xsave;
 
 pub use backend::Vendor;
 pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
-pub use counters::{ExitCounters, ExitKind};
+pub use counters::ExitKind;
 pub use percpu::{X86PerCpu, forget_nested};
 pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
