@@ -1,5 +1,6 @@
 //! What comes to the guest from outside: its timers, its controllers' interrupts, NMIs, and the end of its waits.
 
+use axdevice::Schedule;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
 use crate::{X86VCpu, backend::Window, event::Event, exit::Next, vcpu::Activity};
@@ -25,6 +26,20 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             self.armed = next;
             H::set_guest_timer(next);
         }
+    }
+
+    /// An access to the vCPU's own local APIC has changed what the host's timer and CR8 must follow, or has not.
+    #[inline]
+    pub(crate) fn follow(&mut self, schedule: Schedule) {
+        match schedule {
+            Schedule::Kept => {}
+            Schedule::Changed => self.follow_local(),
+        }
+    }
+
+    pub(crate) fn follow_local(&mut self) {
+        self.advance_timers();
+        self.backend.set_task_priority(self.local.task_priority());
     }
 
     pub(crate) fn next_deadline(&self) -> u64 {

@@ -3,11 +3,11 @@
 mod control;
 mod msr;
 
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, FailReason, SystemDownKind};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, NoDevices, SystemDownKind};
 
 use crate::{
     ExitKind, X86VCpu,
-    backend::{Direction, Exit, ExitInfo, Instruction},
+    backend::{Direction, Exit, Frequent, Instruction},
     cpuid::CpuidState,
     cr::{self, cr4},
     decode,
@@ -24,6 +24,8 @@ use crate::{
 pub(crate) enum Next {
     /// Back to the guest.
     Resume,
+    /// The same, but a device has answered: the vCPU looks what that did to it.
+    Look,
     /// Out of the vCPU's loop, for the reason in [`X86VCpu::exit`](X86VCpu).
     Leave,
 }
@@ -33,27 +35,44 @@ pub(crate) type Step<T> = Result<T, Next>;
 
 impl<H: AxVCpuHal> X86VCpu<H> {
     /// Serves the exit that the backend has just made.
-    pub(crate) fn serve_exit(&mut self) -> Next {
+    #[inline]
+    pub(crate) fn serve_exit(&mut self, devices: &dyn DeviceAccess) -> Next {
+        let next = match self.backend.frequent() {
+            Frequent::Cpuid => self.instruction(self.backend.length(), Instruction::Cpuid),
+            Frequent::Hypercall => {
+                let length = self.backend.length();
+                self.serve_hypercall(length, devices)
+            }
+            Frequent::MsrRead => self.read_msr(self.backend.length()),
+            Frequent::MsrWrite => self.write_msr(self.backend.length()),
+            Frequent::Port => match self.backend.io() {
+                Some((io, length)) => self.port_access(length, io, devices),
+                None => self.serve_any(devices),
+            },
+            Frequent::Nested => match self.backend.nested() {
+                Some(fault) => self.nested_fault(fault, devices),
+                None => self.serve_any(devices),
+            },
+            Frequent::HostInterrupt => Ok(self.host_interrupt()),
+            Frequent::Other => self.serve_any(devices),
+        };
+        next.unwrap_or_else(|next| next)
+    }
+
+    #[inline(never)]
+    fn serve_any(&mut self, devices: &dyn DeviceAccess) -> Step<Next> {
         let info = self.backend.exit();
         if let Some(event) = info.interrupted {
             self.events.interrupted(event);
         }
-        self.serve(&info).unwrap_or_else(|next| next)
-    }
-
-    fn serve(&mut self, info: &ExitInfo) -> Step<Next> {
         match info.exit {
-            Exit::Instruction(instruction) => self.instruction(info, instruction),
-            Exit::Msr(Direction::Read) => self.read_msr(info),
-            Exit::Msr(Direction::Write) => self.write_msr(info),
-            Exit::Io(io) => self.port_access(info, io),
-            Exit::Nested(fault) => self.nested_fault(fault),
-            Exit::HostInterrupt => {
-                self.counters.count(ExitKind::HostInterrupt);
-                Ok(self.leave(AxVCpuExitReason::ExternalInterrupt {
-                    vector: H::irq_fetch(),
-                }))
-            }
+            Exit::Instruction(Instruction::Hypercall) => self.serve_hypercall(info.length, devices),
+            Exit::Instruction(instruction) => self.instruction(info.length, instruction),
+            Exit::Msr(Direction::Read) => self.read_msr(info.length),
+            Exit::Msr(Direction::Write) => self.write_msr(info.length),
+            Exit::Io(io) => self.port_access(info.length, io, devices),
+            Exit::Nested(fault) => self.nested_fault(fault, devices),
+            Exit::HostInterrupt => Ok(self.host_interrupt()),
             Exit::HostNmi => {
                 self.counters.count(ExitKind::HostNmi);
                 Ok(Next::Resume)
@@ -95,6 +114,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 Ok(self.leave(AxVCpuExitReason::Unknown(raw)))
             }
         }
+    }
+
+    /// A host interrupt is pending.
+    fn host_interrupt(&mut self) -> Next {
+        self.counters.count(ExitKind::HostInterrupt);
+        self.leave(AxVCpuExitReason::ExternalInterrupt {
+            vector: H::irq_fetch(),
+        })
     }
 
     /// Leaves the loop.
@@ -149,34 +176,31 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.raise(Exception { vector, error_code }))
     }
 
-    fn instruction(&mut self, info: &ExitInfo, instruction: Instruction) -> Step<Next> {
+    #[inline]
+    fn instruction(&mut self, length: Option<u8>, instruction: Instruction) -> Step<Next> {
         match instruction {
             Instruction::Cpuid => {
                 self.counters.count(ExitKind::Cpuid);
-                let length = self.length(info, &[Opcode::CPUID])?;
+                let length = self.length(length, &[Opcode::CPUID])?;
                 self.cpuid();
                 Ok(self.advance(length))
             }
             Instruction::Hlt => {
                 self.counters.count(ExitKind::Hlt);
-                let length = self.length(info, &[Opcode::HLT])?;
+                let length = self.length(length, &[Opcode::HLT])?;
                 let next = self.advance(length);
                 Ok(self.halt(next))
             }
-            Instruction::Hypercall => {
-                self.counters.count(ExitKind::Hypercall);
-                let length = self.length(info, &[Opcode::VMMCALL, Opcode::VMCALL])?;
-                Ok(self.hypercall(length))
-            }
+            Instruction::Hypercall => self.serve_hypercall(length, &NoDevices),
             Instruction::Xsetbv => {
                 self.counters.count(ExitKind::Xsetbv);
-                let length = self.length(info, &[Opcode::XSETBV])?;
+                let length = self.length(length, &[Opcode::XSETBV])?;
                 Ok(self.xsetbv(length))
             }
             // Caches are the machine's: they stay.
-            Instruction::Invd => self.nothing(info, Opcode::INVD),
-            Instruction::Wbinvd => self.nothing(info, Opcode::WBINVD),
-            Instruction::Pause => self.nothing(info, Opcode::PAUSE),
+            Instruction::Invd => self.nothing(length, Opcode::INVD),
+            Instruction::Wbinvd => self.nothing(length, Opcode::WBINVD),
+            Instruction::Pause => self.nothing(length, Opcode::PAUSE),
             // There are no performance counters.
             Instruction::Rdpmc => {
                 self.counters.count(ExitKind::OtherInstruction);
@@ -189,10 +213,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
+    #[inline]
+    fn serve_hypercall(&mut self, length: Option<u8>, devices: &dyn DeviceAccess) -> Step<Next> {
+        self.counters.count(ExitKind::Hypercall);
+        let length = self.length(length, &[Opcode::VMMCALL, Opcode::VMCALL])?;
+        Ok(self.hypercall(length, devices))
+    }
+
     /// An instruction that has no effect here.
-    fn nothing(&mut self, info: &ExitInfo, opcode: Opcode) -> Step<Next> {
+    fn nothing(&mut self, length: Option<u8>, opcode: Opcode) -> Step<Next> {
         self.counters.count(ExitKind::OtherInstruction);
-        let length = self.length(info, &[opcode])?;
+        let length = self.length(length, &[opcode])?;
         Ok(self.advance(length))
     }
 
@@ -220,7 +251,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// VMCALL or VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI, RDI, R8. Programs have none: #UD.
-    fn hypercall(&mut self, length: u8) -> Next {
+    #[inline]
+    fn hypercall(&mut self, length: u8, devices: &dyn DeviceAccess) -> Next {
         if self.backend.privilege() != 0 {
             return self.raise(Exception::UNDEFINED);
         }
@@ -234,12 +266,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             gpr::R8,
         ]
         .map(|number| self.regs.gpr[number]);
-        match self.advance(length) {
-            Next::Resume => {
-                self.pending = Pending::Hypercall;
-                self.leave(AxVCpuExitReason::Hypercall { nr, args })
+        let next = self.advance(length);
+        if next == Next::Leave {
+            return next;
+        }
+        self.pending = Pending::Hypercall;
+        match devices.hypercall(nr, args) {
+            Some(answer) => {
+                self.answer_hypercall(answer);
+                next
             }
-            Next::Leave => Next::Leave,
+            None => self.leave(AxVCpuExitReason::Hypercall { nr, args }),
         }
     }
 
@@ -266,7 +303,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Past the instruction, and out.
     fn leave_past(&mut self, length: u8, exit: AxVCpuExitReason) -> Next {
         match self.advance(length) {
-            Next::Resume => self.leave(exit),
+            Next::Resume | Next::Look => self.leave(exit),
             Next::Leave => Next::Leave,
         }
     }

@@ -5,7 +5,6 @@ use axvcpu::AxVCpuHal;
 
 use crate::{
     X86VCpu,
-    backend::ExitInfo,
     cr::{ControlRegisters, efer},
     decode::{self, Bytes, CodeMode, MAX_LENGTH, MemoryInstruction},
     event::Exception,
@@ -67,19 +66,20 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// How long the instruction is that exited, one of `opcodes`.
+    /// How long the instruction is that exited, one of `opcodes`, where the hardware has not `told`.
     #[inline]
-    pub(crate) fn length(&mut self, info: &ExitInfo, opcodes: &[Opcode]) -> Step<u8> {
-        match info.length {
+    pub(crate) fn length(&mut self, told: Option<u8>, opcodes: &[Opcode]) -> Step<u8> {
+        match told {
             Some(length) => Ok(length),
-            None => self.length_from_bytes(opcodes),
+            None => match self.length_without_prefixes(opcodes) {
+                Some(length) => Ok(length),
+                None => self.length_from_bytes(opcodes),
+            },
         }
     }
 
+    #[cold]
     fn length_from_bytes(&mut self, opcodes: &[Opcode]) -> Step<u8> {
-        if let Some(length) = self.length_without_prefixes(opcodes) {
-            return Ok(length);
-        }
         let mode = self.code_mode();
         let bytes = self.fetch()?;
         match length_of(bytes.as_slice(), mode, opcodes) {

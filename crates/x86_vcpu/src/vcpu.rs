@@ -133,6 +133,22 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.ram.iter().any(|range| range.contains(&addr))
     }
 
+    /// In RAX: the answer, or an error as a negative number.
+    pub(crate) fn answer_hypercall(&mut self, answer: Result<u64, HypercallError>) {
+        if self.pending == Pending::Hypercall {
+            self.pending = Pending::Nothing;
+            let code = |error| match error {
+                HypercallError::Failed => -1i64,
+                HypercallError::NotSupported => -2,
+                HypercallError::InvalidParam => -3,
+                HypercallError::Denied => -4,
+                HypercallError::InvalidAddress => -5,
+                HypercallError::AlreadyAvailable => -6,
+            };
+            self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
+        }
+    }
+
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
     #[inline]
     fn open(&mut self, mail: Mail) -> AxResult<Next> {
@@ -148,8 +164,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if mail.fence_translations {
             self.backend.flush();
         }
-        self.advance_timers();
-        self.backend.set_task_priority(self.local.task_priority());
+        self.follow_local();
         Ok(self.wake())
     }
 
@@ -157,20 +172,36 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     #[inline]
     fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
         let mut next = self.open(mailbox.take())?;
-        while next == Next::Resume {
+        loop {
+            match next {
+                Next::Resume => {}
+                Next::Look => {
+                    if devices.wants_exit() {
+                        self.leave(AxVCpuExitReason::Nothing);
+                        return Ok(());
+                    }
+                    // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+                    if mailbox.has_changed_from(NO_LINES) {
+                        next = self.open(mailbox.take())?;
+                        continue;
+                    }
+                }
+                Next::Leave => return Ok(()),
+            }
             self.deliver();
             next = match self.backend.enter(&mut self.regs) {
-                Ok(()) => self.serve_exit(),
+                Ok(()) => self.serve_exit(devices),
                 Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
             };
-            if next == Next::Leave && self.ask(devices) == Next::Resume {
-                // The access may have moved a deadline, or sent this very vCPU a letter.
-                next = self.open(mailbox.take())?;
+            if next == Next::Leave {
+                next = self.ask(devices);
             }
         }
-        Ok(())
     }
 }
+
+/// An x86 CPU has none.
+const NO_LINES: u64 = 0;
 
 impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     type CreateConfig = X86VCpuConfig;
@@ -273,7 +304,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         let _off = InterruptsOff::new();
         self.start = X86Start::Parked;
         self.load()?;
-        if self.complete() == Next::Resume || self.ask(devices) == Next::Resume {
+        if self.complete() != Next::Leave || self.ask(devices) != Next::Leave {
             mailbox.entering();
             let result = self.enter(mailbox, devices);
             mailbox.left();
@@ -327,20 +358,8 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         )
     }
 
-    /// In RAX: the answer, or an error as a negative number.
     fn set_return_value(&mut self, answer: Result<u64, HypercallError>) {
-        if self.pending == Pending::Hypercall {
-            self.pending = Pending::Nothing;
-            let code = |error| match error {
-                HypercallError::Failed => -1i64,
-                HypercallError::NotSupported => -2,
-                HypercallError::InvalidParam => -3,
-                HypercallError::Denied => -4,
-                HypercallError::InvalidAddress => -5,
-                HypercallError::AlreadyAvailable => -6,
-            };
-            self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
-        }
+        self.answer_hypercall(answer);
     }
 
     fn finish_read(&mut self, value: u64) -> AxResult {
