@@ -28,7 +28,9 @@ use alloc::sync::Arc;
 use axaddrspace::GuestPhysAddr;
 use axvcpu::AccessWidth;
 
-use crate::{AccessFault, AxVmDevicesBuilder, Device, LocalInterrupts, Schedule, Timed};
+use crate::{
+    AccessFault, AxVmDevicesBuilder, Device, InterruptFlag, LocalInterrupts, Schedule, Timed,
+};
 use mode::Mode;
 use registers::Register;
 use shared::Shared;
@@ -276,6 +278,10 @@ impl Device for Msrs {
 impl LocalInterrupts for LocalApic {
     fn pending(&self) -> Option<u8> {
         self.shared.pending()
+    }
+
+    fn flag(&self) -> Arc<InterruptFlag> {
+        self.shared.flag().clone()
     }
 
     fn acknowledge(&self) -> Option<u8> {

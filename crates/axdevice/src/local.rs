@@ -1,5 +1,8 @@
 //! Between the interrupt controllers of a PC and its vCPUs.
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use axaddrspace::GuestPhysAddr;
 use axvcpu::AccessWidth;
 
@@ -12,6 +15,24 @@ pub enum Schedule {
     Changed,
 }
 
+/// Whether an interrupt waits to be taken: what [`LocalInterrupts::pending`] says, without asking.
+#[derive(Debug, Default)]
+pub struct InterruptFlag(AtomicBool);
+
+impl InterruptFlag {
+    /// Whether one does.
+    #[inline]
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// One does, or none does any more.
+    pub fn set(&self, raised: bool) {
+        self.0.store(raised, Ordering::Release);
+    }
+}
+
 /// What a vCPU sees of its interrupt controller. Only that vCPU calls.
 ///
 /// Who accesses the registers here is told what else to look at; on a bus, where nobody can be told, the vCPU is [notified](CpuEvents::notify).
@@ -20,6 +41,9 @@ pub trait LocalInterrupts: Send + Sync {
     ///
     /// What an 8259 will answer is not known before it is asked: its interrupt, which no task priority holds back, stands as 0xff.
     fn pending(&self) -> Option<u8>;
+
+    /// Where the controller shows whether there is one.
+    fn flag(&self) -> Arc<InterruptFlag>;
 
     /// Takes the interrupt and says its vector: the interrupt acknowledge cycle. `None` if there is none any more, or the 8259 was wired to
     /// nothing.

@@ -316,6 +316,15 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// An instruction was completed for the guest: the shadow of STI or MOV SS is over.
     fn end_shadow(&mut self);
+
+    /// An instruction of this length was completed for the guest, which is past it now. Its RFLAGS.
+    #[inline]
+    fn complete(&mut self, length: u8) -> u64 {
+        let rip = self.get(Register::Rip).wrapping_add(length.into());
+        self.set(Register::Rip, rip);
+        self.end_shadow();
+        self.get(Register::Rflags)
+    }
 }
 
 /// A vendor's part of a pCPU.
@@ -414,5 +423,5 @@ hand_on! {
     fn await_open(self: &mut Self, window: Window);
     fn ignore(self: &mut Self, window: Window);
     fn set_task_priority(self: &mut Self, class: u8);
-    fn end_shadow(self: &mut Self);
+    fn complete(self: &mut Self, length: u8) -> u64;
 }

@@ -61,13 +61,13 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// Whether something waits that ends a wait.
     pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
-        !self.events.is_empty() || takes_interrupts && self.local.pending().is_some()
+        !self.events.is_empty() || takes_interrupts && self.flag.is_raised()
     }
 
     /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
     #[inline]
     pub(crate) fn deliver(&mut self) {
-        let waits = self.local.pending().is_some();
+        let waits = self.flag.is_raised();
         if !waits && !self.awaits_interrupts && self.events.is_empty() {
             return;
         }
@@ -84,7 +84,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             if let Some(vector) = self.local.acknowledge() {
                 self.backend.inject(Event::Interrupt(vector));
             }
-            waits = self.local.pending().is_some();
+            waits = self.flag.is_raised();
         }
         if self.events.has_nmi() {
             self.backend.await_open(Window::Nmi);

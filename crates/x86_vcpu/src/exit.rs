@@ -38,7 +38,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     #[inline]
     pub(crate) fn serve_exit(&mut self, devices: &dyn DeviceAccess) -> Next {
         let next = match self.backend.frequent() {
-            Frequent::Cpuid => self.instruction(self.backend.length(), Instruction::Cpuid),
+            Frequent::Cpuid => self.serve_cpuid(self.backend.length()),
             Frequent::Hypercall => {
                 let length = self.backend.length();
                 self.serve_hypercall(length, devices)
@@ -176,15 +176,9 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.raise(Exception { vector, error_code }))
     }
 
-    #[inline]
     fn instruction(&mut self, length: Option<u8>, instruction: Instruction) -> Step<Next> {
         match instruction {
-            Instruction::Cpuid => {
-                self.counters.count(ExitKind::Cpuid);
-                let length = self.length(length, &[Opcode::CPUID])?;
-                self.cpuid();
-                Ok(self.advance(length))
-            }
+            Instruction::Cpuid => self.serve_cpuid(length),
             Instruction::Hlt => {
                 self.counters.count(ExitKind::Hlt);
                 let length = self.length(length, &[Opcode::HLT])?;
@@ -227,8 +221,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.advance(length))
     }
 
-    #[inline]
-    fn cpuid(&mut self) {
+    #[inline(always)]
+    fn serve_cpuid(&mut self, length: Option<u8>) -> Step<Next> {
+        self.counters.count(ExitKind::Cpuid);
+        let length = self.length(length, &[Opcode::CPUID])?;
         let [leaf, subleaf] = [gpr::RAX, gpr::RCX].map(|number| self.regs.gpr[number] as u32);
         let answer = self.cpuid.answer(leaf, subleaf, || CpuidState {
             cr4: self.backend.get(Register::Cr4),
@@ -238,6 +234,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.regs.gpr[gpr::RBX] = answer.ebx.into();
         self.regs.gpr[gpr::RCX] = answer.ecx.into();
         self.regs.gpr[gpr::RDX] = answer.edx.into();
+        Ok(self.advance(length))
     }
 
     /// HLT has been completed, with `next` to follow.
@@ -309,24 +306,23 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// The instruction, of this length, has been completed. A single-stepping guest sees the step.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance(&mut self, length: u8) -> Next {
-        let rip = self
-            .backend
-            .get(Register::Rip)
-            .wrapping_add(u64::from(length));
         // Only 64-bit code runs above 4 GiB; where it ends there, the hardware says so.
-        self.backend.set(Register::Rip, rip);
-        self.backend.end_shadow();
-        if self.backend.get(Register::Rflags) & rflags::TRAP != 0 {
-            let status = self.backend.get(Register::Dr6);
-            self.backend.set(Register::Dr6, status | dr6::SINGLE_STEP);
-            return self.raise(Exception {
-                vector: vector::DEBUG,
-                error_code: None,
-            });
+        if self.backend.complete(length) & rflags::TRAP != 0 {
+            return self.single_step();
         }
         Next::Resume
+    }
+
+    #[cold]
+    fn single_step(&mut self) -> Next {
+        let status = self.backend.get(Register::Dr6);
+        self.backend.set(Register::Dr6, status | dr6::SINGLE_STEP);
+        self.raise(Exception {
+            vector: vector::DEBUG,
+            error_code: None,
+        })
     }
 
     /// How the guest's addresses are translated, for `privilege`.

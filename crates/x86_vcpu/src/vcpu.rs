@@ -12,7 +12,7 @@ use core::{
 };
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
-use axdevice::{LocalInterrupts, Timed};
+use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail, Mailbox,
@@ -28,9 +28,9 @@ use crate::{
     device::Pending,
     event::EventQueue,
     exit::Next,
-    fetch::CodePage,
+    fetch::CodePages,
     hardware::InterruptsOff,
-    msr::MsrStorage,
+    msr::{self, MsrKind, MsrStorage},
     percpu::{self, Cell},
     regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
     switch::Home,
@@ -63,6 +63,8 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) events: EventQueue,
     pub(crate) xsave: ExtendedState,
     pub(crate) msrs: MsrStorage,
+    /// The MSR that was looked up last, and what it is.
+    pub(crate) last_msr: (u32, Option<MsrKind>),
     /// What RDTSCP and RDPID read.
     pub(crate) tsc_aux: u64,
     /// DR0 to DR3, while another vCPU's are in the processor.
@@ -76,9 +78,11 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// The value that was read for it.
     pub(crate) answer: Option<u64>,
     pub(crate) activity: Activity,
-    pub(crate) code_page: Option<CodePage>,
+    pub(crate) code_pages: CodePages,
     pub(crate) decoded_before: DecodeCache,
     pub(crate) local: Arc<dyn LocalInterrupts>,
+    /// Whether it has an interrupt for us.
+    pub(crate) flag: Arc<InterruptFlag>,
     pub(crate) memory: Arc<dyn GuestBytes>,
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
@@ -231,6 +235,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
+            last_msr: (0, msr::kind(0)),
             tsc_aux: 0,
             breakpoints: [0; 4],
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
@@ -239,8 +244,9 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
-            code_page: None,
+            code_pages: CodePages::default(),
             decoded_before: DecodeCache::default(),
+            flag: config.local.flag(),
             local: config.local,
             memory: config.memory,
             ram: config.ram,

@@ -1,11 +1,12 @@
 //! One local APIC's state, behind its lock, and what of it is read without.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use spin::Mutex;
 
 use super::state::{State, Waiting};
-use crate::Schedule;
+use crate::{InterruptFlag, Schedule};
 
 /// Nothing waits.
 const NOTHING: u64 = 0;
@@ -15,8 +16,9 @@ const EXT_INT: u64 = 1 << 8;
 /// A local APIC.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// What waits.
+    /// What waits, and whether something does.
     waiting: AtomicU64,
+    flag: Arc<InterruptFlag>,
     /// When the timer expires.
     deadline: AtomicU64,
     /// The task priority register.
@@ -42,6 +44,7 @@ impl Shared {
         let shared = Self {
             state: Mutex::new(state),
             waiting: AtomicU64::new(NOTHING),
+            flag: Arc::default(),
             deadline: AtomicU64::new(u64::MAX),
             task_priority: AtomicU8::new(0),
         };
@@ -71,6 +74,7 @@ impl Shared {
             Schedule::Changed
         };
         self.waiting.store(waiting, Ordering::Release);
+        self.flag.set(waiting != NOTHING);
         self.deadline.store(deadline, Ordering::Release);
         self.task_priority.store(priority, Ordering::Relaxed);
         let news = match (before, waiting) {
@@ -98,6 +102,10 @@ impl Shared {
             NOTHING => None,
             waiting => Some(u8::try_from(waiting).unwrap_or(u8::MAX)),
         }
+    }
+
+    pub(super) fn flag(&self) -> &Arc<InterruptFlag> {
+        &self.flag
     }
 
     pub(super) fn deadline(&self) -> u64 {

@@ -18,7 +18,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.counters.count(ExitKind::MsrRead);
         let length = self.length(length, &[Opcode::RDMSR])?;
         let number = self.regs.gpr[gpr::RCX] as u32;
-        let Some(kind) = msr::kind(number) else {
+        let Some(kind) = self.msr_kind(number) else {
             return Ok(self.general_protection());
         };
         let value = match kind {
@@ -47,6 +47,15 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.advance(length))
     }
 
+    /// What MSR `number` is. A guest tends to stay with one for a while.
+    #[inline]
+    fn msr_kind(&mut self, number: u32) -> Option<MsrKind> {
+        if self.last_msr.0 != number {
+            self.last_msr = (number, msr::kind(number));
+        }
+        self.last_msr.1
+    }
+
     /// What RDMSR reads.
     pub(crate) fn set_edx_eax(&mut self, value: u64) {
         self.regs.gpr[gpr::RAX] = value & 0xffff_ffff;
@@ -57,7 +66,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.counters.count(ExitKind::MsrWrite);
         let length = self.length(length, &[Opcode::WRMSR])?;
         let (number, value) = (self.regs.gpr[gpr::RCX] as u32, self.edx_eax());
-        let Some(kind) = msr::kind(number) else {
+        let Some(kind) = self.msr_kind(number) else {
             return Ok(self.general_protection());
         };
         match kind {

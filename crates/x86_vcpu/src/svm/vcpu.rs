@@ -521,6 +521,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         }
     }
 
+    #[inline]
     fn end_shadow(&mut self) {
         self.pages.vmcb_mut().control.interrupt_shadow &= !SHADOW;
     }
