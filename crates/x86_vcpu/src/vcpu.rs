@@ -308,7 +308,11 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = InterruptsOff::new();
         self.start = X86Start::Parked;
         self.load()?;
