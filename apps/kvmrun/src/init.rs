@@ -1,0 +1,91 @@
+//! What the first process of a kernel has to do before there is a KVM, and at the end.
+
+use alloc::{format, string::String};
+use core::ffi::CStr;
+
+use syscalls::Errno;
+
+use crate::linux::{self, Access, File};
+
+/// A kernel module of the initramfs.
+struct Module {
+    path: &'static CStr,
+    /// Whether it is no mistake that the machine cannot use it.
+    kind: ModuleKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ModuleKind {
+    /// It always loads.
+    Needed,
+    /// It loads where the CPU is of its vendor.
+    OfVendor,
+}
+
+/// In the order in which they need each other. Not each kernel has all of them.
+const MODULES: [Module; 4] = [
+    Module {
+        path: c"/modules/irqbypass.ko.xz",
+        kind: ModuleKind::Needed,
+    },
+    Module {
+        path: c"/modules/kvm.ko.xz",
+        kind: ModuleKind::Needed,
+    },
+    Module {
+        path: c"/modules/kvm-amd.ko.xz",
+        kind: ModuleKind::OfVendor,
+    },
+    Module {
+        path: c"/modules/kvm-intel.ko.xz",
+        kind: ModuleKind::OfVendor,
+    },
+];
+
+/// Where the initramfs has the bundle.
+const BUNDLE: &CStr = c"/bundle.cpio";
+
+/// Makes KVM available, and says where its file is: at `/dev/kvm`.
+pub fn prepare() -> Result<(), String> {
+    for module in MODULES {
+        let name = module.path.to_string_lossy();
+        let file = match File::open(module.path, Access::Read) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => return Err(format!("{name}: {errno}")),
+        };
+        match (linux::load_module(file), module.kind) {
+            (Ok(()), _) | (Err(_), ModuleKind::OfVendor) => {}
+            (Err(errno), ModuleKind::Needed) => return Err(format!("loading {name}: {errno}")),
+        }
+    }
+    // What Linux calls misc devices, and KVM's number among them (Documentation/admin-guide/devices.txt).
+    linux::make_device(c"/dev/kvm", 10, 232).map_err(|errno| format!("/dev/kvm: {errno}"))
+}
+
+/// The bundle that the initramfs has.
+pub fn bundle() -> Result<&'static [u8], String> {
+    let file = File::open(BUNDLE, Access::Read);
+    let file = file.map_err(|errno| format!("{}: {errno}", BUNDLE.to_string_lossy()))?;
+    Ok(file.contents()?)
+}
+
+/// Ends the machine.
+pub fn power_off() -> ! {
+    shut_bochs_down();
+    linux::power_off()
+}
+
+/// Bochs ends at this word, letter by letter at a port where other machines have nothing.
+fn shut_bochs_down() {
+    const PORT: usize = 0x8900;
+    if cfg!(target_arch = "x86_64")
+        && linux::make_device(c"/dev/port", 1, 4).is_ok()
+        && let Ok(ports) = File::open(c"/dev/port", Access::ReadWrite)
+    {
+        for letter in *b"Shutdown" {
+            // There is nobody to tell that it failed.
+            let _ = ports.write_at(PORT, letter);
+        }
+    }
+}
