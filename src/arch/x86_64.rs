@@ -17,11 +17,20 @@ pub(crate) const ISA: Isa = Isa::X86_64;
 
 pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
     PerCpu::check().ok()?;
+    let isa = X86Machine::default();
+    let isa = isa
+        .told(platform::machine().bootargs)
+        .unwrap_or_else(|hlt| {
+            log::error!(
+                "the command line's hlt={hlt} is not supported; use hlt=exit or leave it out"
+            );
+            isa
+        });
     Some(Machine {
         timebase_hz: platform::machine().timebase_hz,
         nested_mode: PerCpu::best_mode()?,
         pcpus: host::pcpu_count(),
-        isa: X86Machine::default(),
+        isa,
     })
 }
 

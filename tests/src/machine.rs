@@ -7,9 +7,29 @@ use std::{
 
 use crate::{Arch, Bundle, Run, bundle, read, repository};
 
-/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM.
+/// What emulates a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// With the H extension, or with SVM.
+    Qemu,
+    /// With VMX.
+    Bochs,
+}
+
+impl Emulator {
+    /// What boots an image in it.
+    const fn script(self) -> &'static str {
+        match self {
+            Self::Qemu => "scripts/qemu.sh",
+            Self::Bochs => "scripts/bochs.sh",
+        }
+    }
+}
+
+/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM (in Bochs 512 MiB).
 #[derive(Clone, Debug)]
 pub struct Machine {
+    emulator: Emulator,
     variables: Vec<(&'static str, String)>,
     arguments: Vec<String>,
 }
@@ -21,10 +41,17 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The default machine.
+    /// The default machine, in QEMU.
     #[must_use]
     pub const fn new() -> Self {
+        Self::emulated_by(Emulator::Qemu)
+    }
+
+    /// The default machine of an emulator.
+    #[must_use]
+    pub const fn emulated_by(emulator: Emulator) -> Self {
         Self {
+            emulator,
             variables: Vec::new(),
             arguments: Vec::new(),
         }
@@ -36,13 +63,13 @@ impl Machine {
         self.variable("SMP", count.to_string())
     }
 
-    /// With so much RAM, as QEMU writes it.
+    /// With so much RAM, as the emulator writes it.
     #[must_use]
     pub fn ram(self, size: &str) -> Self {
         self.variable("MEM", size.into())
     }
 
-    /// With this CPU, as QEMU writes it.
+    /// With this CPU, as the emulator writes it.
     #[must_use]
     pub fn cpu(self, cpu: &str) -> Self {
         self.variable("CPU", cpu.into())
@@ -52,6 +79,12 @@ impl Machine {
     #[must_use]
     pub fn kind(self, machine: &str) -> Self {
         self.variable("MACHINE", machine.into())
+    }
+
+    /// With this command line for the image (Bochs).
+    #[must_use]
+    pub fn bootargs(self, line: &str) -> Self {
+        self.variable("BOOTARGS", line.into())
     }
 
     /// With time that is counted in instructions, so that every run is the same: 1 ns each, all harts in turn.
@@ -91,7 +124,7 @@ impl Machine {
     }
 
     fn command(&self, arch: Arch, files: &[PathBuf]) -> Command {
-        let mut command = Command::new(repository("scripts/qemu.sh"));
+        let mut command = Command::new(repository(self.emulator.script()));
         command
             .arg(arch.name())
             .args(files)

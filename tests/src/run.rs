@@ -39,7 +39,7 @@ pub struct Run {
 
 impl Run {
     pub(crate) fn start(arch: Arch, mut command: Command, bundle: PathBuf) -> Self {
-        let mut child = command.spawn().expect("scripts/qemu.sh can be run");
+        let mut child = command.spawn().expect("the emulator's script can be run");
         let (sender, serial) = channel();
         forward(child.stdout.take(), sender.clone());
         forward(child.stderr.take(), sender);
@@ -111,7 +111,7 @@ impl Run {
     #[must_use]
     pub fn end(mut self) -> Ended {
         while self.listen() {}
-        let status = self.child.wait().expect("QEMU was started").code();
+        let status = self.child.wait().expect("the emulator was started").code();
         let status = status.map(|status| self.arch.status(status));
         Ended {
             status,

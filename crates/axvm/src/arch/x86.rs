@@ -44,7 +44,7 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
         let placements = config.vm.vcpus.iter();
         let vcpus = placements.zip(sockets).map(|(placement, socket)| {
             let (hlt, sharing) = match placement.sharing_on(machine.pcpus) {
-                Sharing::Dedicated => (HltPolicy::Untrapped, x86_vcpu::Sharing::Dedicated),
+                Sharing::Dedicated => (machine.isa.dedicated_hlt, x86_vcpu::Sharing::Dedicated),
                 Sharing::Shared => (HltPolicy::Exit, x86_vcpu::Sharing::Shared),
             };
             X86VCpuConfig {
