@@ -110,6 +110,35 @@ pub(crate) fn free_ram_bytes() -> u64 {
         .sum()
 }
 
+/// The memory that is in use.
+pub(crate) struct OwnMemory {
+    /// By the image, its boot stacks and its static variables.
+    pub(crate) image_bytes: u64,
+    /// From the heap, tasks' stacks included.
+    pub(crate) heap_bytes: u64,
+    /// Frames that VMs hold: their RAM and their tables.
+    pub(crate) frame_bytes: u64,
+}
+
+/// What memory is in use now. Frames are those that [`Host`] gave.
+pub(crate) fn own_memory() -> OwnMemory {
+    const RESERVED: mem::MemRegionFlags = mem::MemRegionFlags::RESERVED;
+    // The image's parts are the reserved regions that are named for them.
+    let of_image = |region: &mem::PhysMemRegion| {
+        region.flags.contains(RESERVED)
+            && (region.name.starts_with('.') || region.name == "boot stack")
+    };
+    let usages = global_allocator().usages();
+    OwnMemory {
+        image_bytes: mem::memory_regions()
+            .filter(of_image)
+            .map(|region| region.size as u64)
+            .sum(),
+        heap_bytes: usages.get(UsageKind::RustHeap) as u64,
+        frame_bytes: usages.get(UsageKind::VirtMem) as u64,
+    }
+}
+
 /// Ticks of the host's counter in `millis` milliseconds.
 pub(crate) fn ticks_of_millis(millis: u64) -> u64 {
     axhal::time::nanos_to_ticks(millis * axhal::time::NANOS_PER_MILLIS)

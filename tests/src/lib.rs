@@ -8,6 +8,7 @@
 mod bundle;
 mod machine;
 mod run;
+mod verdict;
 
 pub use bundle::Bundle;
 pub use machine::{Emulator, Machine};
@@ -54,6 +55,12 @@ impl Arch {
         }
     }
 
+    /// Where `make image` leaves the image.
+    #[must_use]
+    pub fn image_path(self) -> PathBuf {
+        repository("target").join(self.name()).join(self.image())
+    }
+
     /// What the emulator's exit status says: 0 for a run in which all went well, 1 for another.
     const fn status(self, status: i32) -> i32 {
         match (self, status) {
@@ -64,14 +71,22 @@ impl Arch {
         }
     }
 
+    /// Where `make guests` leaves a guest.
+    #[must_use]
+    pub fn guest_path(self, name: &str) -> PathBuf {
+        repository("target/guests").join(self.name()).join(name)
+    }
+
     /// A guest that `make guests` made.
     ///
     /// # Panics
     /// If it is not there.
     #[must_use]
     pub fn guest(self, name: &str) -> Vec<u8> {
-        let path = repository("target/guests").join(self.name()).join(name);
-        read(&path, &format!("make guests ARCH={}", self.name()))
+        read(
+            &self.guest_path(name),
+            &format!("make guests ARCH={}", self.name()),
+        )
     }
 }
 

@@ -1,8 +1,9 @@
 //! The machine that a test boots.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use crate::{Arch, Bundle, Run, bundle, read, repository};
@@ -26,10 +27,14 @@ impl Emulator {
     }
 }
 
+/// How long a run may take. CI's machines are slow and shared; a run that hangs is what this is for.
+const PATIENCE: Duration = Duration::from_secs(400);
+
 /// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM (in Bochs 512 MiB).
 #[derive(Clone, Debug)]
 pub struct Machine {
     emulator: Emulator,
+    patience: Duration,
     variables: Vec<(&'static str, String)>,
     arguments: Vec<String>,
 }
@@ -52,15 +57,45 @@ impl Machine {
     pub const fn emulated_by(emulator: Emulator) -> Self {
         Self {
             emulator,
+            patience: PATIENCE,
             variables: Vec::new(),
             arguments: Vec::new(),
         }
+    }
+
+    /// With so much time for a run.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// With more arguments for QEMU.
+    #[must_use]
+    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(String::from));
+        self
     }
 
     /// With so many harts.
     #[must_use]
     pub fn harts(self, count: usize) -> Self {
         self.variable("SMP", count.to_string())
+    }
+
+    /// With harts, sockets and so on as QEMU writes them.
+    #[must_use]
+    pub fn topology(self, harts: &str) -> Self {
+        self.variable("SMP", harts.into())
+    }
+
+    /// With one more device, as QEMU writes it.
+    #[must_use]
+    pub fn device(mut self, device: &str) -> Self {
+        self.arguments.push("-device".into());
+        self.arguments.push(device.into());
+        self
     }
 
     /// With so much RAM, as the emulator writes it.
@@ -79,6 +114,14 @@ impl Machine {
     #[must_use]
     pub fn kind(self, machine: &str) -> Self {
         self.variable("MACHINE", machine.into())
+    }
+
+    /// With a clock that says, in UTC, that it is `date` when the machine starts, as QEMU writes it.
+    #[must_use]
+    pub fn date(mut self, date: &str) -> Self {
+        self.arguments.push("-rtc".into());
+        self.arguments.push(format!("base={date}"));
+        self
     }
 
     /// With this command line for the image (Bochs).
@@ -116,14 +159,20 @@ impl Machine {
     /// Boots the image with something in a bundle's place.
     #[must_use]
     pub fn boot_bytes(&self, arch: Arch, bundle: &[u8]) -> Run {
-        let image = repository("target").join(arch.name()).join(arch.image());
+        let image = arch.image_path();
         read(&image, &format!("make image ARCH={}", arch.name()));
-        let bundle = bundle::store(bundle);
-        let command = self.command(arch, &[image, bundle.clone()]);
-        Run::start(arch, command, bundle)
+        self.boot_file(arch, &image, bundle)
     }
 
-    fn command(&self, arch: Arch, files: &[PathBuf]) -> Command {
+    /// Boots any kernel, with something as its initial RAM disk.
+    #[must_use]
+    pub fn boot_file(&self, arch: Arch, kernel: &Path, ramdisk: &[u8]) -> Run {
+        let ramdisk = bundle::store(ramdisk);
+        let command = self.command(arch, [kernel, &ramdisk]);
+        Run::start(arch, command, ramdisk, self.patience)
+    }
+
+    fn command(&self, arch: Arch, files: [&Path; 2]) -> Command {
         let mut command = Command::new(repository(self.emulator.script()));
         command
             .arg(arch.name())

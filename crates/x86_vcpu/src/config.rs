@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use axaddrspace::{GuestPhysAddr, NestedMode};
+use axaddrspace::{GuestPhysAddr, NestedMode, RamPage};
 use axdevice::{LocalInterrupts, Timed};
 
 /// The most vCPUs that a VM has, and the most pCPUs that run them.
@@ -36,6 +36,11 @@ pub trait GuestBytes: Send + Sync {
 
     /// Writes `bytes` to `gpa`; `false` where not all of that is RAM.
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool;
+
+    /// The page of 4 KiB that `gpa` is in; `None` where that is no RAM, or may move: then it is read by [`read`](Self::read).
+    fn page(&self, _gpa: GuestPhysAddr) -> Option<RamPage> {
+        None
+    }
 }
 
 /// How a vCPU starts: its setup configuration. Segments are flat, but in real mode.

@@ -2,10 +2,10 @@
 
 mod board;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 use core::{marker::PhantomData, ops::Range};
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, RamPage};
 use axdevice::Clock;
 use axvcpu::AxVCpuHal;
 use axvmconfig::{ConfigError, Sharing};
@@ -76,11 +76,6 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
     ) -> Result<BootState<X86Start>, ConfigError> {
         load_x86(config, ram, memory)
     }
-
-    fn exit_counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = Self::exit_counts(self).iter();
-        counts.map(|(kind, count)| (kind.name(), count)).collect()
-    }
 }
 
 /// Puts into RAM what an x86 VM finds there when it starts. This asks nothing of the host, so that
@@ -142,6 +137,10 @@ impl GuestBytes for Memory {
 
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
         self.0.write_ram(gpa, bytes)
+    }
+
+    fn page(&self, gpa: GuestPhysAddr) -> Option<RamPage> {
+        self.0.ram_page(gpa)
     }
 }
 
