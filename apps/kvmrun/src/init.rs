@@ -1,4 +1,4 @@
-//! What the first process of a kernel has to do before there is a KVM, and at the end.
+//! What the first process of a kernel has to do before there is a KVM.
 
 use alloc::{format, string::String};
 use core::ffi::CStr;
@@ -74,24 +74,4 @@ pub fn bundle() -> Result<&'static [u8], String> {
     let file = File::open(BUNDLE, Access::Read);
     let file = file.map_err(|errno| format!("{}: {errno}", BUNDLE.to_string_lossy()))?;
     Ok(file.contents()?)
-}
-
-/// Ends the machine.
-pub fn power_off() -> ! {
-    shut_bochs_down();
-    linux::power_off()
-}
-
-/// Bochs ends at this word, letter by letter at a port where other machines have nothing.
-fn shut_bochs_down() {
-    const PORT: usize = 0x8900;
-    if cfg!(target_arch = "x86_64")
-        && linux::make_device(c"/dev/port", 1, 4).is_ok()
-        && let Ok(ports) = File::open(c"/dev/port", Access::ReadWrite)
-    {
-        for letter in *b"Shutdown" {
-            // There is nobody to tell that it failed.
-            let _ = ports.write_at(PORT, letter);
-        }
-    }
 }

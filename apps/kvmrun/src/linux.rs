@@ -82,12 +82,6 @@ impl File {
         }
     }
 
-    /// Writes one byte at an offset.
-    pub fn write_at(self, offset: usize, byte: u8) -> Result<(), Errno> {
-        // SAFETY: the kernel reads the byte.
-        unsafe { syscall!(Sysno::pwrite64, self.0, &raw const byte, 1, offset) }.map(|_| ())
-    }
-
     /// A request with a number for its argument.
     pub fn request(
         self,

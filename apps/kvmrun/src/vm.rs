@@ -13,7 +13,6 @@ use crate::{
     console::Console,
     devices::{self, Power},
     exit::{Direction, Exit, MMIO_DATA, SBI_RET, SystemEvent},
-    init,
     kvm::{Kvm, Vcpu},
     linux,
     ram::Ram,
@@ -98,7 +97,7 @@ pub fn end(console: &Console, result: Result<(), String>) -> ! {
     };
     console.flush();
     console.write(text.as_bytes());
-    init::power_off()
+    linux::power_off()
 }
 
 /// A vCPU and where it runs.

@@ -51,11 +51,14 @@ pub fn create_controllers(_: Vm) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Creates KVM's AIA, if the machine lets it. What to tell the guest: where it finds a device that the
+/// A register of the APLIC that a guest may read and write: how its first source is wired.
+const SOURCE_CONFIG: u64 = APLIC + 4;
+
+/// Creates KVM's AIA, if the machine lets it. What to tell the guest: where it finds a register that the
 /// kernel answers for.
 pub fn place_controllers(vm: Vm, vcpus: usize) -> Result<String, Failure> {
     match create_aia(vm, vcpus) {
-        Ok(()) => Ok(format!("peer=kvm mmio={APLIC}")),
+        Ok(()) => Ok(format!("peer=kvm mmio={SOURCE_CONFIG}")),
         // The PLIC that the device tree tells of is this program's anyway.
         Err(_) => Ok(String::from("peer=kvm")),
     }
