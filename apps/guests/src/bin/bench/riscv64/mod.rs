@@ -15,6 +15,10 @@ use guests::measure::{Count, Row};
 
 /// All rows. Those that leave the machine changed come last.
 pub(crate) const ROWS: &[Row<Machine>] = &[
+    Row::new("power-on", |machine| {
+        let per_tick = Clock::Time.per_tick(machine);
+        Some(Count::between(0, machine.started, per_tick, 1))
+    }),
     Row::new("loop", cpu::bare_loop),
     Row::new("sbi-base-version", calls::base_version),
     Row::new("sbi-base-probe", calls::base_probe),

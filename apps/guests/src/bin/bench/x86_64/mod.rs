@@ -18,6 +18,9 @@ use guests::measure::{Count, Row};
 
 /// All rows. Those that leave the machine changed come last.
 pub(crate) const ROWS: &[Row<Machine>] = &[
+    Row::new("power-on", |machine| {
+        Some(Count::between(0, machine.started, 1, 1))
+    }),
     Row::new("loop", cpu::bare_loop),
     Row::new("rdtsc", cpu::rdtsc),
     Row::new("cpuid", cpu::cpuid),
