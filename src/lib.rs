@@ -42,12 +42,12 @@ pub fn run() -> ! {
 }
 
 fn run_vms(house: &mut Housekeeping) -> RunResult {
-    let Some(machine) = arch::describe_machine() else {
-        house.error(&format!(
-            "the CPUs of this machine cannot run guests: {}",
-            arch::NEEDS
-        ));
-        return RunResult::Failed;
+    let machine = match arch::describe_machine() {
+        Ok(machine) => machine,
+        Err(why) => {
+            house.error(&format!("this machine cannot run guests: {why}"));
+            return RunResult::Failed;
+        }
     };
     let machine = Arc::new(machine);
     let limits = MachineLimits {

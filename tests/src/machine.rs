@@ -11,16 +11,26 @@ use crate::{Arch, Bundle, Run, bundle, read, repository};
 /// What emulates a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulator {
-    /// QEMU, which has the H extension and SVM.
+    /// With the H extension, or with SVM.
     Qemu,
-    /// Bochs, which has VMX.
+    /// With VMX.
     Bochs,
+}
+
+impl Emulator {
+    /// What boots an image in it.
+    const fn script(self) -> &'static str {
+        match self {
+            Self::Qemu => "scripts/qemu.sh",
+            Self::Bochs => "scripts/bochs.sh",
+        }
+    }
 }
 
 /// How long a run may take. CI's machines are slow and shared; a run that hangs is what this is for.
 const PATIENCE: Duration = Duration::from_secs(400);
 
-/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM, in QEMU.
+/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM (in Bochs 512 MiB).
 #[derive(Clone, Debug)]
 pub struct Machine {
     emulator: Emulator,
@@ -36,22 +46,21 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The default machine.
+    /// The default machine, in QEMU.
     #[must_use]
     pub const fn new() -> Self {
+        Self::emulated_by(Emulator::Qemu)
+    }
+
+    /// The default machine of an emulator.
+    #[must_use]
+    pub const fn emulated_by(emulator: Emulator) -> Self {
         Self {
-            emulator: Emulator::Qemu,
+            emulator,
             patience: PATIENCE,
             variables: Vec::new(),
             arguments: Vec::new(),
         }
-    }
-
-    /// Emulated by that.
-    #[must_use]
-    pub const fn emulated_by(mut self, emulator: Emulator) -> Self {
-        self.emulator = emulator;
-        self
     }
 
     /// With so much time for a run.
@@ -75,13 +84,27 @@ impl Machine {
         self.variable("SMP", count.to_string())
     }
 
-    /// With so much RAM, as QEMU writes it.
+    /// With harts, sockets and so on as QEMU writes them.
+    #[must_use]
+    pub fn topology(self, harts: &str) -> Self {
+        self.variable("SMP", harts.into())
+    }
+
+    /// With one more device, as QEMU writes it.
+    #[must_use]
+    pub fn device(mut self, device: &str) -> Self {
+        self.arguments.push("-device".into());
+        self.arguments.push(device.into());
+        self
+    }
+
+    /// With so much RAM, as the emulator writes it.
     #[must_use]
     pub fn ram(self, size: &str) -> Self {
         self.variable("MEM", size.into())
     }
 
-    /// With this CPU, as QEMU writes it.
+    /// With this CPU, as the emulator writes it.
     #[must_use]
     pub fn cpu(self, cpu: &str) -> Self {
         self.variable("CPU", cpu.into())
@@ -91,6 +114,20 @@ impl Machine {
     #[must_use]
     pub fn kind(self, machine: &str) -> Self {
         self.variable("MACHINE", machine.into())
+    }
+
+    /// With a clock that says, in UTC, that it is `date` when the machine starts, as QEMU writes it.
+    #[must_use]
+    pub fn date(mut self, date: &str) -> Self {
+        self.arguments.push("-rtc".into());
+        self.arguments.push(format!("base={date}"));
+        self
+    }
+
+    /// With this command line for the image (Bochs).
+    #[must_use]
+    pub fn bootargs(self, line: &str) -> Self {
+        self.variable("BOOTARGS", line.into())
     }
 
     /// With time that is counted in instructions, so that every run is the same: 1 ns each, all harts in turn.
@@ -132,15 +169,11 @@ impl Machine {
     pub fn boot_file(&self, arch: Arch, kernel: &Path, ramdisk: &[u8]) -> Run {
         let ramdisk = bundle::store(ramdisk);
         let command = self.command(arch, [kernel, &ramdisk]);
-        Run::start(arch, self.emulator, command, ramdisk, self.patience)
+        Run::start(arch, command, ramdisk, self.patience)
     }
 
     fn command(&self, arch: Arch, files: [&Path; 2]) -> Command {
-        let script = match self.emulator {
-            Emulator::Qemu => "scripts/qemu.sh",
-            Emulator::Bochs => "scripts/bochs.sh",
-        };
-        let mut command = Command::new(repository(script));
+        let mut command = Command::new(repository(self.emulator.script()));
         command
             .arg(arch.name())
             .args(files)

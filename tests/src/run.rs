@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Arch, Emulator};
+use crate::Arch;
 
 /// How a machine ended.
 #[derive(Debug)]
@@ -36,7 +36,6 @@ pub struct Run {
     deadline: Instant,
     ramdisk: PathBuf,
     arch: Arch,
-    emulator: Emulator,
 }
 
 /// Where bytes come from.
@@ -49,7 +48,6 @@ enum Source {
 impl Run {
     pub(crate) fn start(
         arch: Arch,
-        emulator: Emulator,
         mut command: Command,
         ramdisk: PathBuf,
         patience: Duration,
@@ -69,7 +67,6 @@ impl Run {
             deadline: Instant::now() + patience,
             ramdisk,
             arch,
-            emulator,
         }
     }
 
@@ -130,7 +127,7 @@ impl Run {
     pub fn end(mut self) -> Ended {
         while self.listen() {}
         let status = self.child.wait().expect("the emulator was started").code();
-        let status = status.map(|status| self.arch.status(self.emulator, status));
+        let status = status.map(|status| self.arch.status(status));
         Ended {
             status,
             output: std::mem::take(&mut self.output),

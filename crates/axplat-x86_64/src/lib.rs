@@ -23,6 +23,7 @@ extern crate std;
 mod acpi;
 mod bytes;
 mod calibration;
+mod cpus;
 mod multiboot;
 mod ranges;
 
@@ -51,12 +52,15 @@ mod paging;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
+mod rtc;
+#[cfg(target_os = "none")]
 pub mod timer;
 #[cfg(target_os = "none")]
 mod traps;
 
+pub use cpus::Cpu;
 #[cfg(target_os = "none")]
-pub use machine::{Cpu, Machine, machine};
+pub use machine::{Machine, machine};
 #[cfg(target_os = "none")]
 pub use msr::{safe_rdmsr, safe_wrmsr};
 

@@ -174,9 +174,9 @@ impl TimeIf for TimeIfImpl {
         frequency().nanos_to_ticks(nanos)
     }
 
-    /// There is no clock of the day.
+    /// The time of day when the TSC showed zero.
     fn epochoffset_nanos() -> u64 {
-        0
+        machine::found().map_or(0, |machine| machine.epoch_s.saturating_mul(1_000_000_000))
     }
 
     /// The vector of the local APIC's timer.

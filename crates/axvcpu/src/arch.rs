@@ -1,9 +1,11 @@
 //! The seam that an architecture's vCPU crate implements.
 
+use alloc::sync::Arc;
+
 use axaddrspace::{GuestPhysAddr, HostPhysAddr};
 use axerrno::AxResult;
 
-use crate::{AxVCpuExitReason, DeviceAccess, Mailbox};
+use crate::{Account, AxVCpuExitReason, DeviceAccess, Mailbox};
 
 /// The level of an interrupt line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,9 @@ pub trait AxArchVCpu: Sized {
 
     /// A vCPU that has no state yet.
     fn new(vm_id: usize, vcpu_id: usize, config: Self::CreateConfig) -> AxResult<Self>;
+
+    /// What it counts its exits in, and the time between an entry and an exit.
+    fn account(&self) -> &Arc<Account>;
 
     /// Where the guest starts.
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult;

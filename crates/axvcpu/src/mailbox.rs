@@ -127,9 +127,9 @@ impl Mailbox {
         self.edges.load(Ordering::SeqCst) | self.levels.load(Ordering::SeqCst) != 0
     }
 
-    /// Throws away the interrupts that were raised once: they were for the vCPU's former life. Lines stay as they are.
-    pub fn forget_raised(&self) {
-        self.edges.store(0, Ordering::SeqCst);
+    /// Throws away the interrupts that were raised once, but for `kept`: a new life of the vCPU begins. Lines stay as they are.
+    pub fn forget_raised(&self, kept: Option<usize>) {
+        self.edges.fetch_and(kept.map_or(0, bit), Ordering::SeqCst);
     }
 
     /// Throws everything away, lines too: the vCPU is being reset.

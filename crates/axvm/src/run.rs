@@ -54,10 +54,13 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         unserved: Option<AxVCpuExitReason>,
     ) -> Result<Leave, VCpuError> {
         door.bind(H::this_pcpu())?;
+        let account = door.vcpu().account();
+        account.bound(H::now());
         let result = self.run_rounds(door, unserved);
         // After a failure the vCPU is invalid, which no unbinding mends: the first error is the one
         // to report.
         let unbound = door.vcpu().unbind();
+        account.unbound(H::now());
         result.and_then(|leave| unbound.map(|()| leave))
     }
 

@@ -73,7 +73,7 @@ fn other_than_call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
 
 /// A host interrupt: the host's handler serves it, out there.
 fn host_interrupt<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
-    vcpu.counters.count(match scause & !interrupt::FLAG {
+    vcpu.account.count(match scause & !interrupt::FLAG {
         interrupt::SUPERVISOR_SOFT => ExitKind::HostSoft,
         interrupt::SUPERVISOR_TIMER => ExitKind::HostTimer,
         interrupt::SUPERVISOR_EXTERNAL => ExitKind::HostExternal,
@@ -134,7 +134,7 @@ fn undecoded_page_fault<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> N
     let addr = GuestPhysAddr::new(HTVAL.read() << 2 | low_bits);
 
     if vcpu.is_ram(addr) {
-        vcpu.counters.count(ExitKind::NestedFault);
+        vcpu.account.count(ExitKind::NestedFault);
         vcpu.regs.trap_csrs = TrapCsrs::read();
         let fault = access_fault(scause, stval);
         vcpu.last_access = Some(LastAccess { pc, fault });
@@ -189,7 +189,7 @@ pub(crate) extern "C" fn device_handler<H: AxVCpuHal>(
     let x = &mut vcpu.regs.guest_regs.x;
     match access.operation {
         Operation::Load(load) => {
-            vcpu.counters.count(ExitKind::MmioRead);
+            vcpu.account.count(ExitKind::MmioRead);
             match context.devices.mmio_read(addr, load.width) {
                 Some(value) => load.to.write(x, load.extend(value)),
                 None => {
@@ -200,7 +200,7 @@ pub(crate) extern "C" fn device_handler<H: AxVCpuHal>(
             }
         }
         Operation::Store(store) => {
-            vcpu.counters.count(ExitKind::MmioWrite);
+            vcpu.account.count(ExitKind::MmioWrite);
             let (width, data) = (store.width, store.from.read(x) & store.width.mask());
             if context.devices.mmio_write(addr, width, data).is_none() {
                 let exit = AxVCpuExitReason::MmioWrite { addr, width, data };
@@ -247,17 +247,17 @@ fn virtual_instruction<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     };
     match word {
         insn::WFI if SSTATUS.read() & sstatus::SPP != 0 => {
-            vcpu.counters.count(ExitKind::Wfi);
+            vcpu.account.count(ExitKind::Wfi);
             vcpu.advance(4);
             vcpu.wait()
         }
         insn::WRS_NTO => {
-            vcpu.counters.count(ExitKind::Wfi);
+            vcpu.account.count(ExitKind::Wfi);
             vcpu.advance(4);
             Next::Resume
         }
         _ => {
-            vcpu.counters.count(ExitKind::VirtualInstruction);
+            vcpu.account.count(ExitKind::VirtualInstruction);
             Exception {
                 cause: cause::ILLEGAL_INSTRUCTION,
                 value: u64::from(word),
@@ -290,7 +290,7 @@ fn rare<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
             value: csrs.stval,
         });
     }
-    vcpu.counters.count(ExitKind::Unknown);
+    vcpu.account.count(ExitKind::Unknown);
     vcpu.leave(AxVCpuExitReason::Unknown(raw))
 }
 
@@ -318,7 +318,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Gives the guest an exception.
     fn suffer(&mut self, exception: Exception) -> Next {
-        self.counters.count(ExitKind::Exception);
+        self.account.count(ExitKind::Exception);
         exception.raise();
         Next::Resume
     }

@@ -33,7 +33,7 @@ macro_rules! extensions {
         pub(crate) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
             match vcpu.arg(EXTENSION) {
                 $($number => {
-                    vcpu.counters.count(ExitKind::$kind);
+                    vcpu.account.count(ExitKind::$kind);
                     $module::call(vcpu)
                 })*
                 number => call_leaving(vcpu, number),
@@ -44,11 +44,11 @@ macro_rules! extensions {
         fn call_leaving<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, number: u64) -> Next {
             match number {
                 $($leaving_number => {
-                    vcpu.counters.count(ExitKind::$leaving_kind);
+                    vcpu.account.count(ExitKind::$leaving_kind);
                     $leaving_module::call(vcpu)
                 })*
                 _ => {
-                    vcpu.counters.count(ExitKind::SbiOther);
+                    vcpu.account.count(ExitKind::SbiOther);
                     vcpu.answer(Err(HypercallError::NotSupported))
                 }
             }

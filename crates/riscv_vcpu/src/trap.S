@@ -8,15 +8,12 @@
     .option push
     .option norvc
 
-# Applies \op (ld or sd) to the guest's caller-saved registers but a0, and to sp, gp and tp, where a0 holds the VmCpuRegisters.
+# Applies \op (ld or sd) to the guest's caller-saved registers but a0 and t0 to t2, and to sp, gp and tp, where a0 holds the VmCpuRegisters.
 .macro each_caller_saved op
     \op ra, {X}+8*1(a0)
     \op sp, {X}+8*2(a0)
     \op gp, {X}+8*3(a0)
     \op tp, {X}+8*4(a0)
-    \op t0, {X}+8*5(a0)
-    \op t1, {X}+8*6(a0)
-    \op t2, {X}+8*7(a0)
     \op a1, {X}+8*11(a0)
     \op a2, {X}+8*12(a0)
     \op a3, {X}+8*13(a0)
@@ -63,7 +60,7 @@
     \op s11, {HOST_SAVED}+8*11(a0)
 .endm
 
-# riscv_vcpu_enter(a0: registers, a1: handler, a2: device handler, a3: context): returns once a handler says Leave. Host interrupts are
+# riscv_vcpu_enter(a0: registers, a1: handler, a2: device handler, a3: context, a4: clock): returns once a handler says Leave. Host interrupts are
 # off throughout.
     .global riscv_vcpu_enter
     .type riscv_vcpu_enter, @function
@@ -75,6 +72,7 @@ riscv_vcpu_enter:
     sd a1, {HANDLER}(a0)
     sd a2, {DEVICE_HANDLER}(a0)
     sd a3, {CONTEXT}(a0)
+    sd a4, {CLOCK}(a0)
     lla t0, riscv_vcpu_trap
     csrrw t0, stvec, t0
     sd t0, {HOST_STVEC}(a0)
@@ -88,6 +86,14 @@ riscv_vcpu_enter:
     .type riscv_vcpu_trap, @function
 riscv_vcpu_trap:
     csrrw a0, sscratch, a0
+    sd t0, {X}+8*5(a0)
+    csrr t0, time
+    sd t1, {X}+8*6(a0)
+    sd t2, {X}+8*7(a0)
+    ld t2, {CLOCK}(a0)
+    ld t1, (t2)
+    sub t1, t1, t0
+    sd t1, (t2)
     each_caller_saved sd
     csrrw t0, sscratch, a0
     sd t0, {X}+8*10(a0)
@@ -100,6 +106,14 @@ riscv_vcpu_trap:
     csrr a0, sscratch
 .Lresume:
     each_caller_saved ld
+    ld t2, {CLOCK}(a0)
+    ld t1, (t2)
+    csrr t0, time
+    add t1, t1, t0
+    sd t1, (t2)
+    ld t0, {X}+8*5(a0)
+    ld t1, {X}+8*6(a0)
+    ld t2, {X}+8*7(a0)
     ld a0, {X}+8*10(a0)
     sret
 

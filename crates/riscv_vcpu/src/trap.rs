@@ -31,9 +31,10 @@ pub(crate) use scripted::{
 
 #[cfg(target_arch = "riscv64")]
 mod hardware {
+    use alloc::sync::Arc;
     use core::mem::offset_of;
 
-    use axvcpu::AxVCpuHal;
+    use axvcpu::{Account, AxVCpuHal};
 
     use super::{FloatRegisters, Next, VectorRegisters};
     use crate::{
@@ -55,6 +56,7 @@ mod hardware {
         HANDLER = const host(offset_of!(HypervisorRegisters, handler)),
         DEVICE_HANDLER = const host(offset_of!(HypervisorRegisters, device_handler)),
         CONTEXT = const host(offset_of!(HypervisorRegisters, context)),
+        CLOCK = const host(offset_of!(HypervisorRegisters, clock)),
         NEXT_DEVICE = const Next::Device as usize,
     );
 
@@ -68,6 +70,7 @@ mod hardware {
             handler: *const (),
             device_handler: *const (),
             context: *const core::ffi::c_void,
+            clock: *const core::ffi::c_void,
         );
         fn riscv_vcpu_save_float(registers: *mut u64);
         fn riscv_vcpu_load_float(registers: *const u64);
@@ -82,9 +85,11 @@ mod hardware {
         let handler: extern "C" fn(&mut RISCVVCpu<H>) -> Next = vmexit_handler::<H>;
         let device_handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_>) -> Next =
             device_handler::<H>;
+        let account: *const Account = Arc::as_ptr(&vcpu.account);
         // SAFETY: the assembly follows the C calling convention: it returns with all callee-saved registers, gp, tp, sp and
         // stvec as they were. It hands the exclusively borrowed vCPU, and the context, which outlives the call, to the handlers,
-        // which are of their types, one call at a time, and writes none but the first field, which is `repr(C)` and has the offsets that the assembly uses. `sret` goes to the
+        // which are of their types, one call at a time, and writes none but the first field, which is `repr(C)` and has the offsets that the assembly uses;
+        // and the account's clock, an atomic word of an account that the vCPU keeps, by loads and stores of all of it. `sret` goes to the
         // guest (hstatus.SPV is set by the caller), which reaches only memory that its nested page table gives it.
         unsafe {
             riscv_vcpu_enter(
@@ -92,6 +97,7 @@ mod hardware {
                 handler as *const (),
                 device_handler as *const (),
                 (&raw const *context).cast(),
+                account.byte_add(Account::HYPERVISOR_CLOCK).cast(),
             );
         };
     }
@@ -259,6 +265,7 @@ mod scripted {
 
     pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_>) {
         loop {
+            vcpu.account.entering(H::now());
             match machine::with(|m| m.script.pop_front()) {
                 Some(step) => step(&mut vcpu.regs),
                 // A guest without a script runs until the host's timer.
@@ -266,6 +273,7 @@ mod scripted {
                     csr::SCAUSE.write(csr::interrupt::FLAG | csr::interrupt::SUPERVISOR_TIMER);
                 }
             }
+            vcpu.account.left(H::now());
             let next = match vmexit_handler(vcpu) {
                 Next::Device => device_handler(vcpu, context),
                 next => next,

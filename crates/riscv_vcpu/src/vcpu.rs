@@ -15,12 +15,12 @@ use core::{
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail,
-    Mailbox, RawExit,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
+    Mail, Mailbox, RawExit,
 };
 
 use crate::{
-    CpuFeatures, ExitCounters, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
+    CpuFeatures, ExitKind, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
     config::MAX_CPUS,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
@@ -88,7 +88,7 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     pub(crate) decoded: Decoded,
     /// The mailbox's lines as they were taken last.
     pub(crate) lines: u64,
-    pub(crate) counters: ExitCounters,
+    pub(crate) account: Arc<Account>,
     pub(crate) vcpu_id: usize,
     pub(crate) vcpu_count: usize,
     pub(crate) features: CpuFeatures,
@@ -122,12 +122,6 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> RISCVVCpu<H> {
-    /// How often the guest was left, by reason.
-    #[must_use]
-    pub const fn exit_counts(&self) -> &ExitCounters {
-        &self.counters
-    }
-
     /// The registers as they are in memory: see each group for when that is the truth.
     #[must_use]
     pub const fn registers(&self) -> &VmCpuRegisters {
@@ -269,7 +263,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             },
             decoded: Decoded::NONE,
             lines: 0,
-            counters: ExitCounters::new(),
+            account: Arc::new(Account::new::<ExitKind>()),
             vcpu_id,
             vcpu_count: config.vcpu_count,
             features: config.features,
@@ -295,6 +289,10 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         };
         vcpu.reset();
         Ok(vcpu)
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {

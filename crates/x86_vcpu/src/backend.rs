@@ -19,7 +19,7 @@ use axerrno::AxResult;
 use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 
 use crate::{
-    HltPolicy,
+    HltPolicy, Unfit,
     event::Event,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
@@ -234,6 +234,12 @@ pub(crate) trait VendorVcpu: Sized {
     /// A segment register.
     fn segment(&self, name: SegmentName) -> Segment;
 
+    /// A segment's base.
+    #[inline]
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.segment(name).base
+    }
+
     /// Changes a segment register.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
 
@@ -279,9 +285,8 @@ pub(crate) trait VendorPerCpu: Sized {
     /// The largest leaf of a nested page table. It is present.
     fn largest_leaf() -> LargestLeaf;
 
-    /// Whether this pCPU can: `Err` says in one line what is missing or locked and what to do about it. Returns how many bits its tags
-    /// (ASIDs, VPIDs) have.
-    fn check() -> AxResult<u32>;
+    /// Whether this pCPU, which has this vendor's virtualization, can run guests, and how many bits its tags (ASIDs, VPIDs) have.
+    fn check() -> Result<u32, Unfit>;
 
     /// Lets guests run on this pCPU.
     fn enable() -> AxResult<Self>;
@@ -352,6 +357,7 @@ hand_on! {
     fn get(self: &Self, register: Register) -> u64;
     fn set(self: &mut Self, register: Register, value: u64);
     fn segment(self: &Self, name: SegmentName) -> Segment;
+    fn segment_base(self: &Self, name: SegmentName) -> u64;
     fn set_segment(self: &mut Self, name: SegmentName, segment: Segment);
     fn privilege(self: &Self) -> u8;
     fn table(self: &Self, name: TableName) -> DescriptorTable;

@@ -2,10 +2,9 @@
 
 extern crate std;
 
-use alloc::{sync::Arc, vec, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::{
     cell::{Cell, RefCell},
-    ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
 use std::{
@@ -14,7 +13,8 @@ use std::{
 };
 
 use axaddrspace::{
-    AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, LargestLeaf, NestedMode,
+    AddrSpace, AxMmHal, Fill, FixedRam, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr,
+    LargestLeaf, MappingFlags, NestedMode, RamPage,
 };
 use axdevice::{LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
@@ -88,13 +88,25 @@ pub(crate) fn timers_set() -> Vec<u64> {
 }
 
 /// A guest's RAM, from address 0.
-pub(crate) struct Ram(Mutex<Vec<u8>>);
+pub(crate) struct Ram {
+    fixed: FixedRam,
+    _space: AddrSpace<TestHost>,
+}
 
 pub(crate) const RAM_BYTES: usize = 1 << 20;
 
 impl Ram {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(vec![0; RAM_BYTES]))
+        let mut space = AddrSpace::new(NestedMode::Npt(LargestLeaf::Size2M)).unwrap();
+        let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
+        let start = GuestPhysAddr::new(0);
+        space
+            .map_alloc(start, RAM_BYTES as u64, all, Fill::Ahead)
+            .unwrap();
+        Self {
+            fixed: space.fixed_ram(),
+            _space: space,
+        }
     }
 
     pub(crate) fn put(&self, at: u64, bytes: &[u8]) {
@@ -112,21 +124,17 @@ impl Ram {
     }
 }
 
-fn range(gpa: GuestPhysAddr, len: usize) -> Range<usize> {
-    gpa.as_usize()..gpa.as_usize().saturating_add(len)
-}
-
 impl GuestBytes for Ram {
     fn read(&self, gpa: GuestPhysAddr, buf: &mut [u8]) -> bool {
-        let ram = self.0.lock().unwrap();
-        let found = ram.get(range(gpa, buf.len()));
-        found.map(|found| buf.copy_from_slice(found)).is_some()
+        self.fixed.read(gpa, buf)
     }
 
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
-        let mut ram = self.0.lock().unwrap();
-        let place = ram.get_mut(range(gpa, bytes.len()));
-        place.map(|place| place.copy_from_slice(bytes)).is_some()
+        self.fixed.write(gpa, bytes)
+    }
+
+    fn page(&self, gpa: GuestPhysAddr) -> Option<RamPage> {
+        self.fixed.page(gpa)
     }
 }
 

@@ -15,11 +15,12 @@ use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axdevice::{LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail, Mailbox,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
+    Mail, Mailbox,
 };
 
 use crate::{
-    ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
+    ExitKind, GuestBytes, Sharing, X86Start, X86VCpuConfig,
     backend::{Backend, Vendor},
     config::MAX_CPUS,
     cpuid::CpuidTable,
@@ -68,7 +69,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// DR0 to DR3, while another vCPU's are in the processor.
     pub(crate) breakpoints: [u64; 4],
     pub(crate) cpuid: CpuidTable,
-    pub(crate) counters: ExitCounters,
+    pub(crate) counters: Arc<Account>,
     /// Why the guest was left last.
     pub(crate) exit: AxVCpuExitReason,
     /// What the last exit leaves to be completed.
@@ -76,7 +77,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// The value that was read for it.
     pub(crate) answer: Option<u64>,
     pub(crate) activity: Activity,
-    pub(crate) code_page: CodePage,
+    pub(crate) code_page: Option<CodePage>,
     pub(crate) decoded_before: DecodeCache,
     pub(crate) local: Arc<dyn LocalInterrupts>,
     pub(crate) memory: Arc<dyn GuestBytes>,
@@ -104,12 +105,6 @@ pub struct X86VCpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> X86VCpu<H> {
-    /// How often the guest was left, by reason.
-    #[must_use]
-    pub const fn exit_counts(&self) -> &ExitCounters {
-        &self.counters
-    }
-
     /// General register `number`.
     #[inline(always)]
     pub(crate) fn gpr(&self, number: u8) -> u64 {
@@ -159,7 +154,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let mut next = self.open(mailbox.take())?;
         while next == Next::Resume {
             self.deliver();
-            next = match self.backend.enter(&mut self.regs) {
+            self.counters.entering(H::now());
+            let entered = self.backend.enter(&mut self.regs);
+            self.counters.left(H::now());
+            next = match entered {
                 Ok(()) => self.serve_exit(),
                 Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
             };
@@ -203,12 +201,12 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             tsc_aux: 0,
             breakpoints: [0; 4],
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
-            counters: ExitCounters::new(),
+            counters: Arc::new(Account::new::<ExitKind>()),
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
-            code_page: CodePage::default(),
+            code_page: None,
             decoded_before: DecodeCache::default(),
             local: config.local,
             memory: config.memory,
@@ -229,6 +227,10 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         };
         vcpu.reset(X86Start::Parked);
         Ok(vcpu)
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.counters
     }
 
     /// The entry is part of the setup's [`X86Start`]; this one is not used.

@@ -37,11 +37,6 @@ impl<H: AxVCpuHal> GuestArch for RISCVVCpu<H> {
     ) -> Result<BootState<()>, ConfigError> {
         linux_riscv::load(config, ram, memory)
     }
-
-    fn exit_counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = Self::exit_counts(self).iter();
-        counts.map(|(kind, count)| (kind.name(), count)).collect()
-    }
 }
 
 fn vcpu_config(

@@ -2,10 +2,10 @@
 
 mod board;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 use core::{marker::PhantomData, ops::Range};
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, RamPage};
 use axdevice::Clock;
 use axvcpu::AxVCpuHal;
 use axvmconfig::{ConfigError, Sharing};
@@ -44,7 +44,7 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
         let placements = config.vm.vcpus.iter();
         let vcpus = placements.zip(sockets).map(|(placement, socket)| {
             let (hlt, sharing) = match placement.sharing_on(machine.pcpus) {
-                Sharing::Dedicated => (HltPolicy::Untrapped, x86_vcpu::Sharing::Dedicated),
+                Sharing::Dedicated => (machine.isa.dedicated_hlt, x86_vcpu::Sharing::Dedicated),
                 Sharing::Shared => (HltPolicy::Exit, x86_vcpu::Sharing::Shared),
             };
             X86VCpuConfig {
@@ -99,11 +99,6 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
             setup,
         })
     }
-
-    fn exit_counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = Self::exit_counts(self).iter();
-        counts.map(|(kind, count)| (kind.name(), count)).collect()
-    }
 }
 
 /// The host's counter, which is the guest's time stamp counter too.
@@ -132,6 +127,10 @@ impl GuestBytes for Memory {
 
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
         self.0.write_ram(gpa, bytes)
+    }
+
+    fn page(&self, gpa: GuestPhysAddr) -> Option<RamPage> {
+        self.0.ram_page(gpa)
     }
 }
 

@@ -56,8 +56,8 @@ fn an_access_that_is_answered_does_not_leave() {
     assert_eq!(*devices.value.borrow(), 0x1_8000_0001);
     assert_eq!(vcpu.arg(0), 0xffff_ffff_8000_0001, "sign-extended");
     assert_eq!(vcpu.pc(), ENTRY + 4 * 4 + 2);
-    assert_eq!(vcpu.exit_counts().get(ExitKind::MmioRead), 4);
-    assert_eq!(vcpu.exit_counts().get(ExitKind::MmioWrite), 1);
+    assert_eq!(vcpu.account().exits_of(ExitKind::MmioRead), 4);
+    assert_eq!(vcpu.account().exits_of(ExitKind::MmioWrite), 1);
 }
 
 /// What follows an instruction that was decoded before is told apart from it.
@@ -129,5 +129,5 @@ fn a_line_that_a_device_moves_takes_effect_at_once() {
     store(0, interrupt::VSEIP);
     store(0, 0);
     assert_eq!(vcpu.run(mailbox, &devices).unwrap(), HOST_TIMER);
-    assert_eq!(vcpu.exit_counts().get(ExitKind::MmioWrite), 4);
+    assert_eq!(vcpu.account().exits_of(ExitKind::MmioWrite), 4);
 }

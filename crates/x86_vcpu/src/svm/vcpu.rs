@@ -115,6 +115,7 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
         self.change(Clean::DEBUG_REGISTERS).save.dr6 &= !dr6::SINGLE_STEP;
     }
 
+    #[inline]
     fn vmcb_segment(&self, name: SegmentName) -> &VmcbSegment {
         let save = self.save_area();
         match name {
@@ -373,6 +374,11 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
             limit,
             base,
         }
+    }
+
+    #[inline]
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.vmcb_segment(name).base
     }
 
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {

@@ -6,7 +6,7 @@
 //!   while no VMCS does.
 //! - `caps` negotiates the controls with the processor, `msr_bitmap` fills the bitmap of MSRs.
 //! - `exit_reason`, `exit_info` and `exit` decode exits; `instruction_error`, `entry_check` and `refusal` say in words why there was no entry.
-//! - `vcpu` is what the shared part sees, with `registers`.
+//! - `vcpu` is what the shared part sees, with `registers`; `primary` opens windows, `settle` notes what an exit leaves behind.
 
 mod caps;
 mod controls;
@@ -25,8 +25,10 @@ mod instruction_error;
 mod machine;
 mod msr_bitmap;
 mod percpu;
+mod primary;
 mod refusal;
 mod registers;
+mod settle;
 mod switch;
 mod vcpu;
 mod vmcs;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    backend::{Instruction, VendorPerCpu},
+    backend::{Exit, Instruction, VendorPerCpu},
     cr::cr4,
-    regs::SegmentRights,
+    regs::{SegmentRights, dr6},
     vmx::{
         VmxExitReason, VmxPerCpuState,
         fields::VmcsField,
@@ -330,13 +330,6 @@ fn a_debug_exception_is_told_in_dr6() {
     );
     assert_eq!(vcpu.get(Register::Dr6), dr6::RESET | 0x4002);
     assert_eq!(vcpu.get(Register::Dr7), 0x400);
-}
-
-#[test]
-fn a_guest_that_may_halt_its_cpu_does() {
-    power_on();
-    let vcpu = Vcpu::new(HltPolicy::Untrapped).unwrap();
-    assert_eq!(vcpu.primary & primary::HLT_EXITING, 0);
 }
 
 #[test]
