@@ -3,7 +3,7 @@
 //! It boots the real image in an emulator that counts instructions as time, with the guest `bench` alone on pCPU 1 and housekeeping idle on pCPU 0,
 //! reads the rows that the guest prints, and adds what only the whole machine shows: a Linux boot against the same boot without hypervisor, its
 //! exits, sizes. Every run of rows is done twice. What came out goes to `target/bench/`, and with `--accept` to `benches/results/`, which is
-//! committed. A figure above its budget in `benches/budgets.toml` is an error.
+//! committed; it lowers budgets, too. A figure above its budget in `benches/budgets.toml` is an error.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod expectation;
 mod fdt;
 mod figures;
 mod linux;
+mod lower;
 mod measure;
 mod record;
 mod subject;
@@ -41,7 +42,7 @@ struct Cli {
     /// Run the same guest under a peer too, on the same machine.
     #[arg(long)]
     peer: Option<Peer>,
-    /// Keep the result under benches/results/, to be committed.
+    /// Keep the result under benches/results/, to be committed, and lower the budgets that it leaves room in.
     #[arg(long)]
     accept: bool,
 }
@@ -99,7 +100,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     }
     println!("bench: written to {}", fresh.display());
     if cli.accept {
-        accept(subject, scope, &record)?;
+        accept(subject, scope, &record, &measured.figures)?;
     }
     if verdict.is_empty() {
         println!("bench: {}: every budget is kept", subject.name());
@@ -111,12 +112,20 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     Ok(ExitCode::FAILURE)
 }
 
-fn accept(subject: Subject, scope: Scope, record: &Record) -> Result<(), Failed> {
+fn accept(
+    subject: Subject,
+    scope: Scope,
+    record: &Record,
+    figures: &Figures,
+) -> Result<(), Failed> {
     match scope {
         Scope::Full => {
             let path = record::committed_path(subject);
             record.store(&path)?;
             println!("bench: accepted as {}", path.display());
+            for line in lower::in_file(subject, figures)? {
+                println!("bench: budget lowered: {line}");
+            }
             Ok(())
         }
         Scope::Short => Err(Failed(

@@ -1,8 +1,8 @@
 //! The runs: boots machines and collects figures.
 
-use std::process::Command;
+use std::time::Duration;
 
-use system_tests::{Bundle, Emulator, Ended, Machine, repository};
+use system_tests::{Bundle, Emulator, Ended, Machine};
 
 use crate::{
     Failed, Figures, Subject,
@@ -52,9 +52,7 @@ pub(crate) fn axhv(subject: Subject, scope: Scope) -> Result<Measured, Failed> {
 
 /// The guest alone on pCPU 1, housekeeping on pCPU 0.
 fn rows(subject: Subject, scope: Scope, measured: &mut Measured) -> Result<(), Failed> {
-    let bundle = Bundle::new(subject.arch())
-        .shipped_vm("bench", &[])
-        .guest("bench.bin");
+    let bundle = bundle(subject);
     let ended = boot_alike(subject, scope, "rows", 2, &bundle, &mut measured.unlike)?;
     measured.figures = figures(&ended)?;
     if let Some([image, alone, vms]) = memory(&ended.output) {
@@ -63,6 +61,13 @@ fn rows(subject: Subject, scope: Scope, measured: &mut Measured) -> Result<(), F
         figures.add("memory-for-vm-kib", Some(vms as f64));
     }
     Ok(())
+}
+
+/// The guest that counts.
+fn bundle(subject: Subject) -> Bundle {
+    Bundle::new(subject.arch())
+        .shipped_vm("bench", &[])
+        .guest("bench.bin")
 }
 
 /// The row that needs two vCPUs, on pCPUs 1 and 2.
@@ -90,7 +95,8 @@ fn boot_alike(
     bundle: &Bundle,
     unlike: &mut Vec<String>,
 ) -> Result<Ended, Failed> {
-    let machine = machine(subject).harts(cpus);
+    // In Bochs, guests that never halt with interrupts off may halt by themselves.
+    let machine = machine(subject).harts(cpus).bootargs("");
     let runs = match scope {
         Scope::Full => 2,
         Scope::Short => 1,
@@ -121,7 +127,7 @@ pub(crate) fn difference(what: &str, first: &str, second: &str) -> Option<String
 
 /// The machine that counts.
 pub(crate) fn machine(subject: Subject) -> Machine {
-    let machine = Machine::new().emulated_by(subject.emulator());
+    let machine = Machine::emulated_by(subject.emulator());
     match subject.emulator() {
         Emulator::Qemu => machine.ram("1G").counted(),
         // It counts instructions as it is.
@@ -168,24 +174,15 @@ fn image(subject: Subject, figures: &mut Figures) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Measures KVM on the same machine: `scripts/peer.sh ARCH` boots it, in the emulator that `EMU` names, and shows what the guest prints.
+/// Measures KVM with the same guest on the same machine.
 pub(crate) fn kvm(subject: Subject) -> Result<Figures, Failed> {
     progress(subject, "the same guest under KVM");
-    let script = repository("scripts/peer.sh");
-    let emulator = match subject.emulator() {
-        Emulator::Qemu => "qemu",
-        Emulator::Bochs => "bochs",
-    };
-    let output = Command::new(&script)
-        .arg(subject.arch().name())
-        .env("EMU", emulator)
-        .output()
-        .map_err(|error| Failed(format!("{}: {error}", script.display())))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Figures::of_guest(&text).map_err(|why| {
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        Failed(format!("under KVM {why}:\n{text}{complaints}"))
-    })
+    let ended = machine(subject)
+        .harts(2)
+        .patience(Duration::from_secs(1800))
+        .boot_peer(&bundle(subject))
+        .end();
+    figures(&well(ended)?)
 }
 
 #[cfg(test)]
