@@ -19,7 +19,7 @@ die() { # what is wrong, what to type
 
 # The kernel's options: nothing in it is random, nothing printed but what goes wrong, and no clock source is given up because the
 # emulator's host was busy.
-cmdline="nokaslr quiet loglevel=3 panic=-1 tsc=reliable"
+cmdline="nokaslr mitigations=off quiet loglevel=3 panic=-1 tsc=reliable"
 case $arch-$emulator in
     riscv64-qemu) image=Image cmdline="console=ttyS0 ${cmdline/ tsc=reliable/}" ;;
     x86_64-qemu | x86_64-bochs)
