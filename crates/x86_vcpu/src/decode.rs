@@ -206,19 +206,18 @@ struct Known {
 pub(crate) struct DecodeCache([Option<Known>; REMEMBERED]);
 
 impl DecodeCache {
-    /// What the `bytes` at `rip` were decoded to.
+    /// What the code at `rip` was decoded to, which begins with `bytes`.
     #[inline]
     pub(crate) fn find(
         &self,
         rip: u64,
-        bytes: &Bytes,
+        bytes: [u8; 16],
         mode: CodeMode,
-    ) -> Option<MemoryInstruction> {
+    ) -> Option<&MemoryInstruction> {
         let known = self.0[Self::place(rip)].as_ref()?;
-        let same = (u128::from_le_bytes(bytes.bytes) ^ known.bytes) & known.mask == 0
-            && known.mode == mode
-            && usize::from(known.found.length) <= bytes.count;
-        same.then_some(known.found)
+        let same =
+            (u128::from_le_bytes(bytes) ^ known.bytes) & known.mask == 0 && known.mode == mode;
+        same.then_some(&known.found)
     }
 
     /// Remembers it.
