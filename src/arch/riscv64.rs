@@ -13,15 +13,15 @@ pub(crate) use axplat_riscv64 as platform;
 pub(crate) type VCpu = riscv_vcpu::RISCVVCpu<Host>;
 pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
 pub(crate) type MachineInfo = RiscvMachine;
-pub(crate) const NEEDS: &str = "they need the H extension with Sv39x4 or Sv48x4";
 pub(crate) const ISA: Isa = Isa::Riscv64;
 
-pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
+pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, &'static str> {
     let host = platform::machine();
     let [cbom_block_size, cboz_block_size] = host.cache_blocks;
-    Some(Machine {
+    Ok(Machine {
         timebase_hz: host.timebase_hz,
-        nested_mode: PerCpu::best_mode()?,
+        nested_mode: PerCpu::best_mode()
+            .ok_or("its harts need the H extension with Sv39x4 or Sv48x4")?,
         pcpus: host::pcpu_count(),
         isa: RiscvMachine {
             cpus: IsaInfo {

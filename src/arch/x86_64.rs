@@ -2,6 +2,7 @@
 
 use axvm::{Machine, X86Machine};
 use axvmconfig::Isa;
+use x86_vcpu::Unfit;
 
 use crate::host::{self, Host};
 
@@ -10,18 +11,23 @@ pub(crate) use axplat_x86_64 as platform;
 pub(crate) type VCpu = x86_vcpu::X86VCpu<Host>;
 pub(crate) type PerCpu = x86_vcpu::X86PerCpu<Host>;
 pub(crate) type MachineInfo = X86Machine;
-/// The log has said which of them is missing.
-pub(crate) const NEEDS: &str = "they need SVM with nested paging, or VMX with EPT and unrestricted guests, that the firmware has not locked \
-    off (QEMU: -cpu EPYC,+svm,+npt)";
 pub(crate) const ISA: Isa = Isa::X86_64;
 
-pub(crate) fn describe_machine() -> Option<Machine<MachineInfo>> {
-    PerCpu::check().ok()?;
-    Some(Machine {
-        timebase_hz: platform::machine().timebase_hz,
+pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, Unfit> {
+    let found = platform::machine();
+    let isa = X86Machine {
+        epoch_s: found.epoch_s,
+        ..X86Machine::default()
+    };
+    let isa = isa.told(found.bootargs).unwrap_or_else(|hlt| {
+        log::error!("the command line's hlt={hlt} is not supported; use hlt=exit or leave it out");
+        isa
+    });
+    Ok(Machine {
+        timebase_hz: found.timebase_hz,
         nested_mode: PerCpu::best_mode()?,
         pcpus: host::pcpu_count(),
-        isa: X86Machine::default(),
+        isa,
     })
 }
 

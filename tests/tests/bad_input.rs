@@ -1,207 +1,258 @@
 //! What is wrong is said with file, line, key and rule; what is right starts all the same.
 
-use system_tests::{Arch::Riscv64, Bundle, Ended, Machine};
+use system_tests::{
+    Arch::{self, Riscv64, X86_64},
+    Bundle, Ended, Machine,
+};
 
-const GOOD: &str = "[base]\nid = 9\nname = \"good\"\nphys_cpu_ids = [3]\n\n[kernel]\nkernel_path = \"guests/riscv64/hello.bin\"\nmemory_regions = [[\"8MiB\"]]\n";
+const BOTH: [Arch; 2] = [Riscv64, X86_64];
+
+/// A VM of the hello guest.
+fn hello(arch: Arch, id: usize, name: &str, pcpu: usize) -> String {
+    format!(
+        "[base]\nid = {id}\nname = \"{name}\"\nphys_cpu_ids = [{pcpu}]\n\n[kernel]\nkernel_path = \"{}\"\nmemory_regions = [[\"8MiB\"]]\n",
+        hello_path(arch)
+    )
+}
+
+fn hello_path(arch: Arch) -> String {
+    format!("guests/{}/hello.bin", arch.name())
+}
+
+fn with_good_vm(bundle: Bundle, arch: Arch) -> Bundle {
+    bundle
+        .vm("z-good", &hello(arch, 9, "good", 3))
+        .guest("hello.bin")
+}
 
 /// Boots a good VM beside `bundle`'s bad ones: the good one must run, and the machine must end as failed.
-fn beside_a_good_vm(bundle: Bundle) -> Ended {
-    let bundle = bundle.vm("z-good", GOOD).guest("hello.bin");
-    let ended = Machine::new().boot(&bundle).end();
-    assert!(
-        ended.output.contains("hello from AxHV guest"),
-        "{}",
-        ended.output
-    );
-    assert!(
-        ended.output.contains("VM \"good\" powered off"),
-        "{}",
-        ended.output
-    );
-    assert_eq!(ended.status, Some(1), "{}", ended.output);
-    assert!(!ended.output.contains("panicked"), "{}", ended.output);
+fn beside_a_good_vm(arch: Arch, bundle: Bundle) -> Ended {
+    let ended = Machine::new().boot(&with_good_vm(bundle, arch)).end();
+    ended.says(&["hello from AxHV guest"]);
+    ended.says(&["VM \"good\" powered off"]);
+    ended.failed();
     ended
 }
 
-/// A VM of the hello guest, with lines replaced.
-fn hello_with(replace: &[(&str, &str)]) -> String {
-    let mut config =
-        "[base]\nid = 1\nname = \"bad\"\nphys_cpu_ids = [1]\n\n[kernel]\nkernel_path = \"guests/riscv64/hello.bin\"\nmemory_regions = [[\"8MiB\"]]\n"
-            .to_owned();
+/// A bad VM of the hello guest, with some of its text replaced.
+fn hello_with(arch: Arch, replace: &[(&str, &str)]) -> String {
+    let mut config = hello(arch, 1, "bad", 1);
     for (from, to) in replace {
-        assert!(config.contains(from));
+        assert!(config.contains(from), "{from}");
         config = config.replace(from, to);
     }
     config
 }
 
-/// Each word must stand in one line of what the machine said.
-fn says(ended: &Ended, words: &[&str]) {
-    let found = ended
-        .output
-        .lines()
-        .any(|line| words.iter().all(|word| line.contains(word)));
-    assert!(found, "no line has all of {words:?}:\n{}", ended.output);
+/// The one VM of that config is refused with these words; a good VM beside it runs.
+fn refused_on(arch: Arch, config: &str, words: &[&str]) {
+    refused_with(arch, Bundle::new(arch).vm("bad", config), words);
 }
 
-fn refused(config: &str, words: &[&str]) {
-    let ended = beside_a_good_vm(Bundle::new(Riscv64).vm("bad", config));
-    says(&ended, &[&["vms/bad.toml:"], words].concat());
+/// The same, with more in the bundle.
+fn refused_with(arch: Arch, bundle: Bundle, words: &[&str]) {
+    beside_a_good_vm(arch, bundle).says(&[&["vms/bad.toml:"], words].concat());
+}
+
+/// On both architectures, a VM of the hello guest with some of its text replaced is refused with these words.
+fn refused(replace: &[(&str, &str)], words: &[&str]) {
+    for arch in BOTH {
+        refused_on(arch, &hello_with(arch, replace), words);
+    }
 }
 
 #[test]
 fn unknown_key() {
     refused(
-        &hello_with(&[("id = 1", "id = 1\ncpu_nmu = 2")]),
+        &[("id = 1", "id = 1\ncpu_nmu = 2")],
         &[":3:", "cpu_nmu", "cpu_num"],
     );
 }
 
 #[test]
 fn wrong_type() {
-    refused(&hello_with(&[("id = 1", "id = \"one\"")]), &[":2:", "id"]);
+    refused(&[("id = 1", "id = \"one\"")], &[":2:", "id"]);
 }
 
 #[test]
 fn not_toml() {
-    refused("[base\nid = 1\n", &[":1:"]);
+    for arch in BOTH {
+        refused_on(arch, "[base\nid = 1\n", &[":1:"]);
+    }
 }
 
 #[test]
 fn missing_image() {
     refused(
-        &hello_with(&[("hello.bin", "absent.bin")]),
-        &["kernel_path", "guests/riscv64/absent.bin"],
+        &[("hello.bin", "absent.bin")],
+        &["kernel_path", "absent.bin"],
     );
 }
 
 #[test]
 fn overlapping_memory() {
     refused(
-        &hello_with(&[(
+        &[(
             "[[\"8MiB\"]]",
             "[[0x8000_0000, 0x80_0000], [0x8040_0000, 0x80_0000]]",
-        )]),
+        )],
         &["memory_regions", "overlap"],
     );
 }
 
 #[test]
 fn a_pcpu_that_does_not_exist() {
-    refused(
-        &hello_with(&[("[1]", "[7]")]),
-        &[":4:", "phys_cpu_ids", "7"],
-    );
+    refused(&[("[1]", "[7]")], &[":4:", "phys_cpu_ids", "7"]);
+}
+
+#[test]
+fn more_memory_than_the_machine_has() {
+    refused(&[("8MiB", "64GiB")], &["memory_regions", "64GiB"]);
+}
+
+/// The first of two runs, as if the second were not there.
+fn second_is_refused(second: (usize, usize), words: &[&str]) {
+    for arch in BOTH {
+        let (id, pcpu) = second;
+        let bundle = Bundle::new(arch)
+            .vm("a", &hello(arch, 1, "first", 1))
+            .vm("b", &hello(arch, id, "second", pcpu));
+        let ended = beside_a_good_vm(arch, bundle);
+        ended.says(words);
+        ended.says(&["VM \"first\" powered off"]);
+    }
 }
 
 #[test]
 fn two_vms_dedicated_to_one_pcpu() {
-    let first = hello_with(&[("\"bad\"", "\"first\"")]);
-    let second = hello_with(&[("id = 1", "id = 2"), ("\"bad\"", "\"second\"")]);
-    let ended = beside_a_good_vm(Bundle::new(Riscv64).vm("a", &first).vm("b", &second));
-    says(
-        &ended,
+    second_is_refused(
+        (2, 1),
         &["vms/b.toml:4:", "phys_cpu_ids", "vms/a.toml:4", "first"],
     );
-    says(&ended, &["VM \"first\" powered off"]);
 }
 
 #[test]
 fn the_same_id_twice() {
-    let first = hello_with(&[("\"bad\"", "\"first\"")]);
-    let second = hello_with(&[("\"bad\"", "\"second\""), ("[1]", "[2]")]);
-    let ended = beside_a_good_vm(Bundle::new(Riscv64).vm("a", &first).vm("b", &second));
-    says(&ended, &["vms/b.toml:2:", "id", "vms/a.toml:2"]);
-    says(&ended, &["VM \"first\" powered off"]);
+    second_is_refused((1, 2), &["vms/b.toml:2:", "id", "vms/a.toml:2"]);
+}
+
+/// A VM whose kernel is the file `image`, with 4 MiB of RAM.
+fn small_vm_with(arch: Arch, image: &[u8]) -> Bundle {
+    let replace = [("8MiB", "4MiB"), (&*hello_path(arch), "image")];
+    Bundle::new(arch)
+        .vm("bad", &hello_with(arch, &replace))
+        .file("image", image)
 }
 
 #[test]
 fn an_image_larger_than_ram() {
-    let config = hello_with(&[("8MiB", "4MiB"), ("guests/riscv64/hello.bin", "huge.bin")]);
-    let ended = beside_a_good_vm(
-        Bundle::new(Riscv64)
-            .vm("bad", &config)
-            .file("huge.bin", &vec![0x13; 6 << 20]),
-    );
-    says(
-        &ended,
-        &["vms/bad.toml:", "kernel_path", "6 MiB", "does not fit"],
-    );
+    for arch in BOTH {
+        let bundle = small_vm_with(arch, &vec![0x13; 6 << 20]);
+        refused_with(arch, bundle, &["kernel_path", "6 MiB", "does not fit"]);
+    }
 }
 
 #[test]
 fn corrupt_gzip() {
     let mut image = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     image.extend([0xa5; 5000]);
-    let config = hello_with(&[("guests/riscv64/hello.bin", "corrupt.gz")]);
-    let ended = beside_a_good_vm(
-        Bundle::new(Riscv64)
-            .vm("bad", &config)
-            .file("corrupt.gz", &image),
-    );
-    says(&ended, &["vms/bad.toml:", "kernel_path", "gzip"]);
+    for arch in BOTH {
+        let bundle = small_vm_with(arch, &image);
+        refused_with(arch, bundle, &["kernel_path", "gzip"]);
+    }
+}
+
+#[test]
+fn an_elf_for_another_architecture() {
+    for (arch, other) in [(Riscv64, X86_64), (X86_64, Riscv64)] {
+        let bundle = small_vm_with(arch, &other.guest("hello.elf"));
+        refused_with(arch, bundle, &["kernel_path", "ELF"]);
+    }
 }
 
 #[test]
 fn an_elf_that_loads_outside_ram() {
-    let config = hello_with(&[
-        ("guests/riscv64/hello.bin", "hello.elf"),
-        (
-            "memory_regions = [[\"8MiB\"]]",
-            "memory_regions = [[0x4000_0000, 0x80_0000]]",
-        ),
-    ]);
-    let elf = Riscv64.guest("hello.elf");
-    let ended = beside_a_good_vm(
-        Bundle::new(Riscv64)
-            .vm("bad", &config)
-            .file("hello.elf", &elf),
+    let config = hello_with(
+        Riscv64,
+        &[
+            ("hello.bin", "hello.elf"),
+            ("[[\"8MiB\"]]", "[[0x4000_0000, 0x80_0000]]"),
+        ],
     );
-    says(&ended, &["vms/bad.toml:", "kernel_path", "not within"]);
+    let bundle = Bundle::new(Riscv64).vm("bad", &config).guest("hello.elf");
+    refused_with(Riscv64, bundle, &["kernel_path", "not within"]);
 }
 
+/// What a bzImage says of itself is held against the file and the VM before the kernel runs.
 #[test]
-fn more_memory_than_the_machine_has() {
-    refused(
-        &hello_with(&[("8MiB", "64GiB")]),
-        &["memory_regions", "64GiB"],
-    );
+fn a_bz_image_that_cannot_boot() {
+    const VERSION: usize = 0x206;
+    let whole = X86_64.guest("bzImage");
+    let mut old = whole.clone();
+    old[VERSION..VERSION + 2].copy_from_slice(&0x020b_u16.to_le_bytes());
+    let truncated = &whole[..whole.len() / 2];
+    for (image, ram, words) in [
+        (&old[..], "256MiB", &["too old", "2.12"][..]),
+        (truncated, "256MiB", &["truncated"]),
+        (&whole, "24MiB", &["MiB", "does not fit"]),
+    ] {
+        let config = hello_with(X86_64, &[("8MiB", ram), ("hello.bin", "bzImage")]);
+        let bundle = Bundle::new(X86_64)
+            .vm("bad", &config)
+            .file("guests/x86_64/bzImage", image);
+        let words = [&["kernel_path"], words].concat();
+        refused_with(X86_64, bundle, &words);
+    }
+}
+
+/// A PC's firmware and boot data need the first MiB.
+#[test]
+fn an_x86_vm_without_low_ram() {
+    let config = hello_with(X86_64, &[("[[\"8MiB\"]]", "[[0x4000_0000, 0x80_0000]]")]);
+    refused_on(X86_64, &config, &["memory_regions", "not within"]);
 }
 
 /// Nothing can start without a bundle that is whole: one clear line, and the machine ends as failed.
 #[test]
 fn a_bundle_that_is_none() {
-    let whole = Bundle::new(Riscv64)
-        .vm("z-good", GOOD)
-        .guest("hello.bin")
-        .bytes();
-    let truncated = &whole[..whole.len() / 2];
-    for (bytes, words) in [(truncated, "truncated"), (&b"not an archive"[..], "bundle")] {
-        let ended = Machine::new().boot_bytes(Riscv64, bytes).end();
-        says(&ended, &["[axhv] error:", "bundle", words]);
-        assert_eq!(ended.status, Some(1), "{}", ended.output);
+    for arch in BOTH {
+        let whole = with_good_vm(Bundle::new(arch), arch).bytes();
+        let truncated = &whole[..whole.len() / 2];
+        for (bytes, words) in [(truncated, "truncated"), (&b"not an archive"[..], "bundle")] {
+            let ended = Machine::new().boot_bytes(arch, bytes).end();
+            ended.says(&["[axhv] error:", "bundle", words]);
+            ended.failed();
+        }
     }
 }
 
 #[test]
 fn a_bundle_without_configs() {
-    let ended = Machine::new()
-        .boot(&Bundle::new(Riscv64).file("readme", b"nothing here"))
-        .end();
-    says(&ended, &["[axhv] error:", "vms/*.toml"]);
-    assert_eq!(ended.status, Some(1), "{}", ended.output);
+    for arch in BOTH {
+        let bundle = Bundle::new(arch).file("readme", b"nothing here");
+        let ended = Machine::new().boot(&bundle).end();
+        ended.says(&["[axhv] error:", "vms/*.toml"]);
+        ended.failed();
+    }
 }
 
 #[test]
 fn a_machine_that_cannot_run_guests() {
-    let bundle = Bundle::new(Riscv64).vm("z-good", GOOD).guest("hello.bin");
-    let no_h = Machine::new().cpu("rv64,h=false").boot(&bundle).end();
-    says(&no_h, &["axhv:", "no H extension"]);
-    assert_eq!(no_h.status, Some(1));
-    let aia = Machine::new()
-        .kind("virt,aia=aplic-imsic")
-        .boot(&bundle)
-        .end();
-    says(&aia, &["axhv:", "AIA", "no PLIC"]);
-    assert_eq!(aia.status, Some(1));
+    let on = |arch, machine: Machine, words: &[&str]| {
+        let bundle = with_good_vm(Bundle::new(arch), arch);
+        let ended = machine.boot(&bundle).end();
+        ended.says(words);
+        ended.failed();
+    };
+    let cpu = |cpu| Machine::new().cpu(cpu);
+    on(Riscv64, cpu("rv64,h=false"), &["axhv:", "no H extension"]);
+    let aia = Machine::new().kind("virt,aia=aplic-imsic");
+    on(Riscv64, aia, &["axhv:", "AIA", "no PLIC"]);
+    let remedy = "QEMU: -cpu EPYC,+svm,+npt";
+    for (name, why) in [
+        ("EPYC,-svm", "the CPU has neither SVM nor VMX"),
+        ("EPYC,+svm,-npt", "the CPU's SVM has no nested paging"),
+    ] {
+        on(X86_64, cpu(name), &["[axhv] error: ", why, remedy]);
+    }
 }

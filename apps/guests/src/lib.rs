@@ -1,8 +1,9 @@
 //! Small bare-metal guests: what a virtual machine looks like from inside.
 //!
 //! `hello` prints and powers off, `heartbeat` is a timer-driven loop in the manner of an RTOS,
-//! `selftest` checks that the machine keeps what the architecture promises. All of them also run
-//! without a hypervisor, on QEMU's `virt` (RISC-V) and `q35` (x86) machines.
+//! `selftest` checks that the machine keeps what the architecture promises, `bench` counts what a
+//! hypervisor costs. All of them also run without a hypervisor, on QEMU's `virt` (RISC-V) and `q35`
+//! (x86) machines.
 //!
 //! What the guests do is here and in `bin/`; how the machine is driven is in one module per
 //! architecture, which the rest knows as `arch`. On the developer's machine only the former
@@ -12,6 +13,7 @@
 
 pub mod acpi;
 pub mod heartbeat;
+pub mod measure;
 pub mod memory;
 pub mod multiboot;
 pub mod options;

@@ -53,8 +53,8 @@ enum Command {
 /// The machine that the VMs are for.
 #[derive(Debug, Args)]
 struct Machine {
-    /// Its instruction set.
-    #[arg(long, value_parser = parse_isa, default_value = Isa::Riscv64.name())]
+    /// Its architecture: a config does not say it, and it decides where RAM and devices are.
+    #[arg(long, value_parser = parse_isa, value_name = "riscv64|x86_64")]
     isa: Isa,
     /// How many pCPUs it has; by default, as many as a config can name.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use axvmconfig::bundle::Bundle;
+use axvmconfig::{Isa, bundle::Bundle};
 
 const GOOD: &str = "[base]\nid = 1\nphys_cpu_ids = [1]\n[kernel]\nkernel_path = \"img/k\"\n\
                     ramdisk_path = \"/img/r\"\nmemory_regions = [\"1MiB\"]\n";
@@ -28,16 +28,25 @@ fn hvctl(folder: &Path, args: &[&str]) -> Output {
         .expect("runs")
 }
 
+/// Says that configs are for RISC-V, where that must be said.
+fn for_riscv<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let mut args = args.to_vec();
+    if args[0] != "list" {
+        args.extend(["--isa", Isa::Riscv64.name()]);
+    }
+    args
+}
+
 #[track_caller]
 fn succeed(folder: &Path, args: &[&str]) -> String {
-    let output = hvctl(folder, args);
+    let output = hvctl(folder, &for_riscv(args));
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("text") + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[track_caller]
 fn fail(folder: &Path, args: &[&str]) -> String {
-    let output = hvctl(folder, args);
+    let output = hvctl(folder, &for_riscv(args));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8(output.stderr).expect("text")
 }
@@ -62,6 +71,39 @@ fn check_is_silent_about_good_configs() {
         &format!("{configs}/heartbeat-riscv64.toml"),
     ];
     succeed(&folder, &main_job);
+}
+
+/// What a config means depends on the architecture, so nobody guesses it.
+#[test]
+fn the_architecture_must_be_said() {
+    let folder = folder("isa");
+    let config =
+        format!("{GOOD}[devices]\nvirtual = [{{ id = \"a\", model = \"ns16550\", irq = 20 }}]\n");
+    write(&folder, "a.toml", config);
+    for (args, words) in [
+        (
+            &["check", "a.toml"][..],
+            ["required", "--isa <riscv64|x86_64>"],
+        ),
+        (
+            &["pack", "-o", "x.cpio", "a.toml"],
+            ["required", "--isa <riscv64|x86_64>"],
+        ),
+        (
+            &["check", "--isa", "x86", "a.toml"],
+            ["must be one of", "riscv64, x86_64"],
+        ),
+        (
+            &["check", "--isa", "x86_64", "a.toml"],
+            ["a.toml:9: error: devices.virtual[0].irq", "3 to 7"],
+        ),
+    ] {
+        let output = hvctl(&folder, args);
+        assert!(!output.status.success(), "{args:?}");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    succeed(&folder, &["check", "a.toml"]);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! register C are set when somebody looks, and when an interrupt that is enabled is due.
 
 mod alarm;
-mod calendar;
 #[cfg(test)]
 mod tests;
 
@@ -12,44 +11,24 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use axvcpu::{AccessWidth, LineLevel};
+use mc146818::{A_UPDATING, B_24_HOURS, B_BINARY, DateTime, Encoding, Field, register};
 use spin::Mutex;
 
 use crate::timed::Alarm;
 use crate::{AccessFault, AxVmDevicesBuilder, Clock, CpuEvents, Device, IrqLine, Timed};
-use alarm::AlarmTime;
-use calendar::{DateTime, Encoding, Field};
+use alarm::{AlarmTime, Match};
 
 const INDEX: u64 = 0x70;
 const DATA: u64 = 0x71;
 
-const SECONDS: usize = 0x00;
-const SECONDS_ALARM: usize = 0x01;
-const MINUTES: usize = 0x02;
-const MINUTES_ALARM: usize = 0x03;
-const HOURS: usize = 0x04;
-const HOURS_ALARM: usize = 0x05;
-const WEEKDAY: usize = 0x06;
-const DAY: usize = 0x07;
-const MONTH: usize = 0x08;
-const YEAR: usize = 0x09;
-const REGISTER_A: usize = 0x0a;
-const REGISTER_B: usize = 0x0b;
-const REGISTER_C: usize = 0x0c;
-const REGISTER_D: usize = 0x0d;
-/// Where the BIOS keeps the century, and ACPI's FADT says that it is.
-const CENTURY: usize = 0x32;
 const MEMORY: usize = 128;
 
 /// A: the divider chain runs, from a crystal of 32768 Hz.
 const A_DIVIDER: u8 = 0x70;
 const A_DIVIDER_RUNS: u8 = 0x20;
 const A_RATE: u8 = 0x0f;
-/// A: an update is in progress. It never is.
-const A_UPDATING: u8 = 1 << 7;
 /// B: time stands still, to be set.
 const B_SET: u8 = 1 << 7;
-const B_BINARY: u8 = 1 << 2;
-const B_24_HOURS: u8 = 1 << 1;
 /// C: an interrupt is requested.
 const C_REQUEST: u8 = 1 << 7;
 /// D: the battery is good.
@@ -199,8 +178,8 @@ impl State {
         let mut memory = [0; MEMORY];
         for (register, value) in [
             // 1024 Hz, as the BIOS sets it.
-            (REGISTER_A, A_DIVIDER_RUNS | 6),
-            (REGISTER_B, B_24_HOURS),
+            (register::A, A_DIVIDER_RUNS | 6),
+            (register::B, B_24_HOURS),
         ] {
             if let Some(place) = memory.get_mut(register) {
                 *place = value;
@@ -224,11 +203,11 @@ impl State {
     }
 
     fn requests(&self) -> bool {
-        self.flags & self.register(REGISTER_B) & INTERRUPTS != 0
+        self.flags & self.register(register::B) & INTERRUPTS != 0
     }
 
     fn encoding(&self) -> Encoding {
-        let b = self.register(REGISTER_B);
+        let b = self.register(register::B);
         Encoding {
             binary: b & B_BINARY != 0,
             hours_24: b & B_24_HOURS != 0,
@@ -252,8 +231,8 @@ impl State {
 
     /// Lets time run from `date_time` on, or stand there, as A and B have it.
     fn set_date_time(&mut self, date_time: DateTime) {
-        let runs = self.register(REGISTER_A) & A_DIVIDER == A_DIVIDER_RUNS
-            && self.register(REGISTER_B) & B_SET == 0;
+        let runs = self.register(register::A) & A_DIVIDER == A_DIVIDER_RUNS
+            && self.register(register::B) & B_SET == 0;
         self.time = if runs {
             Time::Runs {
                 epoch: date_time.epoch().saturating_sub(self.second(self.seen)),
@@ -265,14 +244,14 @@ impl State {
 
     fn field(index: usize) -> Option<Field> {
         Some(match index {
-            SECONDS => Field::Second,
-            MINUTES => Field::Minute,
-            HOURS => Field::Hour,
-            WEEKDAY => Field::Weekday,
-            DAY => Field::Day,
-            MONTH => Field::Month,
-            YEAR => Field::Year,
-            CENTURY => Field::Century,
+            register::SECONDS => Field::Second,
+            register::MINUTES => Field::Minute,
+            register::HOURS => Field::Hour,
+            register::WEEKDAY => Field::Weekday,
+            register::DAY => Field::Day,
+            register::MONTH => Field::Month,
+            register::YEAR => Field::Year,
+            register::CENTURY => Field::Century,
             _ => return None,
         })
     }
@@ -282,11 +261,11 @@ impl State {
             return self.date_time().get(field, self.encoding());
         }
         match self.index {
-            REGISTER_C => {
+            register::C => {
                 let request = if self.requests() { C_REQUEST } else { 0 };
                 request | core::mem::take(&mut self.flags)
             }
-            REGISTER_D => D_VALID,
+            register::D => D_VALID,
             index => self.register(index),
         }
     }
@@ -301,16 +280,16 @@ impl State {
         // What time it is before it stands still, or in the way of writing that counted until now.
         let date_time = self.date_time();
         let value = match self.index {
-            REGISTER_A => value & !A_UPDATING,
+            register::A => value & !A_UPDATING,
             // Setting the time ends an update's interrupt.
-            REGISTER_B if value & B_SET != 0 => value & !UPDATE,
-            REGISTER_C | REGISTER_D => return,
+            register::B if value & B_SET != 0 => value & !UPDATE,
+            register::C | register::D => return,
             _ => value,
         };
         if let Some(place) = self.memory.get_mut(self.index) {
             *place = value;
         }
-        if matches!(self.index, REGISTER_A | REGISTER_B) {
+        if matches!(self.index, register::A | register::B) {
             self.set_date_time(date_time);
         }
     }
@@ -318,15 +297,15 @@ impl State {
     fn alarm_time(&self) -> AlarmTime {
         let encoding = self.encoding();
         AlarmTime {
-            hour: encoding.alarm_hour(self.register(HOURS_ALARM)),
-            minute: encoding.alarm_value(self.register(MINUTES_ALARM)),
-            second: encoding.alarm_value(self.register(SECONDS_ALARM)),
+            hour: Match::of_hour_register(self.register(register::HOURS_ALARM), encoding),
+            minute: Match::of_register(self.register(register::MINUTES_ALARM), encoding),
+            second: Match::of_register(self.register(register::SECONDS_ALARM), encoding),
         }
     }
 
     /// The frequency of periodic interrupts, if there are any.
     fn periodic_hz(&self) -> Option<u64> {
-        match self.register(REGISTER_A) & A_RATE {
+        match self.register(register::A) & A_RATE {
             0 => None,
             rate @ 1..=2 => Some(32_768 >> (rate + 6)),
             rate => Some(32_768 >> (rate - 1)),
@@ -376,7 +355,7 @@ impl State {
 
     /// The next tick at which an interrupt that is enabled would be requested anew.
     fn next_event(&self) -> u64 {
-        let waits = self.register(REGISTER_B) & INTERRUPTS & !self.flags;
+        let waits = self.register(register::B) & INTERRUPTS & !self.flags;
         [
             (PERIODIC, self.next_periodic(self.seen)),
             (UPDATE, self.next_update(self.seen)),

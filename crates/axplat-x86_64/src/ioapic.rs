@@ -19,6 +19,9 @@ pub(crate) struct IoApic {
 /// Two accesses make one, and all go through here.
 static ACCESS: SpinNoIrq<()> = SpinNoIrq::new(());
 
+/// The last CPU that an input can lead to: eight bits, of which all ones mean every CPU.
+pub(crate) const MAX_DESTINATION: u32 = 0xfe;
+
 const VERSION: u32 = 1;
 const FIRST_REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;

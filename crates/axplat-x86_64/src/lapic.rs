@@ -6,7 +6,10 @@ use axplat::mem::{PhysAddr, phys_to_virt};
 use kernel_guard::IrqSave;
 use raw_cpuid::CpuId;
 
-use crate::msr::{rdmsr, wrmsr};
+use crate::{
+    cpus::ApicIds,
+    msr::{rdmsr, wrmsr},
+};
 
 /// Registers by their offset from the xAPIC's base. In x2APIC mode each is an MSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +124,13 @@ pub(crate) fn id_from_cpuid() -> u32 {
     extended.filter(|_| !is_xapic()).unwrap_or(initial)
 }
 
-/// Whether a command can name that CPU: eight bits are all that an xAPIC has, and their last value means every CPU.
-pub(crate) fn can_reach(apic_id: u32) -> bool {
-    !is_xapic() || apic_id < 0xff
+/// Which CPUs a command can name.
+pub(crate) fn ids() -> ApicIds {
+    if is_xapic() {
+        ApicIds::EightBits
+    } else {
+        ApicIds::ThirtyTwoBits
+    }
 }
 
 /// Tells the APIC that the interrupt in service has been served.

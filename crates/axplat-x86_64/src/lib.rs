@@ -23,8 +23,8 @@ extern crate std;
 mod acpi;
 mod bytes;
 mod calibration;
+mod cpus;
 mod multiboot;
-mod ranges;
 
 #[cfg(target_os = "none")]
 mod boot;
@@ -51,14 +51,19 @@ mod paging;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
-pub mod timer;
+mod rtc;
+#[cfg(target_os = "none")]
+mod timer;
 #[cfg(target_os = "none")]
 mod traps;
 
+pub use cpus::Cpu;
 #[cfg(target_os = "none")]
-pub use machine::{Cpu, Machine, machine};
+pub use machine::{Machine, machine};
 #[cfg(target_os = "none")]
 pub use msr::{safe_rdmsr, safe_wrmsr};
+#[cfg(target_os = "none")]
+pub use timer::ApicTimer as Timer;
 
 #[cfg(target_os = "none")]
 mod config {

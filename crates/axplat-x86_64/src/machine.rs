@@ -5,6 +5,7 @@
 use core::ops::Range;
 
 use axplat::mem::{PhysAddr, phys_to_virt};
+use axplat_ranges::Ranges;
 use raw_cpuid::CpuId;
 use spin::Once;
 
@@ -18,22 +19,16 @@ use crate::{
     bytes::Memory,
     clock,
     config::plat::MAX_CPU_NUM,
-    ioapic::IoApic,
+    cpus::{Cpu, Cpus},
+    ioapic::{self, IoApic},
     lapic::{self, NmiInputs},
     multiboot::{BootInfo, MemoryKind},
     power::stop,
-    ranges::{Edge, Ranges},
+    rtc,
 };
 
 const MAX_IO_APICS: usize = 8;
 const ISA_IRQS: usize = 16;
-
-/// One CPU that can run our code.
-#[derive(Clone, Copy, Debug)]
-pub struct Cpu {
-    /// Its local APIC's id.
-    pub apic_id: u32,
-}
 
 /// Where an ISA interrupt arrives.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +40,7 @@ struct IsaLine {
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
-    cpus: [Cpu; MAX_CPU_NUM],
-    cpu_count: usize,
+    cpus: Cpus<MAX_CPU_NUM>,
     io_apics: [IoApic; MAX_IO_APICS],
     io_apic_count: usize,
     isa_lines: [IsaLine; ISA_IRQS],
@@ -59,6 +53,8 @@ pub struct Machine {
     pub timebase_hz: u64,
     /// Ticks of a local APIC's timer a second.
     pub apic_timer_hz: u64,
+    /// The time of day when the TSC showed zero, in seconds since 1970; 0 if there is no clock that tells it.
+    pub epoch_s: u64,
     /// Physical addresses of what the bootloader handed over beside the image: the first module.
     pub initrd: Option<Range<usize>>,
     /// The bootloader's command line.
@@ -116,6 +112,7 @@ pub(crate) fn init(boot_info: usize) {
         let fadt = tables.get(b"FACP");
         machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
         machine.measure(fadt.and_then(fadt::pm_timer));
+        machine.read_clock(fadt.and_then(fadt::century));
         machine
     });
 }
@@ -124,7 +121,7 @@ impl Machine {
     /// The CPUs, pCPU 0 (the boot CPU) first.
     #[must_use]
     pub fn cpus(&self) -> &[Cpu] {
-        self.cpus.get(..self.cpu_count).unwrap_or(&[])
+        self.cpus.as_slice()
     }
 
     pub(crate) fn io_apics(&self) -> &[IoApic] {
@@ -150,8 +147,7 @@ impl Machine {
 
     fn new() -> Self {
         Self {
-            cpus: [Cpu { apic_id: 0 }; MAX_CPU_NUM],
-            cpu_count: 0,
+            cpus: Cpus::new(),
             io_apics: [IoApic {
                 address: 0,
                 first_gsi: 0,
@@ -168,6 +164,7 @@ impl Machine {
             power_off: None,
             timebase_hz: 0,
             apic_timer_hz: 0,
+            epoch_s: 0,
             initrd: None,
             bootargs: "",
         }
@@ -180,12 +177,11 @@ impl Machine {
                 continue;
             };
             match entry.kind {
-                MemoryKind::Available => self.ram.add(start, size, Edge::Inward),
-                MemoryKind::Reserved => self.reserved.add(start, size, Edge::Outward),
+                // One can do without the last of very many pieces.
+                MemoryKind::Available => drop(self.ram.add_inward(start, size)),
+                MemoryKind::Reserved => keep(&mut self.reserved, start, size),
             }
         }
-        self.ram.merge();
-        self.reserved.merge();
         // What is both is neither's.
         self.ram = self.ram.without(&self.reserved);
         if self.ram.total() == 0 {
@@ -194,11 +190,10 @@ impl Machine {
         for (start, end) in info.modules() {
             let (start, end) = (start as usize, end as usize);
             if start < end {
-                self.reserved.add(start, end - start, Edge::Outward);
+                keep(&mut self.reserved, start, end - start);
                 self.initrd.get_or_insert(start..end);
             }
         }
-        self.reserved.merge();
         self.bootargs = keep_command_line(info);
     }
 
@@ -208,22 +203,23 @@ impl Machine {
             .and_then(|address| usize::try_from(address).ok())
             .unwrap_or(0);
         lapic::choose_mode(local_apic);
-        let boot_cpu = lapic::id_from_cpuid();
-        self.add_cpu(boot_cpu);
-        let mut left_out = 0;
+        let (boot_cpu, ids) = (lapic::id_from_cpuid(), lapic::ids());
+        if boot_cpu > ioapic::MAX_DESTINATION {
+            stop("the boot CPU has an APIC id above 254, to which no I/O APIC can send");
+        }
+        self.cpus = Cpus::choose(boot_cpu, ids, madt::entries(madt));
+        if let Some(left_out) = self.cpus.left_out() {
+            axplat::console_println!("axhv: {left_out}");
+        }
         for entry in madt::entries(madt) {
             match entry {
-                Entry::Cpu { apic_id } if apic_id == boot_cpu => {}
-                Entry::Cpu { apic_id } if lapic::can_reach(apic_id) => {
-                    left_out += usize::from(!self.add_cpu(apic_id));
-                }
-                Entry::Cpu { .. } => left_out += 1,
+                Entry::Cpu { .. } => {}
                 Entry::IoApic { address, first_gsi } => {
                     if let Some(slot) = self.io_apics.get_mut(self.io_apic_count) {
                         let address = address as usize;
                         *slot = IoApic { address, first_gsi };
                         self.io_apic_count += 1;
-                        self.mmio.add(address, PAGE, Edge::Outward);
+                        keep(&mut self.mmio, address, PAGE);
                     }
                 }
                 Entry::Override {
@@ -240,28 +236,12 @@ impl Machine {
                 Entry::LocalApicAddress(_) => {}
             }
         }
-        if left_out > 0 {
-            axplat::console_println!(
-                "axhv: {left_out} CPUs are left out: this image serves {MAX_CPU_NUM}"
-            );
-        }
         if self.io_apic_count == 0 {
             stop("the ACPI tables describe no I/O APIC");
         }
         if lapic::is_xapic() {
-            self.mmio.add(local_apic, PAGE, Edge::Outward);
+            keep(&mut self.mmio, local_apic, PAGE);
         }
-        self.mmio.merge();
-    }
-
-    /// Says whether there was room.
-    fn add_cpu(&mut self, apic_id: u32) -> bool {
-        let slot = self.cpus.get_mut(self.cpu_count);
-        slot.is_some_and(|slot| {
-            *slot = Cpu { apic_id };
-            self.cpu_count += 1;
-            true
-        })
     }
 
     fn measure(&mut self, pm_timer: Option<PmTimer>) {
@@ -271,6 +251,24 @@ impl Machine {
         };
         self.timebase_hz = rates.tsc_hz;
         self.apic_timer_hz = rates.apic_timer_hz;
+    }
+
+    fn read_clock(&mut self, century: Option<u8>) {
+        match rtc::time(century) {
+            Some(now) => {
+                self.epoch_s = now.saturating_sub(clock::tsc() / self.timebase_hz.max(1));
+            }
+            None => axplat::console_println!(
+                "axhv: this machine has no clock that tells the time of day: it is 1970"
+            ),
+        }
+    }
+}
+
+/// Adds what must not be forgotten.
+pub(crate) fn keep(ranges: &mut Ranges, start: usize, size: usize) {
+    if ranges.add_outward(start, size).is_err() {
+        stop("the firmware's memory map has more reserved ranges than this image can keep in mind");
     }
 }
 

@@ -1,9 +1,11 @@
 //! The seam that an architecture's vCPU crate implements.
 
+use alloc::sync::Arc;
+
 use axaddrspace::{GuestPhysAddr, HostPhysAddr};
 use axerrno::AxResult;
 
-use crate::{AxVCpuExitReason, DeviceAccess, Mailbox};
+use crate::{Account, AxVCpuExitReason, DeviceAccess, Mailbox};
 
 /// The level of an interrupt line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,9 @@ pub trait AxArchVCpu: Sized {
     /// A vCPU that has no state yet.
     fn new(vm_id: usize, vcpu_id: usize, config: Self::CreateConfig) -> AxResult<Self>;
 
+    /// What it counts its exits in, and the time between an entry and an exit.
+    fn account(&self) -> &Arc<Account>;
+
     /// Where the guest starts.
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult;
 
@@ -60,7 +65,11 @@ pub trait AxArchVCpu: Sized {
     ///
     /// Host interrupts are off from before the mailbox is marked [`entering`](Mailbox::entering) and emptied until the guest runs, so that a
     /// letter posted after that is followed by a kick that takes the guest out again; and on when this returns.
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason>;
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason>;
 
     /// The vCPU belongs to this pCPU from now on. State is loaded when it first runs, if it is not there still.
     fn bind(&mut self) -> AxResult;

@@ -39,6 +39,11 @@ pub trait DeviceAccess {
         None
     }
 
+    /// Writes a byte to the debug console; `None`: not answered, and nothing has happened.
+    fn console_write_byte(&self, _byte: u8) -> Option<()> {
+        None
+    }
+
     /// Whether the vCPU is to leave its loop although the access was answered: the VM goes down.
     fn wants_exit(&self) -> bool {
         false

@@ -1,14 +1,16 @@
 //! The vCPU, the same on every architecture.
 //!
 //! [`AxVCpu`] holds the state machine around an architecture's vCPU ([`AxArchVCpu`]); [`AxVCpuExitReason`] is why it stopped;
-//! [`Mailbox`] is how the other pCPUs reach it; [`AxVCpuHal`] is what it asks of its host.
+//! [`Mailbox`] is how the other pCPUs reach it; [`Account`] is what its time went into; [`AxVCpuHal`] is what it asks of its host.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod account;
 mod arch;
 mod devices;
 mod exit;
@@ -17,6 +19,7 @@ mod mailbox;
 mod state;
 mod vcpu;
 
+pub use account::{Account, ExitKinds, MAX_EXIT_KINDS, Statement};
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel};
 pub use devices::{DeviceAccess, NoDevices};
 pub use exit::{

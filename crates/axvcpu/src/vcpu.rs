@@ -3,13 +3,14 @@
 //! The lock is held while the vCPU runs. Whoever else comes then learns that the vCPU is busy, and has changed nothing: what must
 //! reach a running vCPU goes through its [`Mailbox`]. The state is written only under the lock, and read by anyone at any time.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr};
 use axerrno::AxResult;
 use spin::{Mutex, MutexGuard};
 
-use crate::{AxArchVCpu, AxVCpuExitReason, DeviceAccess, Mailbox, VCpuError, VCpuState};
+use crate::{Account, AxArchVCpu, AxVCpuExitReason, DeviceAccess, Mailbox, VCpuError, VCpuState};
 
 /// What [`AxVCpu::pcpu`] holds when the vCPU belongs to no pCPU.
 const NO_PCPU: usize = usize::MAX;
@@ -26,6 +27,7 @@ pub struct AxVCpu<A> {
     state: AtomicU8,
     pcpu: AtomicUsize,
     mailbox: Mailbox,
+    account: Arc<Account>,
     arch: Mutex<A>,
 }
 
@@ -38,6 +40,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         affinity: Option<u64>,
         config: A::CreateConfig,
     ) -> AxResult<Self> {
+        let arch = A::new(vm_id, vcpu_id, config)?;
         Ok(Self {
             vm_id,
             vcpu_id,
@@ -45,7 +48,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             state: AtomicU8::new(VCpuState::Created as u8),
             pcpu: AtomicUsize::new(NO_PCPU),
             mailbox: Mailbox::new(),
-            arch: Mutex::new(A::new(vm_id, vcpu_id, config)?),
+            account: arch.account().clone(),
+            arch: Mutex::new(arch),
         })
     }
 
@@ -77,6 +81,12 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     #[must_use]
     pub const fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    /// What its time goes into, to be read at any time.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The pCPU that bound it; `None` while it belongs to none.
@@ -144,7 +154,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     ///
     /// On the pCPU that bound it only.
     #[inline]
-    pub fn run(&self, devices: &dyn DeviceAccess) -> Result<AxVCpuExitReason, VCpuError> {
+    pub fn run<D: DeviceAccess>(&self, devices: &D) -> Result<AxVCpuExitReason, VCpuError> {
         let mut hold = self.lock()?;
         hold.expect("run", VCpuState::Ready)?;
         self.set_state(VCpuState::Running);

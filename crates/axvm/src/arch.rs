@@ -36,9 +36,6 @@ pub trait GuestArch: AxArchVCpu + Send + 'static {
         ram: &[GuestRange],
         memory: &mut dyn GuestRam,
     ) -> Result<BootState<Self::SetupConfig>, ConfigError>;
-
-    /// How often this vCPU left its guest, by the names of the reasons.
-    fn exit_counts(&self) -> Vec<(&'static str, u64)>;
 }
 
 /// What a VM is put together from.

@@ -67,6 +67,8 @@ pub enum ImageError {
     Gzip(GzipError),
     /// It is a damaged or foreign ELF file.
     Elf(ElfError),
+    /// It is an ELF file, and the config says where it is to go.
+    Fixed,
     /// It is not a device tree.
     DeviceTree(&'static str),
     /// RAM could not be written.
@@ -78,6 +80,10 @@ impl fmt::Display for ImageError {
         match self {
             Self::Missing => write!(f, "the bundle has no such file"),
             Self::Empty => write!(f, "the file is empty"),
+            Self::Fixed => write!(
+                f,
+                "an ELF file goes where it says itself: remove kernel_load_addr"
+            ),
             Self::Truncated => write!(f, "the file is truncated"),
             Self::TooLarge { size, room, start } => write!(
                 f,

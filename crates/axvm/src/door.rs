@@ -143,10 +143,18 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
     }
 
     /// Starts it if it is off; else says what it is.
+    ///
+    /// What was raised before is not for the life that begins: neither what its former life did not take, nor what came while it was off.
+    /// A hart that is off has no pending interrupts when it starts (SBI specification, "Hart State Management Extension"), and a CPU that
+    /// waits for its start-up IPI takes nothing else (Intel SDM volume 3, "MP Initialization Protocol Algorithm"): an NMI that it kept would find it in real mode, without handlers.
     pub(crate) fn start(&self, entry: GuestPhysAddr, arg: u64) -> Result<(), PowerState> {
         let mut power = self.power.lock();
         match power.state {
-            PowerState::Off => power.state = PowerState::StartPending { entry, arg },
+            PowerState::Off => {
+                // Under the lock, so that nothing of the new life is thrown away. That it is off it may still have to read.
+                self.vcpu.mailbox().forget_raised(power.stopped_by);
+                power.state = PowerState::StartPending { entry, arg };
+            }
             PowerState::StartPending { .. } | PowerState::On => return Err(power.state),
         }
         drop(power);

@@ -101,8 +101,6 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         match exit {
             AxVCpuExitReason::Halt => return self.wait(door),
             AxVCpuExitReason::CpuDown => {
-                // What was raised for this life is not for the next. Before it is off, for then the next may begin.
-                door.vcpu().mailbox().forget_raised();
                 door.went_down();
                 // Nobody is left who could start one again.
                 if self

@@ -1,7 +1,7 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
-use axdevice::{AxVmDevices, BusError};
+use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
     AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError, RawExit, VCpuError,
 };
@@ -56,10 +56,13 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         unserved: Option<AxVCpuExitReason>,
     ) -> Result<Leave, VCpuError> {
         door.bind(H::this_pcpu())?;
+        let account = door.vcpu().account();
+        account.bound(H::now());
         let result = self.run_rounds(door, unserved);
         // After a failure the vCPU is invalid, which no unbinding mends: the first error is the one
         // to report.
         let unbound = door.vcpu().unbind();
+        account.unbound(H::now());
         result.and_then(|leave| unbound.map(|()| leave))
     }
 
@@ -71,6 +74,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let devices = LoopDevices {
             bus: self.devices.bus_of(door.vcpu().id()),
             link: &self.link,
+            console: &*self.config.console,
         };
         loop {
             if let Some(kind) = self.shutting_down() {
@@ -193,13 +197,16 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 struct LoopDevices<'a, M: AxMmHal, A> {
     bus: &'a AxVmDevices,
     link: &'a Link<M, A>,
+    console: &'a dyn CharBackend,
 }
 
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
+    #[inline(always)]
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
         self.bus.handle_mmio_read(addr, width).ok()
     }
 
+    #[inline(always)]
     fn mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) -> Option<()> {
         self.bus.handle_mmio_write(addr, width, data).ok()
     }
@@ -223,6 +230,10 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
     /// VMs are offered none.
     fn hypercall(&self, _: u64, _: [u64; 6]) -> Option<Result<u64, HypercallError>> {
         Some(Err(HypercallError::NotSupported))
+    }
+
+    fn console_write_byte(&self, byte: u8) -> Option<()> {
+        (self.console.write(&[byte]) == 1).then_some(())
     }
 
     fn wants_exit(&self) -> bool {

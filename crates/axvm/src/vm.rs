@@ -9,7 +9,7 @@ use core::{
 };
 
 use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, HostPhysAddr, MemoryUsage};
-use axvcpu::{AxVCpu, SystemDownKind, VCpuError};
+use axvcpu::{AxVCpu, Statement, SystemDownKind, VCpuError};
 use axvmconfig::{MapKind, MemoryRegion, keys};
 use spin::Mutex;
 
@@ -275,24 +275,35 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         self.stopped.lock().clone()
     }
 
-    /// Writes, for each vCPU, how often it left its guest and why: first as the VM served it, then
-    /// Writes a line for each vCPU that left its guest: how often, and why. Nothing while the VM is
-    /// [`running`](Self::running), for a vCPU that runs is not to be disturbed.
+    /// What the time of vCPU `id` went into so far. It is not disturbed.
+    #[must_use]
+    pub fn vcpu_statement(&self, id: usize) -> Option<Statement> {
+        let vcpu = self.vcpus.get(id)?;
+        Some(vcpu.account().statement(H::now()))
+    }
+
+    /// Writes, for each vCPU that was in its guest, how long it was there and how long in the
+    /// hypervisor, and how often it left its guest and why.
     pub fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        if self.running() {
-            return Ok(());
-        }
-        for (id, door) in self.doors.iter().enumerate() {
-            // Nobody drives it any more, so it is not busy.
-            let counts = door.vcpu().inspect(A::exit_counts).unwrap_or_default();
-            let mut counts = counts
-                .into_iter()
-                .filter(|&(_, count)| count != 0)
-                .peekable();
-            if counts.peek().is_none() {
+        let micros = |ticks: u64| {
+            let hz = u128::from(self.config.machine.timebase_hz.max(1));
+            u128::from(ticks) * 1_000_000 / hz
+        };
+        for id in 0..self.vcpus.len() {
+            let Some(statement) = self.vcpu_statement(id) else {
+                continue;
+            };
+            if statement.exits_in_all() == 0 {
                 continue;
             }
+            writeln!(
+                out,
+                "vCPU {id} time: {} us in the guest, {} us in the hypervisor",
+                micros(statement.guest_ticks),
+                micros(statement.hypervisor_ticks)
+            )?;
             write!(out, "vCPU {id} exits:")?;
+            let counts = statement.exits().filter(|&(_, count)| count != 0);
             for (position, (kind, count)) in counts.enumerate() {
                 let separator = if position == 0 { " " } else { ", " };
                 write!(out, "{separator}{kind} {count}")?;

@@ -31,7 +31,7 @@ mod trap;
 mod vcpu;
 
 pub use config::{CpuFeatures, MAX_CPUS, MachineIds, RISCVVCpuConfig, Sharing, WfiPolicy};
-pub use counters::{ExitCounters, ExitKind};
+pub use counters::ExitKind;
 pub use percpu::RISCVPerCpu;
 pub use regs::{
     GuestRegisters, HypervisorRegisters, TrapCsrs, VirtualHsCsrs, VmCpuRegisters, VsCsrs,

@@ -47,6 +47,8 @@ pub struct HypervisorRegisters {
     pub device_handler: u64,
     /// What that one is given beside the vCPU.
     pub context: u64,
+    /// The clock of the time that the vCPU is in the hypervisor.
+    pub clock: u64,
 }
 
 /// The guest's registers.

@@ -2,21 +2,17 @@
 #
 # While the vCPU's loop runs, stvec holds riscv_vcpu_trap and sscratch the address of the VmCpuRegisters, in the guest and in the
 # handler alike. The handler is a Rust function and so keeps the guest's callee-saved registers itself: on the short way, trap to
-# handler to guest, they never reach memory.
+# handler to guest, they never reach memory. Neither does tp, which compilers leave to threads' storage, and which nothing here has.
 
     .pushsection .text.riscv_vcpu, "ax"
     .option push
     .option norvc
 
-# Applies \op (ld or sd) to the guest's caller-saved registers but a0, and to sp, gp and tp, where a0 holds the VmCpuRegisters.
+# Applies \op (ld or sd) to the guest's caller-saved registers but a0 and t0 to t2, and to sp and gp, where a0 holds the VmCpuRegisters.
 .macro each_caller_saved op
     \op ra, {X}+8*1(a0)
     \op sp, {X}+8*2(a0)
     \op gp, {X}+8*3(a0)
-    \op tp, {X}+8*4(a0)
-    \op t0, {X}+8*5(a0)
-    \op t1, {X}+8*6(a0)
-    \op t2, {X}+8*7(a0)
     \op a1, {X}+8*11(a0)
     \op a2, {X}+8*12(a0)
     \op a3, {X}+8*13(a0)
@@ -30,8 +26,9 @@
     \op t6, {X}+8*31(a0)
 .endm
 
-# Applies \op to the guest's callee-saved registers.
+# Applies \op to the guest's callee-saved registers, and to tp.
 .macro each_callee_saved op
+    \op tp, {X}+8*4(a0)
     \op s0, {X}+8*8(a0)
     \op s1, {X}+8*9(a0)
     \op s2, {X}+8*18(a0)
@@ -46,8 +43,9 @@
     \op s11, {X}+8*27(a0)
 .endm
 
-# Applies \op to what the host must find again, but for sp, gp and tp.
+# Applies \op to what the host must find again, but for sp and gp.
 .macro each_host op
+    \op tp, {HOST_TP}(a0)
     \op ra, {HOST_RA}(a0)
     \op s0, {HOST_SAVED}+8*0(a0)
     \op s1, {HOST_SAVED}+8*1(a0)
@@ -63,7 +61,7 @@
     \op s11, {HOST_SAVED}+8*11(a0)
 .endm
 
-# riscv_vcpu_enter(a0: registers, a1: handler, a2: device handler, a3: context): returns once a handler says Leave. Host interrupts are
+# riscv_vcpu_enter(a0: registers, a1: handler, a2: device handler, a3: context, a4: clock): returns once a handler says Leave. Host interrupts are
 # off throughout.
     .global riscv_vcpu_enter
     .type riscv_vcpu_enter, @function
@@ -71,10 +69,10 @@ riscv_vcpu_enter:
     each_host sd
     sd sp, {HOST_SP}(a0)
     sd gp, {HOST_GP}(a0)
-    sd tp, {HOST_TP}(a0)
     sd a1, {HANDLER}(a0)
     sd a2, {DEVICE_HANDLER}(a0)
     sd a3, {CONTEXT}(a0)
+    sd a4, {CLOCK}(a0)
     lla t0, riscv_vcpu_trap
     csrrw t0, stvec, t0
     sd t0, {HOST_STVEC}(a0)
@@ -88,18 +86,34 @@ riscv_vcpu_enter:
     .type riscv_vcpu_trap, @function
 riscv_vcpu_trap:
     csrrw a0, sscratch, a0
+    sd t0, {X}+8*5(a0)
+    csrr t0, time
+    sd t1, {X}+8*6(a0)
+    sd t2, {X}+8*7(a0)
+    ld t2, {CLOCK}(a0)
+    ld t1, (t2)
+    sub t1, t1, t0
+    sd t1, (t2)
     each_caller_saved sd
     csrrw t0, sscratch, a0
     sd t0, {X}+8*10(a0)
     ld t1, {HANDLER}(a0)
     ld sp, {HOST_SP}(a0)
     ld gp, {HOST_GP}(a0)
-    ld tp, {HOST_TP}(a0)
+    ld a1, {CONTEXT}(a0)
     jalr t1
     bnez a0, .Lnot_yet
     csrr a0, sscratch
 .Lresume:
     each_caller_saved ld
+    ld t2, {CLOCK}(a0)
+    ld t1, (t2)
+    csrr t0, time
+    add t1, t1, t0
+    sd t1, (t2)
+    ld t0, {X}+8*5(a0)
+    ld t1, {X}+8*6(a0)
+    ld t2, {X}+8*7(a0)
     ld a0, {X}+8*10(a0)
     sret
 

@@ -15,17 +15,17 @@ use core::{
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail,
-    Mailbox, RawExit,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
+    Mail, Mailbox, RawExit,
 };
 
 use crate::{
-    CpuFeatures, ExitCounters, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
+    CpuFeatures, ExitKind, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
     config::MAX_CPUS,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
     exit::{Context, Decoded, DeviceStep},
-    insn::{Access, Load},
+    insn::Load,
     percpu::Cell,
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
@@ -88,7 +88,7 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     pub(crate) decoded: Decoded,
     /// The mailbox's lines as they were taken last.
     pub(crate) lines: u64,
-    pub(crate) counters: ExitCounters,
+    pub(crate) account: Arc<Account>,
     pub(crate) vcpu_id: usize,
     pub(crate) vcpu_count: usize,
     pub(crate) features: CpuFeatures,
@@ -122,12 +122,6 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> RISCVVCpu<H> {
-    /// How often the guest was left, by reason.
-    #[must_use]
-    pub const fn exit_counts(&self) -> &ExitCounters {
-        &self.counters
-    }
-
     /// The registers as they are in memory: see each group for when that is the truth.
     #[must_use]
     pub const fn registers(&self) -> &VmCpuRegisters {
@@ -222,7 +216,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Switches the CSRs that are switched at every entry, and runs the guest.
     #[inline]
-    fn enter(&mut self, context: &Context<'_>) {
+    fn enter<D: DeviceAccess>(&mut self, context: &Context<'_, D>) {
         let host_sstatus = SSTATUS.swap(self.regs.guest_regs.sstatus);
         HSTATUS.write(self.regs.guest_regs.hstatus);
         SEPC.write(self.regs.guest_regs.sepc);
@@ -245,6 +239,15 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         if config.vcpu_count > MAX_CPUS {
             return ax_err!(InvalidInput, "a VM has at most 64 vCPUs");
         }
+        // Exits remember pages in which there is no RAM.
+        let paged = |at: GuestPhysAddr| at.is_aligned(axaddrspace::FrameSize::Size4K.bytes());
+        if !config
+            .ram
+            .iter()
+            .all(|range| paged(range.start) && paged(range.end))
+        {
+            return ax_err!(InvalidInput, "RAM consists of pages of 4 KiB");
+        }
         if vcpu_id >= config.vcpu_count {
             return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
         }
@@ -263,13 +266,10 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             last_access: None,
-            step: DeviceStep {
-                addr: GuestPhysAddr::new(0),
-                access: Access::NONE,
-            },
+            step: DeviceStep::NONE,
             decoded: Decoded::NONE,
             lines: 0,
-            counters: ExitCounters::new(),
+            account: Arc::new(Account::new::<ExitKind>()),
             vcpu_id,
             vcpu_count: config.vcpu_count,
             features: config.features,
@@ -295,6 +295,10 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         };
         vcpu.reset();
         Ok(vcpu)
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
@@ -326,7 +330,11 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = csr::InterruptsOff::new();
         self.load()?;
         self.pending = Pending::Nothing;

@@ -20,7 +20,7 @@ use axerrno::AxResult;
 use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 
 use crate::{
-    HltPolicy,
+    HltPolicy, Unfit,
     event::Event,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
@@ -138,6 +138,8 @@ pub(crate) enum Exit {
     InterruptWindow,
     /// The guest can take an NMI now. The vendor has closed the window.
     NmiWindow,
+    /// What [`set_deadline`](VendorVcpu::set_deadline) asked for. It is asked for no longer.
+    Deadline,
     /// An exception of the guest's that is intercepted (#DB, #AC, #MC), to be given back to it. CR2 or DR6 is as the guest is to find it.
     Exception { vector: u8, error_code: Option<u32> },
     /// The guest faulted while it faulted on a fault.
@@ -195,6 +197,15 @@ pub(crate) enum Window {
     Interrupt,
     /// No NMI is being handled, and no instruction shadows.
     Nmi,
+}
+
+/// Who ends the guest's turn when its timers are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// The processor's virtualization, by [`Exit::Deadline`].
+    Hardware,
+    /// The host, by an interrupt of its own timer.
+    Host,
 }
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
@@ -309,6 +320,12 @@ pub(crate) trait VendorVcpu: Sized {
     /// Takes [`await_open`](Self::await_open) back.
     fn ignore(&mut self, window: Window);
 
+    /// Has the guest exit when the host's counter shows `deadline`; `u64::MAX`: not again. By a timer that runs with the guest, if there is one.
+    fn set_deadline(&mut self, deadline: u64) -> Alarm {
+        let _ = deadline;
+        Alarm::Host
+    }
+
     /// What CR8 shows where the hardware answers reads of it (SVM). Elsewhere they exit.
     fn set_task_priority(&mut self, class: u8) {
         let _ = class;
@@ -335,9 +352,8 @@ pub(crate) trait VendorPerCpu: Sized {
     /// The largest leaf of a nested page table. It is present.
     fn largest_leaf() -> LargestLeaf;
 
-    /// Whether this pCPU can: `Err` says in one line what is missing or locked and what to do about it. Returns how many bits its tags
-    /// (ASIDs, VPIDs) have.
-    fn check() -> AxResult<u32>;
+    /// Whether this pCPU, which has this vendor's virtualization, can run guests, and how many bits its tags (ASIDs, VPIDs) have.
+    fn check() -> Result<u32, Unfit>;
 
     /// Lets guests run on this pCPU.
     fn enable() -> AxResult<Self>;
@@ -422,6 +438,7 @@ hand_on! {
     fn is_open(self: &Self, window: Window) -> bool;
     fn await_open(self: &mut Self, window: Window);
     fn ignore(self: &mut Self, window: Window);
+    fn set_deadline(self: &mut Self, deadline: u64) -> Alarm;
     fn set_task_priority(self: &mut Self, class: u8);
     fn complete(self: &mut Self, length: u8) -> u64;
 }

@@ -10,12 +10,13 @@ use axdevice::{LocalInterrupts, Timed};
 pub const MAX_CPUS: usize = 64;
 
 /// What a guest's HLT does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HltPolicy {
     /// It leaves as [`Halt`](axvcpu::AxVCpuExitReason::Halt), so that others can have the pCPU.
     Exit,
     /// It stops the pCPU until an interrupt, the guest's or the host's, is pending. Whoever has an interrupt for the guest must interrupt the pCPU.
     /// With SVM an interrupt of the host's ends the guest's wait as well: its idle loops must loop, as they do.
+    #[default]
     Untrapped,
 }
 

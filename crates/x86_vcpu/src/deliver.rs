@@ -3,7 +3,13 @@
 use axdevice::Schedule;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
-use crate::{X86VCpu, backend::Window, event::Event, exit::Next, vcpu::Activity};
+use crate::{
+    X86VCpu,
+    backend::{Alarm, Window},
+    event::Event,
+    exit::Next,
+    vcpu::Activity,
+};
 
 /// Never.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -24,8 +30,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         if next != self.armed {
             self.armed = next;
-            H::set_guest_timer(next);
+            match self.backend.set_deadline(next) {
+                Alarm::Hardware => {}
+                Alarm::Host => H::set_guest_timer(next),
+            }
         }
+    }
+
+    /// The deadline that the hardware was told has come.
+    pub(crate) fn deadline_came(&mut self) {
+        self.armed = NEVER;
+        self.advance_timers();
     }
 
     /// An access to the vCPU's own local APIC has changed what the host's timer and CR8 must follow, or has not.

@@ -77,6 +77,11 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 self.counters.count(ExitKind::HostNmi);
                 Ok(Next::Resume)
             }
+            Exit::Deadline => {
+                self.counters.count(ExitKind::Deadline);
+                self.deadline_came();
+                Ok(Next::Resume)
+            }
             Exit::InterruptWindow => {
                 self.counters.count(ExitKind::InterruptWindow);
                 self.window_opened();

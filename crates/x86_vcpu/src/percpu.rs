@@ -12,6 +12,7 @@ use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use spin::Mutex;
 
 use crate::{
+    Unfit,
     backend::{Vendor, VendorPerCpu},
     config::MAX_CPUS,
     hardware::InterruptsOff,
@@ -132,30 +133,22 @@ pub struct X86PerCpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> X86PerCpu<H> {
-    /// Whether guests can run on this pCPU, once enabled. The error says in one line what is missing or locked, and what to do.
-    pub fn check() -> AxResult {
-        Self::check_vendor().map(|_| ())
+    /// The vendor whose virtualization can be used, or why none can.
+    pub fn check() -> Result<Vendor, Unfit> {
+        let vendor = vendor::<H>().ok_or(Unfit::NoVirtualization)?;
+        match vendor {
+            Vendor::Svm => SvmPerCpuState::<H>::check()?,
+            Vendor::Vmx => VmxPerCpuState::<H>::check()?,
+        };
+        Ok(vendor)
     }
 
-    /// The vendor whose virtualization can be used.
-    fn check_vendor() -> AxResult<Vendor> {
-        match vendor::<H>() {
-            Some(Vendor::Svm) => SvmPerCpuState::<H>::check().map(|_| Vendor::Svm),
-            Some(Vendor::Vmx) => VmxPerCpuState::<H>::check().map(|_| Vendor::Vmx),
-            None => ax_err!(
-                Unsupported,
-                "the CPU has neither SVM nor VMX (QEMU: -cpu EPYC,+svm,+npt)"
-            ),
-        }
-    }
-
-    /// The format of this pCPU's nested page tables; `None` where guests cannot run.
-    #[must_use]
-    pub fn best_mode() -> Option<NestedMode> {
-        match Self::check_vendor().ok()? {
-            Vendor::Svm => Some(NestedMode::Npt(SvmPerCpuState::<H>::largest_leaf())),
-            Vendor::Vmx => Some(NestedMode::Ept(VmxPerCpuState::<H>::largest_leaf())),
-        }
+    /// The format of this pCPU's nested page tables, or why guests cannot run here.
+    pub fn best_mode() -> Result<NestedMode, Unfit> {
+        Ok(match Self::check()? {
+            Vendor::Svm => NestedMode::Npt(SvmPerCpuState::<H>::largest_leaf()),
+            Vendor::Vmx => NestedMode::Ept(VmxPerCpuState::<H>::largest_leaf()),
+        })
     }
 }
 
@@ -180,7 +173,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for X86PerCpu<H> {
                 tag_bits,
             })
         }
-        let vendor = Self::check_vendor()?;
+        let vendor = Self::check()?;
         let _off = InterruptsOff::new();
         let mut state = self.cell.state.lock();
         if state.is_some() {

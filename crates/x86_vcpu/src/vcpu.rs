@@ -15,11 +15,12 @@ use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mail, Mailbox,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
+    Mail, Mailbox,
 };
 
 use crate::{
-    ExitCounters, GuestBytes, Sharing, X86Start, X86VCpuConfig,
+    ExitKind, GuestBytes, Sharing, X86Start, X86VCpuConfig,
     backend::{Backend, Vendor},
     config::MAX_CPUS,
     cpuid::CpuidTable,
@@ -70,7 +71,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// DR0 to DR3, while another vCPU's are in the processor.
     pub(crate) breakpoints: [u64; 4],
     pub(crate) cpuid: CpuidTable,
-    pub(crate) counters: ExitCounters,
+    pub(crate) counters: Arc<Account>,
     /// Why the guest was left last.
     pub(crate) exit: AxVCpuExitReason,
     /// What the last exit leaves to be completed.
@@ -108,12 +109,6 @@ pub struct X86VCpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> X86VCpu<H> {
-    /// How often the guest was left, by reason.
-    #[must_use]
-    pub const fn exit_counts(&self) -> &ExitCounters {
-        &self.counters
-    }
-
     /// General register `number`.
     #[inline(always)]
     pub(crate) fn gpr(&self, number: u8) -> u64 {
@@ -193,7 +188,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 Next::Leave => return Ok(()),
             }
             self.deliver();
-            next = match self.backend.enter(&mut self.regs) {
+            self.counters.entering(H::now());
+            let entered = self.backend.enter(&mut self.regs);
+            self.counters.left(H::now());
+            next = match entered {
                 Ok(()) => self.serve_exit(devices),
                 Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
             };
@@ -239,7 +237,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             tsc_aux: 0,
             breakpoints: [0; 4],
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
-            counters: ExitCounters::new(),
+            counters: Arc::new(Account::new::<ExitKind>()),
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             answer: None,
@@ -266,6 +264,10 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         };
         vcpu.reset(X86Start::Parked);
         Ok(vcpu)
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.counters
     }
 
     /// The entry is part of the setup's [`X86Start`]; this one is not used.
@@ -306,7 +308,11 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = InterruptsOff::new();
         self.start = X86Start::Parked;
         self.load()?;

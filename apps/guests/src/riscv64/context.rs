@@ -50,6 +50,9 @@ pub mod reg {
     pub const S3: usize = 19;
     pub const S4: usize = 20;
     pub const S5: usize = 21;
+    pub const S6: usize = 22;
+    pub const S7: usize = 23;
+    pub const S8: usize = 24;
     pub const A0: usize = 10;
     pub const A1: usize = 11;
     pub const A2: usize = 12;

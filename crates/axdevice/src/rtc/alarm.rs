@@ -1,5 +1,7 @@
 //! When an alarm is due.
 
+use mc146818::Encoding;
+
 const HOURS: u32 = 24;
 const MINUTES: u32 = 60;
 const SECONDS: u32 = 60;
@@ -14,7 +16,28 @@ pub(super) enum Match {
     Value(u8),
 }
 
+/// Alarm registers from here on fit any value.
+const ANY: u8 = 0xc0;
+
 impl Match {
+    /// What the register of the alarm's seconds or minutes asks for.
+    pub(super) fn of_register(value: u8, encoding: Encoding) -> Self {
+        if value >= ANY {
+            Self::Any
+        } else {
+            Self::Value(encoding.decode(value))
+        }
+    }
+
+    /// What the register of the alarm's hour asks for.
+    pub(super) fn of_hour_register(value: u8, encoding: Encoding) -> Self {
+        if value >= ANY {
+            Self::Any
+        } else {
+            Self::Value(encoding.decode_hour(value))
+        }
+    }
+
     /// The first value of `from .. end` that fits.
     fn first(self, from: u32, end: u32) -> Option<u32> {
         let first = match self {

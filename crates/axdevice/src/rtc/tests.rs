@@ -7,7 +7,6 @@ use axvcpu::{AccessWidth, LineLevel};
 use proptest::prelude::*;
 
 use super::CmosRtc;
-use super::calendar::DateTime;
 use crate::testing::{Event, Events, Lines, TestClock, WIDTHS};
 use crate::{AxVmDevices, Device, Timed};
 
@@ -308,43 +307,7 @@ fn ports_answer_bytes() {
     assert!(devices.handle_port_read(0x71, AccessWidth::Byte).is_ok());
 }
 
-#[test]
-fn known_dates() {
-    for (epoch, expected) in [
-        (0, (1970, 1, 1, 5)),
-        (951_782_400, (2000, 2, 29, 3)),
-        (951_868_800, (2000, 3, 1, 4)),
-        (946_684_800, (2000, 1, 1, 7)),
-        (4_107_542_400, (2100, 3, 1, 2)),
-        (4_107_456_000, (2100, 2, 28, 1)),
-        (253_402_300_799, (9999, 12, 31, 6)),
-        (i64::MAX, (9999, 12, 31, 6)),
-        (-1, (1970, 1, 1, 5)),
-    ] {
-        let date = DateTime::of_epoch(epoch);
-        let year = u32::from(date.century) * 100 + u32::from(date.year);
-        assert_eq!((year, date.month, date.day, date.weekday), expected);
-    }
-}
-
-#[test]
-fn every_day_has_a_date_and_comes_after_the_one_before() {
-    let mut before = DateTime::of_epoch(0);
-    for day in 1..=2_932_896 {
-        let date = DateTime::of_epoch(day * 86_400);
-        assert_eq!(date.epoch(), day * 86_400);
-        let next_day = (date.month, date.day) == (before.month, before.day + 1);
-        assert!(next_day || date.day == 1, "{date:?}");
-        before = date;
-    }
-}
-
 proptest! {
-    #[test]
-    fn times_convert_both_ways(epoch in 0i64..253_402_300_800) {
-        prop_assert_eq!(DateTime::of_epoch(epoch).epoch(), epoch);
-    }
-
     /// Nothing panics, the line hears of changes only, and a deadline is in the future.
     #[test]
     fn nothing_breaks(steps in prop::collection::vec((0u8..5, any::<u8>(), any::<u8>(), any::<u64>()), 1..200)) {

@@ -1,4 +1,4 @@
-//! The Fixed ACPI Description Table (ACPI 6.5, 5.2.9): the power management timer, and how to power off.
+//! The Fixed ACPI Description Table (ACPI 6.5, 5.2.9): the power management timer, the clock's century, and how to power off.
 
 use super::{HEADER_LEN, Tables};
 use crate::bytes::{Memory, u8_at, u16_at, u32_at, u64_at};
@@ -27,6 +27,7 @@ const ACPI_ENABLE: usize = 52;
 const PM1A_CNT: usize = 64;
 const PM1B_CNT: usize = 68;
 const PM_TMR: usize = 76;
+const CENTURY: usize = 108;
 const FLAGS: usize = 112;
 const X_DSDT: usize = 140;
 const X_PM1A_CNT: usize = 172;
@@ -56,6 +57,11 @@ pub(crate) fn pm_timer(fadt: &[u8]) -> Option<PmTimer> {
             (1 << 24) - 1
         },
     })
+}
+
+/// The register of the real-time clock that has the century, if one has.
+pub(crate) fn century(fadt: &[u8]) -> Option<u8> {
+    u8_at(fadt, CENTURY).filter(|&register| register != 0)
 }
 
 /// How this machine is powered off, if its tables say.

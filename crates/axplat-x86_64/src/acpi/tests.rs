@@ -49,6 +49,7 @@ fn fadt_body() -> Vec<u8> {
     put(52, &[2]);
     put(64, &0x604_u32.to_le_bytes());
     put(76, &0x608_u32.to_le_bytes());
+    put(108, &[0x32]);
     put(112, &(1_u32 << 8).to_le_bytes());
     fadt.split_off(HEADER_LEN)
 }
@@ -131,6 +132,7 @@ fn the_fadt_says_how_to_power_off() {
         mask: u32::MAX,
     };
     assert_eq!(fadt::pm_timer(facp), Some(timer));
+    assert_eq!(fadt::century(facp), Some(0x32));
     let expected = PowerOff {
         control: [Some((0x604, 0)), None],
         enable: Some((0xb2, 2)),
@@ -151,6 +153,9 @@ fn generic_addresses_count_where_they_are_ports() {
     // A table of the first revision ends before them, a shorter one before all.
     assert_eq!(fadt::pm_timer(&facp[..116]).unwrap().port, 0x608);
     assert_eq!(fadt::pm_timer(&facp[..70]), None);
+    assert_eq!(fadt::century(&facp[..108]), None);
+    facp[108] = 0;
+    assert_eq!(fadt::century(&facp), None, "there is none");
     assert_eq!(fadt::power_off(&tables, &facp[..40]), None);
 }
 

@@ -59,6 +59,20 @@ fn a_wrong_number_raises_nothing() {
 }
 
 #[test]
+fn a_new_life_begins_without_what_was_raised_before() {
+    let mailbox = Mailbox::new();
+    for kept in [None, Some(3), Some(64)] {
+        mailbox.raise(1);
+        mailbox.raise(3);
+        mailbox.set_line(2, LineLevel::High);
+        mailbox.forget_raised(kept);
+        let mail = mailbox.take();
+        let left = if kept == Some(3) { 1 << 3 } else { 0 };
+        assert_eq!((mail.edges, mail.levels), (left, 1 << 2), "{kept:?}");
+    }
+}
+
+#[test]
 fn clear_leaves_nothing_but_where_the_vcpu_is() {
     let mailbox = Mailbox::new();
     mailbox.raise(1);

@@ -17,12 +17,32 @@ use VCpuState::{Blocked, Created, Free, Invalid, Ready, Running};
 const STATES: [VCpuState; 6] = [Created, Free, Ready, Running, Blocked, Invalid];
 
 /// An architecture that notes what is called, and fails at the call that it is told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Script {
     calls: Vec<&'static str>,
     fails_at: Option<&'static str>,
     /// Where `run` says that it is in the guest, and where it waits to be let out.
     guest: Option<(Sender<()>, Receiver<()>)>,
+    account: Arc<Account>,
+}
+
+crate::exit_kinds! {
+    /// Why a vCPU left its guest.
+    enum ExitKind {
+        /// Of each run.
+        Run = "run",
+    }
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            calls: Vec::new(),
+            fails_at: None,
+            guest: None,
+            account: Arc::new(Account::new::<ExitKind>()),
+        }
+    }
 }
 
 impl Script {
@@ -44,6 +64,10 @@ impl AxArchVCpu for Script {
         script.call("new").map(|()| script)
     }
 
+    fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     fn set_entry(&mut self, _entry: GuestPhysAddr) -> AxResult {
         self.call("set_entry")
     }
@@ -60,15 +84,16 @@ impl AxArchVCpu for Script {
         self.call("start_at")
     }
 
-    fn run(
+    fn run<D: DeviceAccess>(
         &mut self,
         _mailbox: &Mailbox,
-        _devices: &dyn DeviceAccess,
+        _devices: &D,
     ) -> AxResult<AxVCpuExitReason> {
         if let Some((entered, leave)) = &self.guest {
             entered.send(()).unwrap();
             leave.recv().unwrap();
         }
+        self.account.count(ExitKind::Run);
         self.call("run").map(|()| AxVCpuExitReason::Halt)
     }
 

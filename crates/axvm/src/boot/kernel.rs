@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use axaddrspace::GuestPhysAddr;
+use axvmconfig::{Isa, KernelConfig};
 
 use super::{
     ImageError,
@@ -142,6 +143,19 @@ impl Plan {
                 })
             }
         }
+    }
+}
+
+/// The plan for an ELF file, which goes where it says itself.
+pub(crate) fn plan_elf(
+    front: &[u8],
+    isa: Isa,
+    config: &KernelConfig,
+    map: &mut RamMap<'_>,
+) -> Result<Plan, ImageError> {
+    match config.load_addr {
+        Some(_) => Err(ImageError::Fixed),
+        None => Ok(Plan::Elf(ElfPlan::new(front, isa, map)?)),
     }
 }
 

@@ -7,11 +7,12 @@ use axaddrspace::{FrameSize, GuestPhysAddr, HostPhysAddr};
 use axdevice::{AccessFault, AxVmDevices, Device};
 use axerrno::AxResult;
 use axvcpu::{
-    AccessWidth, AxArchVCpu, AxVCpuExitReason, DeviceAccess, HypercallError, LineLevel, Mailbox,
+    AccessWidth, Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError,
+    LineLevel, Mailbox,
 };
 use axvmconfig::{ConfigError, keys};
 
-use super::host::{Event, Failure, PCPU, world};
+use super::host::{Event, Failure, PCPU, TestHal, world};
 use crate::{
     AxVCpuConfig, AxVMConfig, BootState, GuestArch, GuestDevices, GuestRam, GuestRange, Parts,
     RiscvMachine, VmLink,
@@ -29,6 +30,15 @@ pub(crate) const EXTERNAL: usize = 10;
 pub(crate) struct ScriptedCpu<const W: usize> {
     id: usize,
     bound_to: Option<usize>,
+    account: Arc<Account>,
+}
+
+axvcpu::exit_kinds! {
+    /// Why a vCPU left its guest.
+    enum ExitKind {
+        /// The script's steps.
+        Step = "step",
+    }
 }
 
 impl<const W: usize> ScriptedCpu<W> {
@@ -57,7 +67,12 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
         Ok(Self {
             id: vcpu_id,
             bound_to: None,
+            account: Arc::new(Account::new::<ExitKind>()),
         })
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     fn set_entry(&mut self, _entry: GuestPhysAddr) -> AxResult {
@@ -79,13 +94,23 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
         Ok(())
     }
 
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         assert_eq!(self.bound_to, Some(PCPU.get()), "it runs where it is bound");
         world::<W>().fails(Failure::Run)?;
         self.note(Event::Run);
         let step = world::<W>().with_script(self.id, VecDeque::pop_front);
         match step {
-            Some(step) => Ok(step(mailbox, devices)),
+            Some(step) => {
+                self.account.entering(TestHal::<W>::now());
+                let exit = step(mailbox, devices);
+                self.account.left(TestHal::<W>::now());
+                self.account.count(ExitKind::Step);
+                Ok(exit)
+            }
             None => panic!("vCPU {} has no more script", self.id),
         }
     }
@@ -194,14 +219,6 @@ impl<const W: usize> GuestArch for ScriptedCpu<W> {
             arg: 42,
             setup: (),
         })
-    }
-
-    fn exit_counts(&self) -> std::vec::Vec<(&'static str, u64)> {
-        std::vec![
-            ("some", self.id as u64),
-            ("other", 0),
-            ("more", self.id as u64),
-        ]
     }
 }
 

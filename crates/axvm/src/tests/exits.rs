@@ -329,19 +329,39 @@ fn a_vcpu_that_runs_elsewhere_is_busy_and_goes_on() {
 }
 
 #[test]
-fn statistics_are_written_once_the_vm_is_down() {
-    let (vm, _) = booted::<14>(3);
+fn time_and_exits_are_accounted() {
+    let (vm, _) = booted::<14>(2);
+    let world = world::<14>();
     let mut text = std::string::String::new();
     vm.write_statistics(&mut text).unwrap();
-    assert_eq!(text, "");
-    vm.shutdown(SystemDownKind::PowerOff);
-    for id in 0..3 {
-        let _ = vm.drive(id);
-    }
+    assert_eq!(text, "", "none has run");
+    let pass = move |ticks| world.now.fetch_add(ticks, Ordering::SeqCst);
+    pass(500);
+    world.then(0, move |_| {
+        pass(70);
+        Exit::Nothing
+    });
+    let inner = vm.clone();
+    world.then(0, move |_| {
+        // Asked while it runs, from elsewhere.
+        assert_eq!(inner.vcpu_statement(0).unwrap().guest_ticks, 70);
+        pass(30);
+        Exit::Halt
+    });
+    assert_eq!(vm.run_vcpu(0), Ok(Exit::Halt));
+    // Waiting is neither the guest's nor the hypervisor's.
+    pass(1000);
+    let statement = vm.vcpu_statement(0).unwrap();
+    assert_eq!(
+        (statement.guest_ticks, statement.hypervisor_ticks),
+        (100, 0)
+    );
+    assert!(vm.vcpu_statement(2).is_none());
     vm.write_statistics(&mut text).unwrap();
+    // A tick of the test's machine is 100 ns.
     assert_eq!(
         text,
-        "vCPU 1 exits: some 1, more 1\nvCPU 2 exits: some 2, more 2\n"
+        "vCPU 0 time: 10 us in the guest, 0 us in the hypervisor\nvCPU 0 exits: step 2\n"
     );
 }
 

@@ -472,6 +472,53 @@ fn a_device_stops_and_starts_vcpus() {
     assert_eq!(vm.drive(1), VCpuNext::VmDown(SystemDownKind::Reset));
 }
 
+/// What is raised while a vCPU is off, as an NMI is that is sent to a CPU that waits for its start-up IPI, is nothing to it when it starts.
+#[test]
+fn what_is_raised_for_a_vcpu_that_is_off_is_not_for_its_next_life() {
+    const LETTER: usize = 1;
+    let (vm, _) = booted::<36>(2);
+    let (world, link) = (world::<36>(), world::<36>().link());
+    let page = GuestPhysAddr::new(RAM + 0x1000);
+    let edges = || vm.vcpu(1).unwrap().mailbox().take().edges;
+    link.raise(1, LETTER);
+    assert!(!vm.vcpu_should_wake(1), "it is off");
+    link.start(1, page);
+    assert_eq!(edges(), 0, "before the first start");
+    link.raise(1, LETTER);
+    assert_eq!(edges(), 1 << LETTER, "between start and first run");
+    link.stop(1, STOP);
+    bring_up(&vm, 1);
+
+    // Before it was stopped, and after, and by a device while it waits.
+    link.raise(1, LETTER);
+    link.stop(1, STOP);
+    link.raise(1, LETTER);
+    assert_eq!(vm.drive(1), VCpuNext::Off);
+    link.raise(1, LETTER);
+    link.start(1, page);
+    world.then(1, |mailbox| {
+        assert_eq!(mailbox.take().edges, 0);
+        Exit::Halt
+    });
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+
+    // Of its own will, while it runs; and what comes after the start is kept.
+    let _ = vm.doors[1].unpark();
+    world.then(1, move |mailbox| {
+        link.raise(1, LETTER);
+        link.stop(1, STOP);
+        link.start(1, page);
+        assert_eq!(mailbox.take().edges, 1 << STOP);
+        link.raise(1, LETTER);
+        Exit::CpuDown
+    });
+    world.then(1, |mailbox| {
+        assert_eq!(mailbox.take().edges, 1 << LETTER);
+        Exit::CpuDown
+    });
+    assert_eq!(vm.drive(1), VCpuNext::Off);
+}
+
 #[test]
 fn devices_reach_ram_and_nothing_else() {
     let (vm, _) = booted::<35>(1);

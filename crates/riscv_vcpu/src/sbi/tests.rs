@@ -619,10 +619,10 @@ fn calls_are_counted() {
         (0x999, ExitKind::SbiOther),
     ] {
         let _ = answered(&mut vcpu, extension, 0x99, &[]);
-        assert_eq!(vcpu.exit_counts().get(kind), 1, "{}", kind.name());
+        assert_eq!(vcpu.account().exits_of(kind), 1, "{kind:?}");
     }
     let _ = left(&mut vcpu, 1, 0, &[]);
-    assert_eq!(vcpu.exit_counts().get(ExitKind::SbiLegacy), 1);
+    assert_eq!(vcpu.account().exits_of(ExitKind::SbiLegacy), 1);
 }
 
 proptest! {

@@ -59,7 +59,7 @@ fn cpuid_is_answered_and_passed_whatever_its_prefixes() {
                 u32::from_le_bytes(*b"AxHV").into()
             );
         }
-        assert_eq!(world.vcpu.exit_counts().get(ExitKind::Cpuid), 2);
+        assert_eq!(world.vcpu.account().exits_of(ExitKind::Cpuid), 2);
     }
 }
 

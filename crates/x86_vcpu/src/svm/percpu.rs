@@ -1,10 +1,11 @@
 //! SVM's part of a pCPU (AMD APM 2, "Enabling SVM").
 
 use axaddrspace::{Frame, FrameSize, LargestLeaf};
-use axerrno::{AxResult, ax_err, ax_err_type};
+use axerrno::{AxResult, ax_err_type};
 use axvcpu::AxVCpuHal;
 
 use crate::{
+    Unfit,
     backend::VendorPerCpu,
     hardware::{cpuid, read_msr, write_msr},
     msr::number::EFER,
@@ -61,22 +62,16 @@ impl<H: AxVCpuHal> VendorPerCpu for SvmPerCpuState<H> {
         }
     }
 
-    fn check() -> AxResult<u32> {
+    fn check() -> Result<u32, Unfit> {
         if !Self::is_present() {
-            return ax_err!(Unsupported, "the CPU has no SVM");
+            return Err(Unfit::NoVirtualization);
+        }
+        const LOCKED_OFF: u64 = VM_CR_SVMDIS | VM_CR_LOCK;
+        if read_msr(VM_CR) & LOCKED_OFF == LOCKED_OFF {
+            return Err(Unfit::SvmLockedOff);
         }
         if !SvmFeatures::detect().contains(SvmFeatures::NESTED_PAGING) {
-            return ax_err!(
-                Unsupported,
-                "the CPU's SVM has no nested paging (QEMU: -cpu EPYC,+svm,+npt)"
-            );
-        }
-        let vm_cr = read_msr(VM_CR);
-        if vm_cr & VM_CR_SVMDIS != 0 && vm_cr & VM_CR_LOCK != 0 {
-            return ax_err!(
-                Unsupported,
-                "SVM is locked off by the firmware: enable it (SVM Mode) in the firmware's setup"
-            );
+            return Err(Unfit::SvmWithoutNestedPaging);
         }
         Ok(cpuid(LEAF_SVM, 0).ebx.max(1).ilog2())
     }

@@ -4,7 +4,7 @@ use axvcpu::AxArchPerCpu;
 
 use super::*;
 use crate::{
-    HltPolicy, X86PerCpu, forget_nested, machine,
+    HltPolicy, Unfit, X86PerCpu, forget_nested, machine,
     regs::Segment,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, TestHost, World, set_now, timers_set},
@@ -384,7 +384,7 @@ fn vcpus_are_made_within_limits() {
     assert!(X86VCpu::<TestHost>::new(1, 0, many).is_err());
     machine::with(|m| m.cpuid.clear());
     assert!(X86VCpu::<TestHost>::new(1, 0, config()).is_err());
-    assert!(
-        X86PerCpu::<TestHost>::check().is_err() && X86PerCpu::<TestHost>::best_mode().is_none()
-    );
+    let unfit = Unfit::NoVirtualization;
+    assert_eq!(X86PerCpu::<TestHost>::check(), Err(unfit));
+    assert_eq!(X86PerCpu::<TestHost>::best_mode(), Err(unfit));
 }

@@ -10,6 +10,7 @@ use super::{
     vmcs::{self, Forget},
 };
 use crate::{
+    Unfit,
     backend::VendorPerCpu,
     hardware,
     msr::number::{EFER, FS_BASE, GS_BASE, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
@@ -77,10 +78,10 @@ pub struct VmxPerCpuState<H: AxVCpuHal> {
     _vmxon: VmxRegion<H::MmHal>,
 }
 
-/// What this pCPU's VMX can do, or one line that says why guests cannot run.
-pub(crate) fn capabilities() -> AxResult<VmxCapabilities> {
+/// What this pCPU's VMX can do, or why guests cannot run.
+pub(crate) fn capabilities() -> Result<VmxCapabilities, Unfit> {
     VmxCapabilities::negotiate(&VmxCapabilityWords::read(hardware::read_msr))
-        .map_err(|missing| ax_err_type!(Unsupported, missing))
+        .map_err(Unfit::VmxLacks)
 }
 
 impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
@@ -93,17 +94,14 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
         capabilities().map_or(LargestLeaf::Size2M, |found| found.ept_leaf)
     }
 
-    fn check() -> AxResult<u32> {
+    fn check() -> Result<u32, Unfit> {
         if !Self::is_present() {
-            return ax_err!(Unsupported, "this processor has no VMX");
+            return Err(Unfit::NoVirtualization);
         }
         let control = hardware::read_msr(feature_control::MSR);
         if control & feature_control::LOCKED != 0 && control & feature_control::VMX_OUTSIDE_SMX == 0
         {
-            return ax_err!(
-                Unsupported,
-                "the firmware has locked VMX off: turn on \"Intel Virtualization Technology\" (VT-x) in its setup"
-            );
+            return Err(Unfit::VmxLockedOff);
         }
         let vpids = capabilities()?.invvpid;
         Ok(vpids.map_or(0, |_| VPID_BITS))

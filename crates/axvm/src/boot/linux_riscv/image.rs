@@ -5,8 +5,8 @@ use axvmconfig::{Isa, KernelConfig, KernelFormat};
 
 use crate::boot::{
     ImageError,
-    elf::{ElfPlan, is_elf},
-    kernel::{self, FlatPlan, Plan, above_base},
+    elf::is_elf,
+    kernel::{self, FlatPlan, Plan, above_base, plan_elf},
     ram::{GuestRam, RamMap},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn load_kernel(
 ) -> Result<GuestPhysAddr, ImageError> {
     let (loaded, ()) = kernel::load(file, map, ram, |front, claimed, map| {
         let plan = match Format::of(front, config.format)? {
-            Format::Elf => Plan::Elf(ElfPlan::new(front, isa, map)?),
+            Format::Elf => plan_elf(front, isa, config, map)?,
             Format::Image(header) => {
                 let start = match config.load_addr {
                     Some(start) => start,

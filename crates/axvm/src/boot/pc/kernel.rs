@@ -7,7 +7,7 @@ use elf::abi;
 use super::{Limits, linux::SetupHeader, multiboot, pvh};
 use crate::boot::{
     ImageError,
-    elf::{ElfPlan, is_elf},
+    elf::is_elf,
     kernel::{self, FlatPlan, Plan, above_base},
     ram::{GuestRam, RamMap},
 };
@@ -101,12 +101,12 @@ fn plan(
 ) -> Result<(Plan, Format), ImageError> {
     let header = || SetupHeader::parse(front);
     match config.format {
-        KernelFormat::Auto if is_elf(front) => plan_elf(front, map),
+        KernelFormat::Auto if is_elf(front) => plan_elf(front, config, map),
         KernelFormat::Auto => match header()? {
             Some(header) => plan_linux(header, claimed, config, map),
             None => plan_flat(front, claimed, config, map),
         },
-        KernelFormat::Elf if is_elf(front) => plan_elf(front, map),
+        KernelFormat::Elf if is_elf(front) => plan_elf(front, config, map),
         KernelFormat::Elf => Err(ImageError::NotOfFormat("an ELF file")),
         KernelFormat::Linux => match header()? {
             Some(header) => plan_linux(header, claimed, config, map),
@@ -116,14 +116,18 @@ fn plan(
     }
 }
 
-fn plan_elf(front: &[u8], map: &mut RamMap<'_>) -> Result<(Plan, Format), ImageError> {
-    let plan = ElfPlan::new(front, Isa::X86_64, map)?;
+fn plan_elf(
+    front: &[u8],
+    config: &KernelConfig,
+    map: &mut RamMap<'_>,
+) -> Result<(Plan, Format), ImageError> {
+    let plan = kernel::plan_elf(front, Isa::X86_64, config, map)?;
     let width = match front.get(abi::EI_CLASS) {
         Some(&abi::ELFCLASS64) => Width::Bits64,
         _ => Width::Bits32,
     };
     let format = Format::Elf(width, multiboot::Header::find(front));
-    Ok((Plan::Elf(plan), format))
+    Ok((plan, format))
 }
 
 fn plan_linux(

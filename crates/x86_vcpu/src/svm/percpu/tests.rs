@@ -22,15 +22,19 @@ fn svm_goes_on_and_off() {
 fn what_is_missing_is_named() {
     power_on();
     machine::with(|m| m.msrs.insert(VM_CR, VM_CR_LOCK | VM_CR_SVMDIS));
+    assert_eq!(Pcpu::check(), Err(Unfit::SvmLockedOff));
     assert!(Pcpu::enable().is_err());
+    machine::with(|m| m.msrs.insert(VM_CR, VM_CR_LOCK));
+    assert!(Pcpu::check().is_ok(), "locked on");
     // Off, but not locked: we turn it on.
     machine::with(|m| m.msrs.insert(VM_CR, VM_CR_SVMDIS));
     assert!(Pcpu::enable().is_ok());
     assert_eq!(machine::with(|m| m.msrs[&VM_CR]), 0);
     machine::with(|m| m.cpuid.get_mut(&(LEAF_SVM, 0)).unwrap().edx = 0);
-    assert!(Pcpu::check().is_err());
+    assert_eq!(Pcpu::check(), Err(Unfit::SvmWithoutNestedPaging));
     machine::with(|m| m.cpuid.get_mut(&(LEAF_FEATURES, 0)).unwrap().ecx = 0);
-    assert!(!Pcpu::is_present() && Pcpu::check().is_err());
+    assert!(!Pcpu::is_present());
+    assert_eq!(Pcpu::check(), Err(Unfit::NoVirtualization));
 }
 
 #[test]

@@ -11,14 +11,14 @@ type PerCpu = VmxPerCpuState<TestHal>;
 fn refuses_a_processor_without_vmx() {
     power_on();
     cpu::with(|m| m.cpuid.insert((1, 0), CpuidResult::default()));
-    assert!(PerCpu::check().is_err());
+    assert_eq!(PerCpu::check(), Err(Unfit::NoVirtualization));
 }
 
 #[test]
 fn refuses_vmx_that_is_locked_off() {
     power_on();
     cpu::with(|m| m.msrs.insert(feature_control::MSR, feature_control::LOCKED));
-    assert!(PerCpu::check().is_err());
+    assert_eq!(PerCpu::check(), Err(Unfit::VmxLockedOff));
     cpu::with(|m| m.msrs.insert(feature_control::MSR, 0b101));
     assert_eq!(PerCpu::check().ok(), Some(VPID_BITS));
 }

@@ -125,6 +125,8 @@ fn the_config_may_choose_load_address_and_entry() {
         matches!(loaded.result, Err(ImageError::Header(_))),
         "an Image must be aligned"
     );
+    let loaded = load(b"\x7fELF", &config);
+    assert_eq!(loaded.result, Err(ImageError::Fixed), "ELF says itself");
 }
 
 #[test]

@@ -66,6 +66,16 @@ fn a_bzimage_is_loaded_without_its_setup_code() {
 }
 
 #[test]
+fn an_elf_file_goes_nowhere_but_where_it_says() {
+    for format in [KernelFormat::Auto, KernelFormat::Elf] {
+        let mut config = config(format);
+        config.load_addr = Some(GuestPhysAddr::new(4 << 20));
+        let (result, _) = load_as(b"\x7fELF", &config, SIZE);
+        assert_eq!(result.unwrap_err(), ImageError::Fixed);
+    }
+}
+
+#[test]
 fn a_kernel_that_needs_more_ram_than_there_is_is_refused() {
     let greedy = bz_image().u32(0x260, 64 << 20).0;
     let (kernel, ram) = load_as(&greedy, &config(KernelFormat::Auto), SIZE);

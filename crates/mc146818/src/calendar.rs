@@ -1,18 +1,16 @@
 //! Dates, times, and how the clock's registers show them.
 
-use super::alarm::Match;
-
 /// How registers B's bits have numbers written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Encoding {
-    pub(super) binary: bool,
-    pub(super) hours_24: bool,
+pub struct Encoding {
+    /// As one number; else each digit has four bits.
+    pub binary: bool,
+    /// Hours count to 24; else to 12, twice.
+    pub hours_24: bool,
 }
 
 /// The bit of an hour of twelve that says "afternoon".
 const PM: u8 = 0x80;
-/// Alarm registers from here on fit any value.
-const ANY: u8 = 0xc0;
 
 impl Encoding {
     fn encode(self, value: u8) -> u8 {
@@ -23,8 +21,9 @@ impl Encoding {
         }
     }
 
-    /// A digit above nine counts as what it is.
-    fn decode(self, value: u8) -> u8 {
+    /// The number that a register shows. A digit above nine counts as what it is.
+    #[must_use]
+    pub fn decode(self, value: u8) -> u8 {
         if self.binary {
             value
         } else {
@@ -44,57 +43,57 @@ impl Encoding {
         self.encode(of_twelve) | half
     }
 
-    fn decode_hour(self, value: u8) -> u8 {
+    /// The hour that a register shows, of 24.
+    #[must_use]
+    pub fn decode_hour(self, value: u8) -> u8 {
         if self.hours_24 {
             return self.decode(value);
         }
         let half = if value & PM != 0 { 12 } else { 0 };
         self.decode(value & !PM) % 12 + half
     }
-
-    pub(super) fn alarm_value(self, value: u8) -> Match {
-        if value >= ANY {
-            Match::Any
-        } else {
-            Match::Value(self.decode(value))
-        }
-    }
-
-    pub(super) fn alarm_hour(self, value: u8) -> Match {
-        if value >= ANY {
-            Match::Any
-        } else {
-            Match::Value(self.decode_hour(value))
-        }
-    }
 }
 
 /// A part of the time that has a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub enum Field {
+    /// Of the minute.
     Second,
+    /// Of the hour.
     Minute,
+    /// Of the day.
     Hour,
+    /// 1 is Sunday.
     Weekday,
+    /// Of the month.
     Day,
+    /// Of the year.
     Month,
+    /// Of the century.
     Year,
+    /// The hundreds of the year.
     Century,
 }
 
 /// A date and a time of day, as software sets them one by one: it need not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DateTime {
-    pub(super) second: u8,
-    pub(super) minute: u8,
-    pub(super) hour: u8,
+pub struct DateTime {
+    /// Of the minute.
+    pub second: u8,
+    /// Of the hour.
+    pub minute: u8,
+    /// Of the day.
+    pub hour: u8,
     /// 1 is Sunday.
-    pub(super) weekday: u8,
-    pub(super) day: u8,
-    pub(super) month: u8,
+    pub weekday: u8,
+    /// Of the month, from 1.
+    pub day: u8,
+    /// Of the year, from 1.
+    pub month: u8,
     /// Of the century.
-    pub(super) year: u8,
-    pub(super) century: u8,
+    pub year: u8,
+    /// The hundreds of the year.
+    pub century: u8,
 }
 
 const DAY: i64 = 86_400;
@@ -107,7 +106,8 @@ const LAST: i64 = 253_402_300_799;
 
 impl DateTime {
     /// The time at `epoch` seconds since 1970, within the years 1970 to 9999.
-    pub(super) fn of_epoch(epoch: i64) -> Self {
+    #[must_use]
+    pub fn of_epoch(epoch: i64) -> Self {
         let epoch = epoch.clamp(0, LAST);
         let days = epoch / DAY;
         let time = epoch % DAY;
@@ -126,7 +126,8 @@ impl DateTime {
     }
 
     /// The seconds since 1970. What does not exist is taken for the nearest that does.
-    pub(super) fn epoch(&self) -> i64 {
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
         let year = (i64::from(self.century) * 100 + i64::from(self.year.min(99))).clamp(1970, 9999);
         let month = i64::from(self.month.clamp(1, 12));
         let days = days_of_civil(year, month, 1);
@@ -143,7 +144,19 @@ impl DateTime {
         days * DAY + time
     }
 
-    pub(super) fn get(&self, field: Field, encoding: Encoding) -> u8 {
+    /// The same, if date and time exist. The day of the week may be any.
+    pub(crate) fn as_epoch(&self) -> Option<u64> {
+        let epoch = self.epoch();
+        let nearest = Self {
+            weekday: self.weekday,
+            ..Self::of_epoch(epoch)
+        };
+        (nearest == *self).then(|| epoch.unsigned_abs())
+    }
+
+    /// What the register of `field` shows.
+    #[must_use]
+    pub fn get(&self, field: Field, encoding: Encoding) -> u8 {
         match field {
             Field::Second => encoding.encode(self.second),
             Field::Minute => encoding.encode(self.minute),
@@ -156,7 +169,8 @@ impl DateTime {
         }
     }
 
-    pub(super) fn set(&mut self, field: Field, value: u8, encoding: Encoding) {
+    /// The register of `field` is set to `value`.
+    pub fn set(&mut self, field: Field, value: u8, encoding: Encoding) {
         match field {
             Field::Second => self.second = encoding.decode(value),
             Field::Minute => self.minute = encoding.decode(value),
@@ -205,5 +219,50 @@ fn civil_of_days(days: i64) -> (i64, i64, i64) {
         (year, index + 3, day)
     } else {
         (year + 1, index - 9, day)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn known_dates() {
+        for (epoch, expected) in [
+            (0, (1970, 1, 1, 5)),
+            (951_782_400, (2000, 2, 29, 3)),
+            (951_868_800, (2000, 3, 1, 4)),
+            (946_684_800, (2000, 1, 1, 7)),
+            (4_107_542_400, (2100, 3, 1, 2)),
+            (4_107_456_000, (2100, 2, 28, 1)),
+            (253_402_300_799, (9999, 12, 31, 6)),
+            (i64::MAX, (9999, 12, 31, 6)),
+            (-1, (1970, 1, 1, 5)),
+        ] {
+            let date = DateTime::of_epoch(epoch);
+            let year = u32::from(date.century) * 100 + u32::from(date.year);
+            assert_eq!((year, date.month, date.day, date.weekday), expected);
+        }
+    }
+
+    #[test]
+    fn every_day_has_a_date_and_comes_after_the_one_before() {
+        let mut before = DateTime::of_epoch(0);
+        for day in 1..=2_932_896 {
+            let date = DateTime::of_epoch(day * 86_400);
+            assert_eq!(date.epoch(), day * 86_400);
+            let next_day = (date.month, date.day) == (before.month, before.day + 1);
+            assert!(next_day || date.day == 1, "{date:?}");
+            before = date;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_convert_both_ways(epoch in 0i64..253_402_300_800) {
+            prop_assert_eq!(DateTime::of_epoch(epoch).epoch(), epoch);
+        }
     }
 }
