@@ -6,7 +6,7 @@
 use axvcpu::AccessWidth;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use crate::{alu::Operator, regs::gpr};
+use crate::{alu::Operator, operand::MemoryOperand, regs::gpr};
 
 /// The longest instruction.
 pub(crate) const MAX_LENGTH: usize = 15;
@@ -250,7 +250,7 @@ pub(crate) struct ControlInstruction {
     pub(crate) length: u8,
 }
 
-const fn width_of(bytes: usize) -> Option<AccessWidth> {
+pub(crate) const fn width_of(bytes: usize) -> Option<AccessWidth> {
     match bytes {
         1 => Some(AccessWidth::Byte),
         2 => Some(AccessWidth::Word),
@@ -297,7 +297,9 @@ pub(crate) fn control_instruction(bytes: &[u8], mode: CodeMode) -> Option<Contro
     let (first, second) = (instruction.op0_register(), instruction.op1_register());
     let access = match instruction.mnemonic() {
         Mnemonic::Clts => ControlAccess::Clts,
-        // Its form with an operand in memory is not supported: only systems of 16 bits ever used it.
+        Mnemonic::Lmsw if is_memory(&instruction, 0) => ControlAccess::LmswMemory {
+            operand: MemoryOperand::of(&instruction)?,
+        },
         Mnemonic::Lmsw => ControlAccess::LmswRegister {
             gpr: general(first)?,
         },

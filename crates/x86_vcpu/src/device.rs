@@ -178,7 +178,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// IN, OUT, INS, OUTS.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn port_access(
         &mut self,
         length: Option<u8>,

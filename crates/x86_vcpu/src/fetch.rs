@@ -128,18 +128,22 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// What the guest's instruction does with memory, if it was decoded before and nothing has changed since its page was found.
     #[inline]
     pub(crate) fn known_instruction(&self) -> Option<&MemoryInstruction> {
+        let (page, offset) = self.known_code()?;
+        let bytes = page.page.read(offset)?;
+        self.decoded_before
+            .find(page.rip | offset as u64, bytes, page.mode)
+    }
+
+    /// Where RIP is, if nothing has changed since its page was found.
+    #[inline]
+    fn known_code(&self) -> Option<(&CodePage, usize)> {
         let (page, offset) = self.code_page()?;
         let walk = page.walk.as_ref()?;
         let is_same = walk.registers == self.control_registers()
             && walk.privilege == self.privilege()
             && page.cs == self.backend.segment(SegmentName::Cs).rights
             && walk.is_as_it_was();
-        if !is_same {
-            return None;
-        }
-        let bytes = page.page.read(offset)?;
-        self.decoded_before
-            .find(page.rip | offset as u64, bytes, page.mode)
+        is_same.then_some((page, offset))
     }
 
     /// The linear address of the guest's next instruction.
@@ -154,8 +158,20 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// The bytes at the guest's instruction pointer, as far as its pages reach.
-    #[cold]
     fn fetch(&mut self) -> Step<Bytes> {
+        let known = self.known_code();
+        let known = known.and_then(|(page, offset)| page.page.read(offset));
+        match known {
+            Some(bytes) => Ok(Bytes {
+                bytes,
+                count: MAX_LENGTH,
+            }),
+            None => self.fetch_anew(),
+        }
+    }
+
+    #[cold]
+    fn fetch_anew(&mut self) -> Step<Bytes> {
         let mut bytes = Bytes::default();
         let ip = self.instruction_pointer(self.code_mode());
         let paging = self.paging(self.privilege());

@@ -302,7 +302,8 @@ fn control_register_instructions_are_decoded() {
     assert_eq!(control_instruction(&[0x0f, 0x20, 0xd0], Bits64), None);
     let lmsw = control_instruction(&[0x0f, 0x01, 0xf3], Bits64).unwrap();
     assert_eq!(lmsw.access, ControlAccess::LmswRegister { gpr: 3 });
-    assert_eq!(control_instruction(&[0x0f, 0x01, 0x33], Bits64), None);
+    let lmsw = control_instruction(&[0x0f, 0x01, 0x33], Bits64).unwrap();
+    assert!(matches!(lmsw.access, ControlAccess::LmswMemory { .. }));
 }
 
 #[test]
