@@ -24,8 +24,8 @@ use crate::{
     config::MAX_CPUS,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
-    exit::{Context, Decoded, DeviceStep},
-    insn::Load,
+    exit::{Context, Decoded},
+    insn::{Load, Store},
     percpu::Cell,
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
@@ -83,9 +83,8 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     pub(crate) exit: AxVCpuExitReason,
     pub(crate) pending: Pending,
     pub(crate) last_access: Option<LastAccess>,
-    /// The access that the device handler is asked for.
-    pub(crate) step: DeviceStep,
-    pub(crate) decoded: Decoded,
+    pub(crate) load: Decoded<Load>,
+    pub(crate) store: Decoded<Store>,
     /// The mailbox's lines as they were taken last.
     pub(crate) lines: u64,
     pub(crate) account: Arc<Account>,
@@ -266,8 +265,8 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             last_access: None,
-            step: DeviceStep::NONE,
-            decoded: Decoded::NONE,
+            load: Decoded::<Load>::NONE,
+            store: Decoded::<Store>::NONE,
             lines: 0,
             account: Arc::new(Account::new::<ExitKind>()),
             vcpu_id,
