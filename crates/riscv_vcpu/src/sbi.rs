@@ -67,8 +67,14 @@ macro_rules! extensions {
         }
 
         /// Whether there is extension `number`.
+        #[inline(always)]
         fn is_present(number: u64) -> bool {
-            matches!(number, $($number)|* $(| $console_number)* $(| $leaving_number)*)
+            $(number == $number)||* || is_less_frequent(number)
+        }
+
+        #[inline(never)]
+        fn is_less_frequent(number: u64) -> bool {
+            matches!(number, $($console_number)|* $(| $leaving_number)*)
         }
     };
 }
