@@ -20,7 +20,7 @@ use axvcpu::{
 };
 
 use crate::{
-    CpuFeatures, ExitKind, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
+    CpuFeatures, ExitKind, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
     config::MAX_CPUS,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
@@ -30,7 +30,8 @@ use crate::{
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
     },
-    sbi, trap,
+    sbi::{self, base},
+    trap,
 };
 
 /// The interrupt that one vCPU sends another, as [`inject_interrupt`](AxArchVCpu::inject_interrupt) numbers it.
@@ -91,7 +92,8 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     pub(crate) vcpu_id: usize,
     pub(crate) vcpu_count: usize,
     pub(crate) features: CpuFeatures,
-    pub(crate) machine_ids: MachineIds,
+    /// What SBI BASE answers, by function.
+    pub(crate) base_constants: [u64; base::FUNCTIONS],
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
     /// When the guest's timer is due. With Sstc the truth is in `vstimecmp` while the state is in the hardware.
     pub(crate) deadline: u64,
@@ -272,7 +274,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             vcpu_id,
             vcpu_count: config.vcpu_count,
             features: config.features,
-            machine_ids: config.machine_ids,
+            base_constants: base::constants(config.machine_ids),
             ram: config.ram,
             deadline: u64::MAX,
             vm_id,
