@@ -3,8 +3,9 @@
 # What the user may set.
 A ?= apps/hv
 ARCH ?= riscv64
+EMU ?= qemu
 SMP ?= 4
-MEM ?= 1G
+MEM ?= $(if $(filter bochs,$(EMU)),512M,1G)
 LOG ?= warn
 ACCEL ?= tcg
 VM_CONFIGS ?= configs/vms/linux-$(ARCH).toml configs/vms/heartbeat-$(ARCH).toml
@@ -12,10 +13,12 @@ VM_CONFIGS ?= configs/vms/linux-$(ARCH).toml configs/vms/heartbeat-$(ARCH).toml
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup image guests bundle run test check clean
+.PHONY: help setup image guests bundle run test bench check clean
 
 OUT := target/$(ARCH)
 HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain $(ARCH) && $$CARGO
+
+BENCH_FLAGS = $(if $(SHORT),--short) $(if $(PEER),--peer $(PEER)) $(if $(ACCEPT),--accept)
 
 ifneq ($(A),apps/hv)
 $(error A=$(A): the only application is apps/hv)
@@ -23,6 +26,18 @@ endif
 ARCHS := riscv64 x86_64
 ifeq ($(filter $(ARCH),$(ARCHS)),)
 $(error ARCH=$(ARCH) is not supported; use ARCH=riscv64 or ARCH=x86_64)
+endif
+ifeq ($(ARCH)-$(EMU),riscv64-bochs)
+$(error EMU=bochs with ARCH=riscv64: Bochs emulates x86_64 only; use ARCH=x86_64 EMU=bochs, or ARCH=riscv64 EMU=qemu)
+endif
+ifeq ($(filter $(EMU),qemu bochs),)
+$(error EMU=$(EMU) is not supported; use EMU=qemu, or on x86_64 EMU=bochs)
+endif
+ifneq ($(filter-out kvm,$(PEER)),)
+$(error PEER=$(PEER) is not supported; use PEER=kvm)
+endif
+ifeq ($(EMU)-$(ACCEL),bochs-kvm)
+$(error ACCEL=kvm with EMU=bochs: Bochs emulates every instruction; leave out one of the two)
 endif
 ifeq ($(ARCH)-$(ACCEL),x86_64-kvm)
 # The host's own CPU, with its nested virtualization.
@@ -33,10 +48,14 @@ endif
 
 IMAGE_riscv64 := hv.bin
 IMAGE_x86_64 := hv.elf
+END_qemu := Ctrl-A X ends QEMU
+END_bochs := Ctrl-] ends Bochs (which takes a minute or two to boot Linux)
 
 help:
-	@echo 'make run      boot the hypervisor with VM_CONFIGS in QEMU (sets everything up first)'
-	@echo 'make test     every test of both architectures: units on this machine, whole systems in QEMU (sets everything up first)'
+	@echo 'make run      boot the hypervisor with VM_CONFIGS (sets everything up first)'
+	@echo 'make test     every test of both architectures: units on this machine, whole systems in QEMU and Bochs (sets everything up first)'
+	@echo 'make bench    count what everything costs, and fail if a budget is exceeded; with PEER=kvm beside KVM, with SHORT=1 exits only,'
+	@echo '              with ACCEPT=1 the result is kept in benches/ and lowers budgets'
 	@echo 'make check    formatting, lints and documentation, warnings denied'
 	@echo 'make setup    install what is missing'
 	@echo 'make image    build the hypervisor'
@@ -44,12 +63,12 @@ help:
 	@echo 'make bundle   pack VM_CONFIGS and their images'
 	@echo 'make clean    remove everything built or fetched'
 	@echo
-	@echo 'variables     A=$(A) ARCH=$(ARCH) SMP=$(SMP) MEM=$(MEM) LOG=$(LOG) ACCEL=$(ACCEL)'
+	@echo 'variables     A=$(A) ARCH=$(ARCH) EMU=$(EMU) SMP=$(SMP) MEM=$(MEM) LOG=$(LOG) ACCEL=$(ACCEL)'
 	@echo '              VM_CONFIGS="$(VM_CONFIGS)"'
-	@echo 'in a run      Ctrl-T moves the console to the next VM; Ctrl-A X ends QEMU'
+	@echo 'in a run      Ctrl-T moves the console to the next VM; $(END_$(EMU))'
 
 setup:
-	@scripts/setup.sh $(ARCH)
+	@EMU=$(EMU) scripts/setup.sh $(ARCH)
 
 image: setup
 	@scripts/image.sh $(ARCH) $(LOG)
@@ -62,16 +81,22 @@ bundle: guests
 	@$(HOST_CARGO) run --quiet -p hvctl -- pack --isa $(ARCH) --images target -o $(OUT)/bundle.cpio $(VM_CONFIGS)
 
 run: image bundle
-	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-A X ends QEMU'
-	@status=0; SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/qemu.sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio || status=$$?; \
+	@echo 'run: Ctrl-T moves the console to the next VM; $(END_$(EMU))'
+	@status=0; SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/$(EMU).sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio || status=$$?; \
 		[ "$(ARCH)-$$status" = x86_64-33 ] || exit $$status
 
 test:
-	@for arch in $(ARCHS); do $(MAKE) --no-print-directory image guests ARCH=$$arch; done
+	@$(MAKE) --no-print-directory image guests ARCH=riscv64 EMU=qemu
+	@$(MAKE) --no-print-directory image guests ARCH=x86_64 EMU=bochs
 	@echo 'test: units on this machine'
 	@$(HOST_CARGO) test --quiet
-	@echo 'test: whole systems in QEMU'
+	@echo 'test: whole systems in QEMU and Bochs'
 	@$(HOST_CARGO) test --quiet -p system-tests
+	@echo 'test: budgets'
+	@for arch in $(ARCHS); do $(HOST_CARGO) run --quiet -p hvbench -- --arch $$arch --short; done
+
+bench: image guests
+	@$(HOST_CARGO) run --quiet -p hvbench -- --arch $(ARCH) --emu $(EMU) $(BENCH_FLAGS)
 
 check:
 	@for arch in $(ARCHS); do scripts/setup.sh $$arch; done

@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
-# Boots an image in Bochs, which has Intel's VMX where QEMU has AMD's SVM, and shows what it prints. There is no way to type.
-# Give VMs pCPUs by phys_cpu_sets: then HLT exits. A VM that has its pCPUs to itself halts in hardware, and Bochs 2.7 lets nothing out of
-# HLT where the guest has interrupts off (SDM vol. 3, 26.2 has external interrupts exit then too), nor for an interrupt window.
+# Boots an image in Bochs, which has Intel's VMX where QEMU has AMD's SVM; the machine's serial line is this terminal. Ctrl-] ends Bochs.
+# Bochs 2.7 does not leave a guest that has halted with interrupts off for an interrupt of the host's (SDM vol. 3, 26.2 has it do so): BOOTARGS
+# tells the hypervisor to halt for its guests. Guests that never halt so may halt by themselves: BOOTARGS= scripts/bochs.sh …
 # Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well.
-# usage: [SMP=2] [MEM=512] [CPU=corei7_haswell_4770] scripts/bochs.sh x86_64 IMAGE BUNDLE
+# With CMDLINE the image is a Linux kernel, booted with these options and the bundle as its initramfs; how that ended is for its caller to judge.
+# usage: [SMP=4] [MEM=512M] [CPU=corei7_haswell_4770] [BOOTARGS=hlt=exit] scripts/bochs.sh x86_64 IMAGE BUNDLE
 set -euo pipefail
 
 arch=${1:?usage: scripts/bochs.sh x86_64 IMAGE BUNDLE} image=${2:?} bundle=${3:?}
 [ "$arch" = x86_64 ] || { echo "bochs: ARCH=$arch is not supported; use ARCH=x86_64" >&2; exit 2; }
+case ${MEM:=512M} in
+    *G) ram=$((${MEM%G} * 1024)) ;;
+    *) ram=${MEM%M} ;;
+esac
 target=$(cd "$(dirname "$0")/.." && pwd)/target
 mkdir -p "$target"
 dir=$(mktemp -d "$target/bochs.XXXXXX")
-bochs=
+terminal= input=
 finish() {
-    [ -z "$bochs" ] || kill -s KILL "$bochs" 2>/dev/null || true
+    for process in $terminal $input; do kill "$process" 2>/dev/null || true; done
+    [ -z "$terminal" ] || wait "$terminal" || true
     rm -rf "$dir"
 }
 trap finish EXIT
@@ -22,27 +28,28 @@ trap 'exit 130' INT TERM
 mkdir -p "$dir/iso/boot/grub"
 cp "$image" "$dir/iso/boot/hv.elf"
 cp "$bundle" "$dir/iso/boot/bundle.cpio"
-cat >"$dir/iso/boot/grub/grub.cfg" <<'END'
-multiboot /boot/hv.elf
-module /boot/bundle.cpio
-boot
-END
-grub-mkrescue --install-modules="multiboot normal iso9660 biosdisk" --fonts= --locales= --themes= -o "$dir/hv.iso" "$dir/iso" \
+if [ -n "${CMDLINE:-}" ]; then
+    how=("linux /boot/hv.elf $CMDLINE" 'initrd /boot/bundle.cpio')
+else
+    how=("multiboot /boot/hv.elf ${BOOTARGS-hlt=exit}" 'module /boot/bundle.cpio')
+fi
+printf '%s\n' "${how[@]}" boot >"$dir/iso/boot/grub/grub.cfg"
+grub-mkrescue --install-modules="multiboot linux normal iso9660 biosdisk" --fonts= --locales= --themes= -o "$dir/hv.iso" "$dir/iso" \
     2>"$dir/grub.log" || { cat "$dir/grub.log" >&2; exit 1; }
 
 cat >"$dir/bochsrc" <<END
 plugin_ctrl: unmapped=1, biosdev=0, speaker=0, extfpuirq=1, parallel=0, serial=1, iodebug=1, e1000=0
 config_interface: textconfig
 display_library: rfb, options="timeout=0"
-memory: guest=${MEM:-512}, host=${MEM:-512}
-cpu: model=${CPU:-corei7_haswell_4770}, count=${SMP:-2}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+memory: guest=$ram, host=$ram
+cpu: model=${CPU:-corei7_haswell_4770}, count=${SMP:-4}, ips=200000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 clock: sync=none, time0=946684800, rtc_sync=0
 romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path=$dir/hv.iso, status=inserted
 boot: cdrom
-com1: enabled=1, mode=file, dev=$dir/com1.txt
+com1: enabled=1, mode=term, dev=/dev/tty
 log: $dir/bochs.log
 panic: action=fatal
 error: action=ignore
@@ -50,17 +57,37 @@ info: action=ignore
 END
 # Bochs has a debugger in it; its first command lets the machine run.
 echo c >"$dir/commands"
-: >"$dir/com1.txt"
 
-bochs-bin -q -f "$dir/bochsrc" -rc "$dir/commands" </dev/null >"$dir/bochs.out" 2>&1 &
-bochs=$!
-tail -n +1 -s 0.2 --pid="$bochs" -f "$dir/com1.txt"
-wait "$bochs" || true
-bochs=
-if [ ! -s "$dir/com1.txt" ]; then
+# Bochs's serial line is a terminal of its own, which script(1) joins to this one; whoever ends this shell ends both. Input that is no terminal
+# stays open past its end, which script would type as Ctrl-D.
+tied() { exec setpriv --pdeathsig TERM "$@"; }
+if [ -t 0 ]; then
+    exec 3<&0
+else
+    mkfifo "$dir/never"
+    exec 3< <(tied cat - "$dir/never")
+    input=$!
+fi
+serial=$dir/com1.txt
+cat >"$dir/run" <<END
+# Bochs makes its terminal a raw one. Ctrl-] alone is to interrupt it, which ends it: its debugger has no more commands to read.
+for attempt in \$(seq 100); do
+    ! stty -F /dev/tty -a | grep -q -e -icanon || break
+    sleep 0.1
+done && stty -F /dev/tty isig intr ^] &
+exec bochs-bin -q -f '$dir/bochsrc' -rc '$dir/commands' </dev/null >'$dir/bochs.out' 2>&1
+END
+(tied script --quiet --flush --command "exec sh '$dir/run'" "$serial") <&3 &
+terminal=$!
+wait "$terminal" || true
+terminal=
+# Without the lines that script frames it with.
+sed -i '1d;$d' "$serial"
+if [ ! -s "$serial" ]; then
     tail -n 20 "$dir/bochs.out" "$dir/bochs.log" >&2
     echo "bochs: the image printed nothing" >&2
     exit 1
 fi
+[ -z "${CMDLINE:-}" ] || exit 0
 # The image's last line, where no device takes its status; nothing like it comes from a guest, whose lines stand before.
-[ "$(tail -n 1 "$dir/com1.txt" | tr -d '\r')" = "axhv: all ended well" ]
+[ "$(tr -d '\r' <"$serial" | grep . | tail -n 1)" = "axhv: all ended well" ]

@@ -79,6 +79,8 @@ setup_bochs() {
     [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
     command -v xorriso >/dev/null || missing+=(xorriso)
     command -v mformat >/dev/null || missing+=(mtools)
+    command -v script >/dev/null || missing+=(bsdutils)
+    command -v setpriv >/dev/null || missing+=(util-linux)
     [ ${#missing[@]} = 0 ] && return
     have_apt || die "install: ${missing[*]}"
     apt_install "${missing[@]}"

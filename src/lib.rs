@@ -79,6 +79,7 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
     for refusal in &plan.refusals {
         house.error(refusal);
     }
+    let alone = host::own_memory();
     let mut manager = Manager::new(machine, Images::new(plan.bundle));
     let mut started = plan.refusals.is_empty();
     for config in plan.configs {
@@ -90,6 +91,20 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
             }
         }
     }
+    note_memory(&house, &alone, &manager);
     let ended = house.keep(&mut manager);
     if started { ended } else { RunResult::Failed }
+}
+
+/// Says what memory is not the VMs': the image, what is allocated without VMs, and what they take besides their RAM.
+fn note_memory(house: &Housekeeping, alone: &host::OwnMemory, manager: &Manager) {
+    let now = host::own_memory();
+    let for_vms = (now.heap_bytes + now.frame_bytes)
+        .saturating_sub(alone.heap_bytes + alone.frame_bytes + manager.ram_bytes());
+    house.note(&format!(
+        "memory beside the VMs' RAM: {} KiB of image, {} KiB allocated before them, {} KiB for them",
+        now.image_bytes >> 10,
+        (alone.heap_bytes + alone.frame_bytes) >> 10,
+        for_vms >> 10,
+    ));
 }

@@ -242,6 +242,12 @@ impl Manager {
         }
     }
 
+    /// The RAM of all VMs, as far as it is filled.
+    pub(crate) fn ram_bytes(&self) -> u64 {
+        let vms = self.vms.iter().map(|entry| entry.life.vm());
+        vms.map(|vm| vm.memory_usage().ram_bytes).sum()
+    }
+
     /// The VM that was started as number `index`.
     pub(crate) fn vm(&self, index: usize) -> Option<&Vm> {
         self.vms.get(index).map(|entry| entry.life.vm())

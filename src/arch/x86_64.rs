@@ -14,13 +14,20 @@ pub(crate) type MachineInfo = X86Machine;
 pub(crate) const ISA: Isa = Isa::X86_64;
 
 pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, Unfit> {
+    let found = platform::machine();
+    let isa = X86Machine {
+        epoch_s: found.epoch_s,
+        ..X86Machine::default()
+    };
+    let isa = isa.told(found.bootargs).unwrap_or_else(|hlt| {
+        log::error!("the command line's hlt={hlt} is not supported; use hlt=exit or leave it out");
+        isa
+    });
     Ok(Machine {
-        timebase_hz: platform::machine().timebase_hz,
+        timebase_hz: found.timebase_hz,
         nested_mode: PerCpu::best_mode()?,
         pcpus: host::pcpu_count(),
-        isa: X86Machine {
-            epoch_s: platform::machine().epoch_s,
-        },
+        isa,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Boots the real image in QEMU and judges by what it and its guests print.
+//! Boots the real image in QEMU or Bochs and judges by what it and its guests print.
 //!
 //! `make test` builds what these tests boot: the images, `target/ARCH/hv.*`, and the guests, `target/guests/ARCH/`. A test packs a [`bundle`](Bundle) of
 //! VM configs and images, [boots](Machine::boot) it, talks to the serial line of the [`Run`], and looks at how the machine ended.
@@ -11,7 +11,7 @@ mod run;
 mod verdict;
 
 pub use bundle::Bundle;
-pub use machine::Machine;
+pub use machine::{Emulator, Machine};
 pub use run::{Ended, Run};
 
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub fn repository(path: &str) -> PathBuf {
 pub enum Arch {
     /// The H extension, in QEMU.
     Riscv64,
-    /// SVM, in QEMU.
+    /// SVM in QEMU, VMX in Bochs.
     X86_64,
 }
 
@@ -55,7 +55,13 @@ impl Arch {
         }
     }
 
-    /// What QEMU's exit status says: 0 for a run in which all went well, 1 for another.
+    /// Where `make image` leaves the image.
+    #[must_use]
+    pub fn image_path(self) -> PathBuf {
+        repository("target").join(self.name()).join(self.image())
+    }
+
+    /// What the emulator's exit status says: 0 for a run in which all went well, 1 for another.
     const fn status(self, status: i32) -> i32 {
         match (self, status) {
             // What the debug-exit device makes of the image's word.
@@ -65,14 +71,22 @@ impl Arch {
         }
     }
 
+    /// Where `make guests` leaves a guest.
+    #[must_use]
+    pub fn guest_path(self, name: &str) -> PathBuf {
+        repository("target/guests").join(self.name()).join(name)
+    }
+
     /// A guest that `make guests` made.
     ///
     /// # Panics
     /// If it is not there.
     #[must_use]
     pub fn guest(self, name: &str) -> Vec<u8> {
-        let path = repository("target/guests").join(self.name()).join(name);
-        read(&path, &format!("make guests ARCH={}", self.name()))
+        read(
+            &self.guest_path(name),
+            &format!("make guests ARCH={}", self.name()),
+        )
     }
 }
 

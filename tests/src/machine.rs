@@ -1,15 +1,49 @@
 //! The machine that a test boots.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use crate::{Arch, Bundle, Run, bundle, read, repository};
 
-/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM.
+/// What emulates a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// With the H extension, or with SVM.
+    Qemu,
+    /// With VMX.
+    Bochs,
+}
+
+impl Emulator {
+    /// As the Makefile names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Bochs => "bochs",
+        }
+    }
+
+    /// What boots an image in it.
+    const fn script(self) -> &'static str {
+        match self {
+            Self::Qemu => "scripts/qemu.sh",
+            Self::Bochs => "scripts/bochs.sh",
+        }
+    }
+}
+
+/// How long a run may take. CI's machines are slow and shared; a run that hangs is what this is for.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// A machine to be, by default what `make run` boots: four harts and 1 GiB of RAM (in Bochs 512 MiB).
 #[derive(Clone, Debug)]
 pub struct Machine {
+    emulator: Emulator,
+    patience: Duration,
     variables: Vec<(&'static str, String)>,
     arguments: Vec<String>,
 }
@@ -21,13 +55,36 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The default machine.
+    /// The default machine, in QEMU.
     #[must_use]
     pub const fn new() -> Self {
+        Self::emulated_by(Emulator::Qemu)
+    }
+
+    /// The default machine of an emulator.
+    #[must_use]
+    pub const fn emulated_by(emulator: Emulator) -> Self {
         Self {
+            emulator,
+            patience: PATIENCE,
             variables: Vec::new(),
             arguments: Vec::new(),
         }
+    }
+
+    /// With so much time for a run.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// With more arguments for QEMU.
+    #[must_use]
+    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(String::from));
+        self
     }
 
     /// With so many harts.
@@ -50,13 +107,13 @@ impl Machine {
         self
     }
 
-    /// With so much RAM, as QEMU writes it.
+    /// With so much RAM, as the emulator writes it.
     #[must_use]
     pub fn ram(self, size: &str) -> Self {
         self.variable("MEM", size.into())
     }
 
-    /// With this CPU, as QEMU writes it.
+    /// With this CPU, as the emulator writes it.
     #[must_use]
     pub fn cpu(self, cpu: &str) -> Self {
         self.variable("CPU", cpu.into())
@@ -74,6 +131,12 @@ impl Machine {
         self.arguments.push("-rtc".into());
         self.arguments.push(format!("base={date}"));
         self
+    }
+
+    /// With this command line for the image (Bochs).
+    #[must_use]
+    pub fn bootargs(self, line: &str) -> Self {
+        self.variable("BOOTARGS", line.into())
     }
 
     /// With time that is counted in instructions, so that every run is the same: 1 ns each, all harts in turn.
@@ -105,15 +168,34 @@ impl Machine {
     /// Boots the image with something in a bundle's place.
     #[must_use]
     pub fn boot_bytes(&self, arch: Arch, bundle: &[u8]) -> Run {
-        let image = repository("target").join(arch.name()).join(arch.image());
+        let image = arch.image_path();
         read(&image, &format!("make image ARCH={}", arch.name()));
-        let bundle = bundle::store(bundle);
-        let command = self.command(arch, &[image, bundle.clone()]);
-        Run::start(arch, command, bundle)
+        self.boot_file(arch, &image, bundle)
     }
 
-    fn command(&self, arch: Arch, files: &[PathBuf]) -> Command {
-        let mut command = Command::new(repository("scripts/qemu.sh"));
+    /// Boots any kernel, with something as its initial RAM disk.
+    #[must_use]
+    pub fn boot_file(&self, arch: Arch, kernel: &Path, ramdisk: &[u8]) -> Run {
+        let ramdisk = bundle::store(ramdisk);
+        let command = self.command(arch, [kernel, &ramdisk]);
+        Run::start(arch, command, ramdisk, self.patience)
+    }
+
+    /// Boots Debian's kernel, whose KVM runs the VM of a bundle in the image's place. Status 0 says that the guest powered off.
+    #[must_use]
+    pub fn boot_peer(&self, bundle: &Bundle) -> Run {
+        let (arch, file) = (bundle.arch(), bundle::store(&bundle.bytes()));
+        let mut command = self.script("scripts/peer.sh", arch, [file.as_path()]);
+        command.env("EMU", self.emulator.name());
+        Run::start(arch, command, file, self.patience)
+    }
+
+    fn command(&self, arch: Arch, files: [&Path; 2]) -> Command {
+        self.script(self.emulator.script(), arch, files)
+    }
+
+    fn script<const N: usize>(&self, script: &str, arch: Arch, files: [&Path; N]) -> Command {
+        let mut command = Command::new(repository(script));
         command
             .arg(arch.name())
             .args(files)

@@ -11,16 +11,15 @@ use std::{
 
 use crate::Arch;
 
-/// How long anything may take. CI's machines are slow and shared; a run that hangs is what this is for.
-const PATIENCE: Duration = Duration::from_secs(400);
-
 /// How a machine ended.
 #[derive(Debug)]
 pub struct Ended {
     /// The exit status: 0 says that all went well, 1 that something did not.
     pub status: Option<i32>,
-    /// Everything on the serial line.
+    /// Everything on the serial line, and what the emulator complained of.
     pub output: String,
+    /// The serial line alone.
+    pub serial: String,
 }
 
 /// A machine that is running. Ends with the value.
@@ -28,29 +27,45 @@ pub struct Ended {
 pub struct Run {
     child: Child,
     keyboard: Option<ChildStdin>,
-    serial: Receiver<Vec<u8>>,
+    heard: Receiver<(Source, Vec<u8>)>,
     output: String,
+    serial: String,
     /// How far [`expect`](Self::expect) has looked.
     seen: usize,
+    patience: Duration,
     deadline: Instant,
-    bundle: PathBuf,
+    ramdisk: PathBuf,
     arch: Arch,
 }
 
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Serial,
+    Emulator,
+}
+
 impl Run {
-    pub(crate) fn start(arch: Arch, mut command: Command, bundle: PathBuf) -> Self {
-        let mut child = command.spawn().expect("scripts/qemu.sh can be run");
-        let (sender, serial) = channel();
-        forward(child.stdout.take(), sender.clone());
-        forward(child.stderr.take(), sender);
+    pub(crate) fn start(
+        arch: Arch,
+        mut command: Command,
+        ramdisk: PathBuf,
+        patience: Duration,
+    ) -> Self {
+        let mut child = command.spawn().expect("the emulator's script can be run");
+        let (sender, heard) = channel();
+        forward(Source::Serial, child.stdout.take(), sender.clone());
+        forward(Source::Emulator, child.stderr.take(), sender);
         Self {
             keyboard: child.stdin.take(),
             child,
-            serial,
+            heard,
             output: String::new(),
+            serial: String::new(),
             seen: 0,
-            deadline: Instant::now() + PATIENCE,
-            bundle,
+            patience,
+            deadline: Instant::now() + patience,
+            ramdisk,
             arch,
         }
     }
@@ -111,27 +126,33 @@ impl Run {
     #[must_use]
     pub fn end(mut self) -> Ended {
         while self.listen() {}
-        let status = self.child.wait().expect("QEMU was started").code();
+        let status = self.child.wait().expect("the emulator was started").code();
         let status = status.map(|status| self.arch.status(status));
         Ended {
             status,
             output: std::mem::take(&mut self.output),
+            serial: std::mem::take(&mut self.serial),
         }
     }
 
     /// Takes in more of what the machine says; false if it has ended.
     fn listen(&mut self) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        match self.serial.recv_timeout(left) {
-            Ok(bytes) => {
-                self.output.push_str(&String::from_utf8_lossy(&bytes));
+        match self.heard.recv_timeout(left) {
+            Ok((source, bytes)) => {
+                let text = String::from_utf8_lossy(&bytes);
+                self.output.push_str(&text);
+                match source {
+                    Source::Serial => self.serial.push_str(&text),
+                    Source::Emulator => {}
+                }
                 true
             }
             Err(RecvTimeoutError::Disconnected) => false,
             Err(RecvTimeoutError::Timeout) => {
                 panic!(
-                    "the machine is still running after {PATIENCE:?}:\n{}",
-                    self.output
+                    "the machine is still running after {:?}:\n{}",
+                    self.patience, self.output
                 )
             }
         }
@@ -143,17 +164,21 @@ impl Drop for Run {
         // Neither can fail but for a machine that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.bundle);
+        let _ = std::fs::remove_file(&self.ramdisk);
     }
 }
 
-fn forward(from: Option<impl Read + Send + 'static>, to: Sender<Vec<u8>>) {
+fn forward(
+    source: Source,
+    from: Option<impl Read + Send + 'static>,
+    to: Sender<(Source, Vec<u8>)>,
+) {
     let mut from = from.expect("the stream is piped");
     thread::spawn(move || {
         let mut buf = [0; 4096];
         while let Ok(count) = from.read(&mut buf)
             && count > 0
-            && to.send(buf[..count].into()).is_ok()
+            && to.send((source, buf[..count].into())).is_ok()
         {}
     });
 }

@@ -50,6 +50,13 @@ pub enum AddrSpaceError {
         /// Which.
         flags: MappingFlags,
     },
+    /// Somebody relies on the RAM's staying where it is ([`FixedRam`](crate::FixedRam)).
+    Held {
+        /// First address.
+        start: GuestPhysAddr,
+        /// Bytes.
+        len: u64,
+    },
 }
 
 impl fmt::Display for AddrSpaceError {
@@ -82,6 +89,9 @@ impl fmt::Display for AddrSpaceError {
                     "{len:#x} bytes at {start} cannot have the permissions {flags:?}"
                 )
             }
+            Self::Held { start, len } => {
+                write!(f, "{len:#x} bytes at {start} are held where they are")
+            }
         }
     }
 }
@@ -97,6 +107,7 @@ impl From<AddrSpaceError> for AxErrorKind {
             }
             AddrSpaceError::TooHigh { .. } => Self::OutOfRange,
             AddrSpaceError::Overlap { .. } => Self::AlreadyExists,
+            AddrSpaceError::Held { .. } => Self::ResourceBusy,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`AddrSpace`] is what a VM sees as its physical memory: regions of RAM and passed-through
 //! devices, behind a nested page table whose encoding the hardware chooses. [`GuestMemory`] is the one
-//! bounds-checked door to the bytes in it. Addresses of the four kinds are types of their own
+//! bounds-checked door to the bytes in it, [`FixedRam`] the short way to those that stay where they are. Addresses of the four kinds are types of their own
 //! ([`GuestPhysAddr`] …), and frames come from the host through [`AxMmHal`].
 
 #![no_std]
@@ -14,6 +14,7 @@ extern crate std;
 
 mod addr;
 mod error;
+mod fixed;
 mod frame;
 mod guest_mem;
 mod hal;
@@ -26,6 +27,7 @@ mod vmid;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, HostVirtAddr};
 pub use error::{AddrSpaceError, GuestMemoryError};
+pub use fixed::{FixedRam, RamPage, RamWord};
 pub use frame::{Frame, MemoryUsage};
 pub use guest_mem::GuestMemory;
 pub use hal::{AxMmHal, FrameSize};

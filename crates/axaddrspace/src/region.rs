@@ -45,6 +45,12 @@ impl Region {
         }
     }
 
+    /// Whether it is RAM of our own that is there from the start, and that the guest may read and write.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.backing == Backing::Ram(Fill::Ahead)
+            && self.allows(MappingFlags::READ | MappingFlags::WRITE)
+    }
+
     /// Whether it allows what `access` says of READ, WRITE and EXECUTE.
     pub(crate) fn allows(&self, access: MappingFlags) -> bool {
         self.flags.contains(access.difference(MappingFlags::DEVICE))
@@ -66,6 +72,11 @@ impl Regions {
     pub(crate) fn overlapping(&self, range: &Range<GuestPhysAddr>) -> Option<&Region> {
         let (_, region) = self.0.range(..range.end).next_back()?;
         (range.start < region.end).then_some(region)
+    }
+
+    /// The regions that begin below `end`, in order.
+    pub(crate) fn before(&self, end: GuestPhysAddr) -> impl Iterator<Item = &Region> {
+        self.0.range(..end).map(|(_, region)| region)
     }
 
     /// Adds `region`, which overlaps none.

@@ -2,11 +2,12 @@
 
 use core::ops::Range;
 
+use crate::fixed::{Holdable, Piece};
 use crate::nested::{LeafSize, Lookup, MapFailure, Memory, NestedTable};
 use crate::region::{Backing, Region, Regions};
 use crate::{
-    AddrSpaceError, AxMmHal, Fill, Frame, FrameSize, GuestMemory, GuestPhysAddr, HostPhysAddr,
-    MappingFlags, MemoryUsage, NestedMode,
+    AddrSpaceError, AxMmHal, Fill, FixedRam, Frame, FrameSize, GuestMemory, GuestPhysAddr,
+    HostPhysAddr, MappingFlags, MemoryUsage, NestedMode,
 };
 
 const PAGE: u64 = FrameSize::Size4K.bytes();
@@ -41,7 +42,7 @@ pub enum FaultOutcome {
 /// All frames, of RAM and of tables, go back to the host when it is dropped or unmapped, after the host has flushed. A call that
 /// fails has changed nothing.
 pub struct AddrSpace<H: AxMmHal> {
-    table: NestedTable<H>,
+    table: Holdable<NestedTable<H>>,
     regions: Regions,
 }
 
@@ -53,7 +54,7 @@ impl<H: AxMmHal> AddrSpace<H> {
             len: 0,
         })?;
         Ok(Self {
-            table,
+            table: Holdable::new(table),
             regions: Regions::default(),
         })
     }
@@ -152,6 +153,10 @@ impl<H: AxMmHal> AddrSpace<H> {
     /// A frame of which the guest keeps a part stays until that is unmapped too.
     pub fn unmap(&mut self, gpa: GuestPhysAddr, len: u64) -> Result<(), AddrSpaceError> {
         let range = self.range(gpa, len)?;
+        let is_fixed = |region: &Region| range.start < region.end && region.is_fixed();
+        if self.regions.before(range.end).any(is_fixed) && !self.table.is_free() {
+            return Err(AddrSpaceError::Held { start: gpa, len });
+        }
         self.table
             .unmap(range.clone())
             .map_err(|_| AddrSpaceError::OutOfMemory { start: gpa, len })?;
@@ -203,6 +208,26 @@ impl<H: AxMmHal> AddrSpace<H> {
     /// The door to the guest's bytes, for who builds the VM: it may fill what the guest may only read.
     pub fn loader(&mut self) -> GuestMemory<'_, H> {
         GuestMemory::for_loader(self)
+    }
+
+    /// The RAM that was filled ahead and that the guest may read and write, which stays where it is from now on, as long as the answer is kept.
+    #[must_use]
+    pub fn fixed_ram(&self) -> FixedRam {
+        let fixed = self.regions.before(self.table.end());
+        let pieces = fixed.filter(|region| region.is_fixed()).flat_map(|region| {
+            let mut next = region.start;
+            core::iter::from_fn(move || {
+                let found = (next < region.end).then(|| self.translate(next))??;
+                let piece = Piece {
+                    start: next.as_u64(),
+                    len: found.contiguous.min(region.end.as_u64() - next.as_u64()),
+                    host: H::phys_to_virt(found.hpa).as_usize(),
+                };
+                next = GuestPhysAddr::new(piece.start + piece.len);
+                Some(piece)
+            })
+        });
+        FixedRam::new(pieces, &self.table)
     }
 
     /// The region that `gpa` is in.

@@ -6,7 +6,7 @@
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use axaddrspace::{AddrSpace, AxMmHal, GuestPhysAddr};
+use axaddrspace::{AddrSpace, AxMmHal, FixedRam, GuestPhysAddr, RamPage};
 use axvcpu::{AxArchVCpu, LineLevel, SystemDownKind};
 use spin::{Mutex, Once};
 
@@ -36,6 +36,11 @@ pub trait VmLink: Send + Sync {
 
     /// Writes `bytes` to the guest's memory; `false` where not all of that is RAM.
     fn write_ram(&self, addr: GuestPhysAddr, bytes: &[u8]) -> bool;
+
+    /// The page of the guest's memory that `addr` is in, if it stays where it is.
+    fn ram_page(&self, _addr: GuestPhysAddr) -> Option<RamPage> {
+        None
+    }
 }
 
 const NOT_DOWN: u8 = 0;
@@ -46,16 +51,20 @@ const CRASH: u8 = 3;
 /// A VM's link.
 pub(crate) struct Link<M: AxMmHal, A> {
     doors: Once<Weak<[VCpuDoor<A>]>>,
+    /// The part of the memory that needs no lock. It goes first: what it holds would not go back to the host.
+    fixed: FixedRam,
     memory: Arc<Mutex<AddrSpace<M>>>,
     /// [`NOT_DOWN`], or how the VM goes down.
     down: AtomicU8,
 }
 
 impl<M: AxMmHal, A: AxArchVCpu> Link<M, A> {
-    /// The link of a VM whose vCPUs are not there yet.
+    /// The link of a VM whose RAM is there, and whose vCPUs are not yet.
     pub(crate) fn new(memory: Arc<Mutex<AddrSpace<M>>>) -> Self {
+        let fixed = memory.lock().fixed_ram();
         Self {
             doors: Once::new(),
+            fixed,
             memory,
             down: AtomicU8::new(NOT_DOWN),
         }
@@ -139,10 +148,14 @@ where
     }
 
     fn read_ram(&self, addr: GuestPhysAddr, buf: &mut [u8]) -> bool {
-        self.memory.lock().memory().read(addr, buf).is_ok()
+        self.fixed.read(addr, buf) || self.memory.lock().memory().read(addr, buf).is_ok()
     }
 
     fn write_ram(&self, addr: GuestPhysAddr, bytes: &[u8]) -> bool {
-        self.memory.lock().memory().write(addr, bytes).is_ok()
+        self.fixed.write(addr, bytes) || self.memory.lock().memory().write(addr, bytes).is_ok()
+    }
+
+    fn ram_page(&self, addr: GuestPhysAddr) -> Option<RamPage> {
+        self.fixed.page(addr)
     }
 }

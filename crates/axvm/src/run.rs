@@ -2,7 +2,9 @@
 
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
-use axvcpu::{AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, RawExit, VCpuError};
+use axvcpu::{
+    AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError, RawExit, VCpuError,
+};
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, link::Link, smp};
 
@@ -223,6 +225,11 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
 
     fn sys_reg_write(&self, addr: u32, value: u64) -> Option<()> {
         self.bus.handle_sys_reg_write(addr, value).ok()
+    }
+
+    /// VMs are offered none.
+    fn hypercall(&self, _: u64, _: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+        Some(Err(HypercallError::NotSupported))
     }
 
     fn console_write_byte(&self, byte: u8) -> Option<()> {

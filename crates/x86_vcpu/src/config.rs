@@ -3,19 +3,20 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use axaddrspace::{GuestPhysAddr, NestedMode};
+use axaddrspace::{GuestPhysAddr, NestedMode, RamPage};
 use axdevice::{LocalInterrupts, Timed};
 
 /// The most vCPUs that a VM has, and the most pCPUs that run them.
 pub const MAX_CPUS: usize = 64;
 
 /// What a guest's HLT does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HltPolicy {
     /// It leaves as [`Halt`](axvcpu::AxVCpuExitReason::Halt), so that others can have the pCPU.
     Exit,
     /// It stops the pCPU until an interrupt, the guest's or the host's, is pending. Whoever has an interrupt for the guest must interrupt the pCPU.
     /// With SVM an interrupt of the host's ends the guest's wait as well: its idle loops must loop, as they do.
+    #[default]
     Untrapped,
 }
 
@@ -35,6 +36,11 @@ pub trait GuestBytes: Send + Sync {
 
     /// Writes `bytes` to `gpa`; `false` where not all of that is RAM.
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool;
+
+    /// The page of 4 KiB that `gpa` is in; `None` where that is no RAM, or may move: then it is read by [`read`](Self::read).
+    fn page(&self, _gpa: GuestPhysAddr) -> Option<RamPage> {
+        None
+    }
 }
 
 /// How a vCPU starts: its setup configuration. Segments are flat, but in real mode.

@@ -29,10 +29,11 @@ impl CodeMode {
     }
 }
 
-/// The bytes of an instruction, as far as they could be read.
+/// The bytes of an instruction, as far as they could be read, at most [`MAX_LENGTH`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bytes {
-    pub(crate) bytes: [u8; MAX_LENGTH],
+    /// One more than an instruction has: two words.
+    pub(crate) bytes: [u8; 16],
     pub(crate) count: usize,
 }
 
@@ -190,31 +191,52 @@ pub(crate) struct MemoryInstruction {
 /// How many instructions are remembered.
 const REMEMBERED: usize = 8;
 
+/// An instruction that was decoded.
+#[derive(Debug)]
+struct Known {
+    /// Its own bytes, the first lowest, and which they are.
+    bytes: u128,
+    mask: u128,
+    mode: CodeMode,
+    found: MemoryInstruction,
+}
+
 /// What instructions that touch memory were decoded to: the few of a guest that reach for its devices. Their bytes are compared each time.
 #[derive(Debug, Default)]
-pub(crate) struct DecodeCache([Option<(Bytes, CodeMode, MemoryInstruction)>; REMEMBERED]);
+pub(crate) struct DecodeCache([Option<Known>; REMEMBERED]);
 
 impl DecodeCache {
     /// What the `bytes` at `rip` were decoded to.
+    #[inline]
     pub(crate) fn find(
         &self,
         rip: u64,
         bytes: &Bytes,
         mode: CodeMode,
     ) -> Option<MemoryInstruction> {
-        let (known, known_mode, found) = self.0[Self::place(rip)].as_ref()?;
-        (known == bytes && *known_mode == mode).then_some(*found)
+        let known = self.0[Self::place(rip)].as_ref()?;
+        let same = (u128::from_le_bytes(bytes.bytes) ^ known.bytes) & known.mask == 0
+            && known.mode == mode
+            && usize::from(known.found.length) <= bytes.count;
+        same.then_some(known.found)
     }
 
     /// Remembers it.
     pub(crate) fn note(
         &mut self,
         rip: u64,
-        bytes: Bytes,
+        bytes: &Bytes,
         mode: CodeMode,
         found: MemoryInstruction,
     ) {
-        self.0[Self::place(rip)] = Some((bytes, mode, found));
+        let unused = 128u32.saturating_sub(8 * u32::from(found.length));
+        let mask = u128::MAX.checked_shr(unused).unwrap_or(0);
+        self.0[Self::place(rip)] = Some(Known {
+            bytes: u128::from_le_bytes(bytes.bytes) & mask,
+            mask,
+            mode,
+            found,
+        });
     }
 
     const fn place(rip: u64) -> usize {

@@ -1,40 +1,64 @@
 //! The guest's code, read for what the hardware does not say of an instruction: how long it is, and what it does.
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, RamPage, RamWord};
 use axvcpu::AxVCpuHal;
 
 use crate::{
     X86VCpu,
-    backend::ExitInfo,
-    cr::efer,
+    cr::{ControlRegisters, efer},
     decode::{self, Bytes, CodeMode, MAX_LENGTH, MemoryInstruction},
     event::Exception,
     exit::{Next, Step},
     opcode::{Length, Opcode, length_of},
     regs::{Register, SegmentName},
-    walk::Access,
+    walk::{Access, Paging, Privilege},
 };
 
-/// Where the code was found that exited last. The guest's tables may have changed since: what is read there counts only if it is the instruction
-/// that the hardware says it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CodePage {
+/// The pages of code that exited last: a driver's and its interrupt handler's, say.
+#[derive(Debug, Default)]
+pub(crate) struct CodePages([Option<CodePage>; PAGES]);
+
+const PAGES: usize = 8;
+
+impl CodePages {
+    const fn place(rip: u64) -> usize {
+        (rip >> 12 ^ rip >> 15) as usize % PAGES
+    }
+}
+
+/// A page of code that exited, and how it was found.
+///
+/// The guest may change its tables at any time. So the instruction that is read here counts only if it is the one that the hardware says it is, or if
+/// [the same walk](Walk) leads here still.
+#[derive(Debug)]
+struct CodePage {
     cr3: u64,
     /// The base of CS, and RIP at the start of the page.
     base: u64,
     rip: u64,
-    at: GuestPhysAddr,
+    page: RamPage,
+    walk: Option<Walk>,
 }
 
-impl Default for CodePage {
-    fn default() -> Self {
-        Self {
-            cr3: 0,
-            base: 0,
-            // No page begins there.
-            rip: 1,
-            at: GuestPhysAddr::new(0),
-        }
+/// The levels of page tables, and the entries that a walk reads.
+const LEVELS: usize = 5;
+
+/// What led to a page: if all of it is as it was, so is where it leads.
+#[derive(Debug)]
+struct Walk {
+    registers: ControlRegisters,
+    privilege: Privilege,
+    entries: [Option<(RamWord, u64)>; LEVELS],
+}
+
+impl Walk {
+    #[inline]
+    fn is_as_it_was(&self) -> bool {
+        // Entries are in order, and those that are not used are the last.
+        self.entries
+            .iter()
+            .map_while(Option::as_ref)
+            .all(|(word, value)| word.read() == *value)
     }
 }
 
@@ -54,19 +78,20 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// How long the instruction is that exited, one of `opcodes`.
+    /// How long the instruction is that exited, one of `opcodes`, where the hardware has not `told`.
     #[inline]
-    pub(crate) fn length(&mut self, info: &ExitInfo, opcodes: &[Opcode]) -> Step<u8> {
-        match info.length {
+    pub(crate) fn length(&mut self, told: Option<u8>, opcodes: &[Opcode]) -> Step<u8> {
+        match told {
             Some(length) => Ok(length),
-            None => self.length_from_bytes(opcodes),
+            None => match self.length_without_prefixes(opcodes) {
+                Some(length) => Ok(length),
+                None => self.length_from_bytes(opcodes),
+            },
         }
     }
 
+    #[cold]
     fn length_from_bytes(&mut self, opcodes: &[Opcode]) -> Step<u8> {
-        if let Some(length) = self.length_without_prefixes(opcodes) {
-            return Ok(length);
-        }
         let mode = self.code_mode();
         let bytes = self.fetch()?;
         match length_of(bytes.as_slice(), mode, opcodes) {
@@ -76,23 +101,40 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// The same, where the code is in the page that was found last and the instruction has no prefixes.
+    /// The page that RIP is in, if it was found before, and where.
+    #[inline]
+    fn code_page(&self) -> Option<(&CodePage, usize)> {
+        let rip = self.backend.get(Register::Rip);
+        let page = self.code_pages.0[CodePages::place(rip)].as_ref()?;
+        let offset = rip & PAGE_MASK;
+        let is_there = page.rip == rip - offset
+            && page.cr3 == self.backend.get(Register::Cr3)
+            && page.base == self.backend.segment_base(SegmentName::Cs);
+        is_there.then_some((page, offset as usize))
+    }
+
+    /// How long the instruction is, where its page was found before and it has no prefixes.
     #[inline]
     fn length_without_prefixes(&self, opcodes: &[Opcode]) -> Option<u8> {
-        let page = &self.code_page;
-        let rip = self.backend.get(Register::Rip);
-        let at = rip & PAGE_MASK;
-        let mut bytes = [0; 4];
-        let is_there = page.rip == rip - at
-            && page.cr3 == self.backend.get(Register::Cr3)
-            && page.base == self.backend.segment(SegmentName::Cs).base
-            && at + bytes.len() as u64 <= PAGE_MASK
-            && self
-                .memory
-                .read(GuestPhysAddr::new(page.at.as_u64() | at), &mut bytes);
-        let word = u32::from_le_bytes(bytes);
-        let found = opcodes.iter().find(|opcode| opcode.begins(word));
-        found.filter(|_| is_there).map(|opcode| opcode.length())
+        let (page, offset) = self.code_page()?;
+        let word = u32::from_le_bytes(page.page.read(offset)?);
+        let found = opcodes.iter().find(|opcode| opcode.begins(word))?;
+        Some(found.length())
+    }
+
+    /// The bytes at RIP, where nothing has changed since the page that they are in was found.
+    #[inline]
+    fn fetch_again(&self) -> Option<Bytes> {
+        let (page, offset) = self.code_page()?;
+        let walk = page.walk.as_ref()?;
+        let bytes = page.page.read(offset)?;
+        let is_same = walk.registers == self.control_registers()
+            && walk.privilege == self.privilege()
+            && walk.is_as_it_was();
+        is_same.then_some(Bytes {
+            bytes,
+            count: MAX_LENGTH,
+        })
     }
 
     /// The linear address of the guest's next instruction.
@@ -101,19 +143,35 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match mode {
             CodeMode::Bits64 => rip,
             CodeMode::Bits16 | CodeMode::Bits32 => {
-                self.backend.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+                self.backend.segment_base(SegmentName::Cs).wrapping_add(rip) & 0xffff_ffff
             }
         }
     }
 
     /// The bytes at the guest's instruction pointer, as far as its pages reach.
+    #[inline]
     fn fetch(&mut self) -> Step<Bytes> {
+        match self.fetch_again() {
+            Some(bytes) => Ok(bytes),
+            None => self.fetch_anew(),
+        }
+    }
+
+    #[cold]
+    fn fetch_anew(&mut self) -> Step<Bytes> {
         let mut bytes = Bytes::default();
         let ip = self.instruction_pointer(self.code_mode());
         let paging = self.paging(self.privilege());
         while bytes.count < MAX_LENGTH {
             let address = ip.wrapping_add(bytes.count as u64);
-            let at = match paging.translate(&*self.memory, address, Access::Execute) {
+            let mut way = [const { None }; LEVELS];
+            let mut places = way.iter_mut();
+            let note = |at, word| {
+                if let Some(place) = places.next() {
+                    *place = Some((at, word));
+                }
+            };
+            let at = match paging.translate_noting(&*self.memory, address, Access::Execute, note) {
                 Ok(at) => at,
                 // The instruction may end before.
                 Err(_) if bytes.count > 0 => break,
@@ -132,25 +190,53 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 return Err(self.fail("the guest's code lies outside of its RAM"));
             }
             if bytes.count == 0 {
-                self.note_code_page(paging.registers.cr3, at);
+                let place = CodePages::place(self.backend.get(Register::Rip));
+                self.code_pages.0[place] = self.found_code_page(&paging, at, way);
             }
             bytes.count = end;
         }
         Ok(bytes)
     }
 
-    /// Notes where the page of code is that the guest runs in, if the offsets in it are those of RIP.
-    fn note_code_page(&mut self, cr3: u64, at: GuestPhysAddr) {
+    /// The page of code that the guest runs in, if the offsets in it are those of RIP.
+    fn found_code_page(
+        &self,
+        paging: &Paging,
+        at: GuestPhysAddr,
+        way: [Option<(GuestPhysAddr, u64)>; LEVELS],
+    ) -> Option<CodePage> {
         let rip = self.backend.get(Register::Rip);
         let offset = rip & PAGE_MASK;
-        if at.as_u64() & PAGE_MASK == offset {
-            self.code_page = CodePage {
-                cr3,
-                base: self.backend.segment(SegmentName::Cs).base,
-                rip: rip - offset,
-                at: at.align_down(PAGE_MASK + 1),
-            };
+        if at.as_u64() & PAGE_MASK != offset {
+            return None;
         }
+        Some(CodePage {
+            cr3: paging.registers.cr3,
+            base: self.backend.segment_base(SegmentName::Cs),
+            rip: rip - offset,
+            page: self.memory.page(at)?,
+            walk: self.note_walk(paging, way),
+        })
+    }
+
+    fn note_walk(
+        &self,
+        paging: &Paging,
+        way: [Option<(GuestPhysAddr, u64)>; LEVELS],
+    ) -> Option<Walk> {
+        let mut entries = [const { None }; LEVELS];
+        for (place, (at, value)) in entries.iter_mut().zip(way.into_iter().flatten()) {
+            if !paging.has_long_entries() {
+                return None;
+            }
+            let offset = (at.as_u64() & PAGE_MASK) as usize;
+            *place = Some((self.memory.page(at)?.word(offset)?, value));
+        }
+        Some(Walk {
+            registers: paging.registers,
+            privilege: paging.privilege,
+            entries,
+        })
     }
 
     /// What `decoder` makes of the bytes that the hardware has fetched, if it has.
@@ -180,7 +266,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let Some(found) = decode::memory_instruction(bytes.as_slice(), mode) else {
             return Err(self.raise(Exception::UNDEFINED));
         };
-        self.decoded_before.note(rip, bytes, mode, found);
+        self.decoded_before.note(rip, &bytes, mode, found);
         Ok(found)
     }
 

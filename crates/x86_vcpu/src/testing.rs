@@ -2,10 +2,9 @@
 
 extern crate std;
 
-use alloc::{sync::Arc, vec, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::{
     cell::{Cell, RefCell},
-    ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
 use std::{
@@ -14,9 +13,10 @@ use std::{
 };
 
 use axaddrspace::{
-    AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, LargestLeaf, NestedMode,
+    AddrSpace, AxMmHal, Fill, FixedRam, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr,
+    LargestLeaf, MappingFlags, NestedMode, RamPage,
 };
-use axdevice::{LocalInterrupts, Timed};
+use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
@@ -88,13 +88,25 @@ pub(crate) fn timers_set() -> Vec<u64> {
 }
 
 /// A guest's RAM, from address 0.
-pub(crate) struct Ram(Mutex<Vec<u8>>);
+pub(crate) struct Ram {
+    fixed: FixedRam,
+    _space: AddrSpace<TestHost>,
+}
 
 pub(crate) const RAM_BYTES: usize = 1 << 20;
 
 impl Ram {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(vec![0; RAM_BYTES]))
+        let mut space = AddrSpace::new(NestedMode::Npt(LargestLeaf::Size2M)).unwrap();
+        let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
+        let start = GuestPhysAddr::new(0);
+        space
+            .map_alloc(start, RAM_BYTES as u64, all, Fill::Ahead)
+            .unwrap();
+        Self {
+            fixed: space.fixed_ram(),
+            _space: space,
+        }
     }
 
     pub(crate) fn put(&self, at: u64, bytes: &[u8]) {
@@ -112,39 +124,56 @@ impl Ram {
     }
 }
 
-fn range(gpa: GuestPhysAddr, len: usize) -> Range<usize> {
-    gpa.as_usize()..gpa.as_usize().saturating_add(len)
-}
-
 impl GuestBytes for Ram {
     fn read(&self, gpa: GuestPhysAddr, buf: &mut [u8]) -> bool {
-        let ram = self.0.lock().unwrap();
-        let found = ram.get(range(gpa, buf.len()));
-        found.map(|found| buf.copy_from_slice(found)).is_some()
+        self.fixed.read(gpa, buf)
     }
 
     fn write(&self, gpa: GuestPhysAddr, bytes: &[u8]) -> bool {
-        let mut ram = self.0.lock().unwrap();
-        let place = ram.get_mut(range(gpa, bytes.len()));
-        place.map(|place| place.copy_from_slice(bytes)).is_some()
+        self.fixed.write(gpa, bytes)
+    }
+
+    fn page(&self, gpa: GuestPhysAddr) -> Option<RamPage> {
+        self.fixed.page(gpa)
     }
 }
 
 /// A local APIC that gives interrupts in order, whatever their priority. 0 is none.
 #[derive(Default)]
 pub(crate) struct Local {
-    pub(crate) vectors: Mutex<Vec<u8>>,
+    vectors: Mutex<Vec<u8>>,
+    flag: Arc<InterruptFlag>,
     pub(crate) priority: AtomicU64,
 }
 
+impl Local {
+    pub(crate) fn raise(&self, vectors: &[u8]) {
+        self.change(|waiting| waiting.extend(vectors));
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.change(Vec::clear);
+    }
+
+    fn change<T>(&self, f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut vectors = self.vectors.lock().unwrap();
+        let result = f(&mut vectors);
+        self.flag.set(!vectors.is_empty());
+        result
+    }
+}
+
 impl LocalInterrupts for Local {
+    fn flag(&self) -> Arc<InterruptFlag> {
+        self.flag.clone()
+    }
+
     fn pending(&self) -> Option<u8> {
         self.vectors.lock().unwrap().first().copied()
     }
 
     fn acknowledge(&self) -> Option<u8> {
-        let mut vectors = self.vectors.lock().unwrap();
-        (!vectors.is_empty()).then(|| vectors.remove(0))
+        self.change(|vectors| (!vectors.is_empty()).then(|| vectors.remove(0)))
     }
 
     fn task_priority(&self) -> u8 {
@@ -166,7 +195,7 @@ impl Timed for Timer {
     fn advance(&self, now: u64) -> u64 {
         if self.deadline() <= now {
             self.deadline.store(u64::MAX, Ordering::SeqCst);
-            self.local.vectors.lock().unwrap().push(0xec);
+            self.local.raise(&[0xec]);
         }
         self.deadline()
     }

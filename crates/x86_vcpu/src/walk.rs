@@ -106,6 +106,11 @@ impl Paging {
         self.has(self.registers.efer, efer::LMA)
     }
 
+    /// Whether entries have eight bytes.
+    pub(crate) const fn has_long_entries(&self) -> bool {
+        self.shape().entry_bytes == 8
+    }
+
     /// How many bits a canonical address has.
     pub(crate) const fn address_bits(&self) -> u32 {
         if self.has(self.registers.cr4, cr4::LA57) {
@@ -137,13 +142,24 @@ impl Paging {
         address: u64,
         access: Access,
     ) -> Result<GuestPhysAddr, WalkFailure> {
+        self.translate_noting(memory, address, access, |_, _| ())
+    }
+
+    /// The same; `note` is told of each entry of a table on the way: where it is, and what it was.
+    pub(crate) fn translate_noting(
+        &self,
+        memory: &dyn GuestBytes,
+        address: u64,
+        access: Access,
+        note: impl FnMut(GuestPhysAddr, u64),
+    ) -> Result<GuestPhysAddr, WalkFailure> {
         if !self.is_on() {
             return Ok(GuestPhysAddr::new(address & 0xffff_ffff));
         }
         if self.is_long() && !crate::msr::is_canonical(address, self.address_bits()) {
             return Err(WalkFailure::NotCanonical);
         }
-        self.walk(memory, address, access)
+        self.walk(memory, address, access, note)
     }
 
     fn walk(
@@ -151,6 +167,7 @@ impl Paging {
         memory: &dyn GuestBytes,
         address: u64,
         access: Access,
+        mut note: impl FnMut(GuestPhysAddr, u64),
     ) -> Result<GuestPhysAddr, WalkFailure> {
         let shape = self.shape();
         let fault = |bits| self.fault(address, access, bits);
@@ -176,6 +193,7 @@ impl Paging {
                 return Err(WalkFailure::TableOutsideRam(at));
             }
             let word = u64::from_le_bytes(bytes);
+            note(at, word);
             if word & entry::PRESENT == 0 {
                 return Err(fault(0));
             }

@@ -146,23 +146,42 @@ impl Table {
 /// Two words for each vector.
 static GATES: [AtomicU64; 512] = [const { AtomicU64::new(0) }; _];
 
+const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
+
+/// Sets a vector's gate to code of ring 0, with flags besides.
+fn set_gate(vector: u8, entry: usize, flags: u64) {
+    let entry = entry as u64;
+    let low = entry & 0xffff | (selector::CODE as u64) << 16 | (entry >> 16 & 0xffff) << 48;
+    let at = 2 * usize::from(vector);
+    GATES[at].store(low | PRESENT_INTERRUPT_GATE | flags, Ordering::Relaxed);
+    GATES[at + 1].store(entry >> 32, Ordering::Relaxed);
+}
+
+/// Lets a vector lead to `handler`, on the stack of the code that it interrupts, instead of ending
+/// the running context, while `run` runs. The handler is a context's own code.
+pub fn with_handler<T>(vector: u8, handler: usize, run: impl FnOnce() -> T) -> T {
+    let at = 2 * usize::from(vector);
+    let gate = [0, 1].map(|n| GATES[at + n].load(Ordering::Relaxed));
+    set_gate(vector, handler, 0);
+    let result = run();
+    for (n, half) in gate.into_iter().enumerate() {
+        GATES[at + n].store(half, Ordering::Relaxed);
+    }
+    result
+}
+
 /// Makes all vectors end the running context.
 pub(super) fn fill_gates() {
-    const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
     const FOR_ALL_RINGS: u64 = 3 << 45;
     const ON_INTERRUPT_STACK_1: u64 = 1 << 32;
     const BREAKPOINT: u8 = 3;
     for vector in 0..=u8::MAX {
-        let entry = context::trap_entry(vector) as u64;
         let rings = match vector {
             BREAKPOINT | USER_VECTOR => FOR_ALL_RINGS,
             _ => 0,
         };
-        let low = entry & 0xffff | (selector::CODE as u64) << 16 | (entry >> 16 & 0xffff) << 48;
-        let flags = PRESENT_INTERRUPT_GATE | ON_INTERRUPT_STACK_1 | rings;
-        let at = 2 * usize::from(vector);
-        GATES[at].store(low | flags, Ordering::Relaxed);
-        GATES[at + 1].store(entry >> 32, Ordering::Relaxed);
+        let entry = context::trap_entry(vector);
+        set_gate(vector, entry, ON_INTERRUPT_STACK_1 | rings);
     }
 }
 

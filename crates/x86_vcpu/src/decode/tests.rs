@@ -337,9 +337,15 @@ fn decoded_instructions_are_remembered_by_their_bytes() {
     let found = memory_instruction(code.as_slice(), Bits64).unwrap();
     let mut cache = DecodeCache::default();
     assert_eq!(cache.find(0x1000, &code, Bits64), None);
-    cache.note(0x1000, code, Bits64, found);
+    cache.note(0x1000, &code, Bits64, found);
     assert_eq!(cache.find(0x1000, &code, Bits64), Some(found));
     assert_eq!(cache.find(0x1000, &code, Bits32), None);
     assert_eq!(cache.find(0x1000, &other, Bits64), None);
     assert_eq!(cache.find(0x1001, &code, Bits64), None);
+    // What follows the instruction is not its own; what is missing of it is no zero.
+    assert_eq!(
+        cache.find(0x1000, &bytes(&[0x8b, 0x03, 0xcc]), Bits64),
+        Some(found)
+    );
+    assert_eq!(cache.find(0x1000, &bytes(&[0x8b]), Bits64), None);
 }

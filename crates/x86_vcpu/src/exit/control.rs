@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl<H: AxVCpuHal> X86VCpu<H> {
-    pub(super) fn control_registers(&self) -> ControlRegisters {
+    #[inline]
+    pub(crate) fn control_registers(&self) -> ControlRegisters {
         ControlRegisters {
             cr0: self.backend.get(Register::Cr0),
             cr3: self.backend.get(Register::Cr3),

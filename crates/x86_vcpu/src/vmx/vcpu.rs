@@ -6,12 +6,9 @@ use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
     caps::{InvvpidType, VmxCapabilities},
-    controls::{entry, primary, secondary},
+    controls::{entry, secondary},
     exit,
-    exit_info::{
-        EptViolationInfo, InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo,
-        undid_nmi_blocking,
-    },
+    exit_info::{InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo},
     fields::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
         VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
@@ -19,32 +16,25 @@ use super::{
     guest_state::{GuestState, Home, Interruptibility},
     msr_bitmap,
     percpu::{self, VmxRegion},
+    preemption_timer::PreemptionTimer,
+    primary::PrimaryControls,
     registers::{GUESTS_CR0, GUESTS_CR4},
     switch::{self, Entry, HostRsp},
     vmcs::{self, Forget},
 };
 use crate::{
-    backend::{Exit, ExitInfo, VendorVcpu, Window},
+    backend::{Alarm, ExitInfo, VendorVcpu, Window},
     config::HltPolicy,
     cr::{cr0, efer},
     event::{Event, Exception, vector},
     hardware, msr,
-    regs::{
-        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, rflags,
-    },
+    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
 };
 
 /// What exits of the guest's exceptions: those whose delivery can repeat itself for ever without an instruction in between, so that no
 /// interrupt would ever take the guest out; and machine checks, which are the host's.
 const EXCEPTIONS: u32 =
     1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
-
-/// DR7.GD: accesses to debug registers fault.
-const DR7_GENERAL_DETECT: u64 = 1 << 13;
-/// DR6.B0 to B3: which breakpoint was met.
-const DR6_BREAKPOINTS: u64 = 0xf;
-/// Those and what else the qualification of a debug exception has in its place in DR6: BD and BS.
-const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
 
 /// Write-back tables of four levels (SDM vol. 3, table 25-9).
 const EPTP_FORMAT: u64 = 6 | 3 << 3;
@@ -63,9 +53,8 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     host_of: Option<usize>,
     host_rsp: HostRsp,
 
-    /// The primary controls as the VMCS holds them, and as they are to be.
-    primary_written: u32,
-    primary: u32,
+    pub(super) primary: PrimaryControls,
+    pub(super) timer: Option<PreemptionTimer>,
     pub(super) cr0_shadow: u64,
     pub(super) cr4_shadow: u64,
     eptp: u64,
@@ -91,8 +80,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             ..
         } = self.capabilities;
         VmcsControl32::PinBased.write(pin);
-        VmcsControl32::PrimaryProcBased.write(self.primary);
-        self.primary_written = self.primary;
+        self.primary.write();
         VmcsControl32::SecondaryProcBased.write(secondary);
         VmcsControl32::ExitControls.write(exit);
         VmcsControl32::ExceptionBitmap.write(EXCEPTIONS);
@@ -149,65 +137,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
     }
 
-    /// Takes note of what the exit left behind besides its reason.
-    #[inline]
-    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
-        match exit {
-            Exit::InterruptWindow => self.primary &= !primary::INTERRUPT_WINDOW_EXITING,
-            Exit::NmiWindow => self.primary &= !primary::NMI_WINDOW_EXITING,
-            Exit::Exception { vector, .. } => {
-                if vector == vector::DEBUG {
-                    self.take_debug_event();
-                }
-                if interrupted.is_none()
-                    && undid_nmi_blocking(VmcsReadOnly32::ExitInterruptInfo.read())
-                {
-                    self.block_nmis_again();
-                }
-            }
-            Exit::Nested(_) => {
-                if interrupted.is_none()
-                    && EptViolationInfo::new(exit::qualification()).interrupted_iret()
-                {
-                    self.block_nmis_again();
-                }
-            }
-            Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
-            Exit::HostInterrupt
-            | Exit::TripleFault
-            | Exit::Instruction(_)
-            | Exit::Msr(_)
-            | Exit::Control(_)
-            | Exit::ControlInstruction
-            | Exit::Io(_)
-            | Exit::TaskSwitch
-            | Exit::Refused(_)
-            | Exit::Unknown => {}
-        }
-        if interrupted == Some(Event::Nmi) {
-            // Its delivery had begun, and begins again (SDM vol. 3, 33.7.1.2 "Resuming Guest Software after Handling an Exception").
-            let blocking = self.guest.interruptibility();
-            self.guest
-                .set_interruptibility(blocking.difference(Interruptibility::NMI));
-        }
-    }
-
-    #[cold]
-    fn block_nmis_again(&mut self) {
-        let blocking = self.guest.interruptibility();
-        self.guest
-            .set_interruptibility(blocking.union(Interruptibility::NMI));
-    }
-
-    /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
-    fn take_debug_event(&mut self) {
-        let events = exit::qualification() & DR6_EVENTS;
-        percpu::write_dr6(percpu::read_dr6() & !DR6_BREAKPOINTS | events);
-        let dr7 = self.guest.read(VmcsGuestNW::Dr7);
-        self.guest
-            .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
-    }
-
     fn forget_guest_translations(&self) {
         match self.capabilities.invvpid {
             Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
@@ -216,29 +145,20 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             None => {}
         }
     }
-
-    const fn window_bit(window: Window) -> u32 {
-        match window {
-            Window::Interrupt => primary::INTERRUPT_WINDOW_EXITING,
-            Window::Nmi => primary::NMI_WINDOW_EXITING,
-        }
-    }
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     fn new(hlt: HltPolicy) -> AxResult<Self> {
-        let mut capabilities = percpu::capabilities()?;
-        match hlt {
-            HltPolicy::Exit => {}
-            HltPolicy::Untrapped => capabilities.primary &= !primary::HLT_EXITING,
-        }
+        let capabilities = percpu::capabilities()?;
         let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
         let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
         let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
         msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
         let mut vcpu = Self {
-            primary: capabilities.primary,
-            primary_written: capabilities.primary,
+            primary: PrimaryControls::new(capabilities.primary, hlt),
+            timer: capabilities
+                .timer_shift
+                .map(|shift| PreemptionTimer::new(capabilities.pin, shift)),
             capabilities,
             vmcs,
             msr_bitmap,
@@ -367,9 +287,9 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             }
             VmcsControl32::EntryInterruptInfo.write(event.encode());
         }
-        if self.primary != self.primary_written {
-            VmcsControl32::PrimaryProcBased.write(self.primary);
-            self.primary_written = self.primary;
+        self.primary.update();
+        if let Some(timer) = &mut self.timer {
+            timer.update(H::now);
         }
         let entry = if self.launched {
             Entry::Resume
@@ -385,19 +305,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn exit(&mut self) -> ExitInfo {
-        let info = VmxExitInfo::decode(VmcsReadOnly32::ExitReason.read());
-        let VmxExitKind::Exit(reason) = info.kind else {
-            return self.no_exit(info.kind);
-        };
-        let exit = exit::decode(reason);
-        let interrupted = exit::interrupted();
-        self.settle(exit, interrupted);
-        ExitInfo {
-            exit,
-            length: exit::length(exit),
-            interrupted,
+        let raw = VmcsReadOnly32::ExitReason.read();
+        match exit::frequent(raw) {
+            Some(exit) if !exit::is_during_delivery() => ExitInfo {
+                exit,
+                length: Some(exit::instruction_length()),
+                interrupted: None,
+            },
+            _ => self.settled_exit(raw),
         }
     }
 
@@ -444,6 +361,14 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     fn set_table(&mut self, name: TableName, table: DescriptorTable) {
         self.guest.set_table(name, table);
+    }
+
+    fn set_deadline(&mut self, deadline: u64) -> Alarm {
+        let timer = self.timer.as_mut();
+        timer.map_or(Alarm::Host, |timer| {
+            timer.set(deadline);
+            Alarm::Hardware
+        })
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
@@ -496,11 +421,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn await_open(&mut self, window: Window) {
-        self.primary |= Self::window_bit(window);
+        self.primary.await_open(window);
     }
 
     fn ignore(&mut self, window: Window) {
-        self.primary &= !Self::window_bit(window);
+        self.primary.ignore(window);
     }
 
     #[inline]

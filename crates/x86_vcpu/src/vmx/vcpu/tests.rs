@@ -1,11 +1,11 @@
 use super::*;
 use crate::{
-    backend::{Instruction, VendorPerCpu},
+    backend::{Alarm, Exit, Instruction, VendorPerCpu},
     cr::cr4,
-    regs::SegmentRights,
+    regs::{SegmentRights, dr6},
     vmx::{
         VmxExitReason, VmxPerCpuState,
-        fields::VmcsField,
+        fields::{VmcsField, VmcsTimer32},
         machine::{self, Fields, TestHal, power_on},
     },
 };
@@ -333,13 +333,6 @@ fn a_debug_exception_is_told_in_dr6() {
 }
 
 #[test]
-fn a_guest_that_may_halt_its_cpu_does() {
-    power_on();
-    let vcpu = Vcpu::new(HltPolicy::Untrapped).unwrap();
-    assert_eq!(vcpu.primary & primary::HLT_EXITING, 0);
-}
-
-#[test]
 fn the_last_exit_stays_on_record() {
     let mut vcpu = vcpu();
     step(|_, fields| {
@@ -352,4 +345,17 @@ fn the_last_exit_stays_on_record() {
     vcpu.put();
     assert_eq!(vcpu.raw_exit(), raw);
     assert_eq!(vcpu.exit_name(), "EPT violation");
+}
+
+#[test]
+fn the_timer_exits_once() {
+    let mut vcpu = vcpu();
+    let controls = || VmcsControl32::PinBased.read() & 1 << 6;
+    assert_eq!(vcpu.set_deadline(0x1000), Alarm::Hardware);
+    step(exits_with(VmxExitReason::PreemptionTimer));
+    assert_eq!(run(&mut vcpu).exit, Exit::Deadline);
+    assert_eq!((controls(), VmcsTimer32::Preemption.read()), (1 << 6, 0x80));
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    assert_eq!(controls(), 0);
 }

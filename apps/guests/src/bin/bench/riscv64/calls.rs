@@ -36,7 +36,13 @@ pub(crate) fn set_timer(machine: &Machine) -> Option<Count> {
 pub(crate) fn fence_i(machine: &Machine) -> Option<Count> {
     is_there(sbi_spec::rfnc::EID_RFNC)?;
     let (_, base) = own_hart(machine);
-    let code = counted!("li a7, 0x52464e43", "li a6, 0", "li a0, 1", "mv a1, s6", "ecall");
+    let code = counted!(
+        "li a7, 0x52464e43",
+        "li a6, 0",
+        "li a0, 1",
+        "mv a1, s6",
+        "ecall"
+    );
     rounds(machine, &code, Regs::ZERO.with(S6, base), MANY)
 }
 

@@ -1,0 +1,103 @@
+//! What an exit leaves behind besides its reason: windows that are shut again, NMIs that are blocked or not, debug registers.
+
+use axvcpu::AxVCpuHal;
+
+use super::{
+    exit,
+    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking},
+    fields::{VmcsGuestNW, VmcsReadOnly32},
+    guest_state::Interruptibility,
+    percpu,
+    preemption_timer::PreemptionTimer,
+    vcpu::VmxVcpu,
+};
+use crate::{
+    backend::{Exit, ExitInfo, Window},
+    event::{Event, vector},
+    regs::dr6,
+};
+
+/// DR7.GD: accesses to debug registers fault.
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
+/// DR6.B0 to B3: which breakpoint was met.
+const DR6_BREAKPOINTS: u64 = 0xf;
+/// Those and what else the qualification of a debug exception has in its place in DR6: BD and BS.
+const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
+
+impl<H: AxVCpuHal> VmxVcpu<H> {
+    /// What an exit is that is not one of the [frequent](exit::frequent) ones, or came while an event was being delivered.
+    #[inline(never)]
+    pub(super) fn settled_exit(&mut self, raw: u32) -> ExitInfo {
+        let info = VmxExitInfo::decode(raw);
+        let VmxExitKind::Exit(reason) = info.kind else {
+            return self.no_exit(info.kind);
+        };
+        let exit = exit::decode(reason);
+        let interrupted = exit::interrupted();
+        self.settle(exit, interrupted);
+        ExitInfo {
+            exit,
+            length: exit::length(exit),
+            interrupted,
+        }
+    }
+
+    /// Takes note of it.
+    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
+        match exit {
+            Exit::InterruptWindow => self.primary.ignore(Window::Interrupt),
+            Exit::NmiWindow => self.primary.ignore(Window::Nmi),
+            Exit::Exception { vector, .. } => {
+                if vector == vector::DEBUG {
+                    self.take_debug_event();
+                }
+                if interrupted.is_none()
+                    && undid_nmi_blocking(VmcsReadOnly32::ExitInterruptInfo.read())
+                {
+                    self.block_nmis_again();
+                }
+            }
+            Exit::Nested(_) => {
+                if interrupted.is_none()
+                    && EptViolationInfo::new(exit::qualification()).interrupted_iret()
+                {
+                    self.block_nmis_again();
+                }
+            }
+            Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
+            Exit::Deadline => self.timer.as_mut().map_or((), PreemptionTimer::stop),
+            Exit::HostInterrupt
+            | Exit::TripleFault
+            | Exit::Instruction(_)
+            | Exit::Msr(_)
+            | Exit::Control(_)
+            | Exit::ControlInstruction
+            | Exit::Io(_)
+            | Exit::TaskSwitch
+            | Exit::Refused(_)
+            | Exit::Unknown => {}
+        }
+        if interrupted == Some(Event::Nmi) {
+            // Its delivery had begun, and begins again (SDM vol. 3, 33.7.1.2 "Resuming Guest Software after Handling an Exception").
+            let blocking = self.guest.interruptibility();
+            self.guest
+                .set_interruptibility(blocking.difference(Interruptibility::NMI));
+        }
+    }
+
+    #[cold]
+    fn block_nmis_again(&mut self) {
+        let blocking = self.guest.interruptibility();
+        self.guest
+            .set_interruptibility(blocking.union(Interruptibility::NMI));
+    }
+
+    /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
+    fn take_debug_event(&mut self) {
+        let events = exit::qualification() & DR6_EVENTS;
+        percpu::write_dr6(percpu::read_dr6() & !DR6_BREAKPOINTS | events);
+        let dr7 = self.guest.read(VmcsGuestNW::Dr7);
+        self.guest
+            .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
+    }
+}
