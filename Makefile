@@ -13,10 +13,12 @@ VM_CONFIGS ?= configs/vms/linux-$(ARCH).toml configs/vms/heartbeat-$(ARCH).toml
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup image guests bundle run test check clean
+.PHONY: help setup image guests bundle run test bench check clean
 
 OUT := target/$(ARCH)
 HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain $(ARCH) && $$CARGO
+
+BENCH_FLAGS = $(if $(SHORT),--short) $(if $(PEER),--peer $(PEER)) $(if $(ACCEPT),--accept)
 
 ifneq ($(A),apps/hv)
 $(error A=$(A): the only application is apps/hv)
@@ -30,6 +32,9 @@ $(error EMU=bochs with ARCH=riscv64: Bochs emulates x86_64 only; use ARCH=x86_64
 endif
 ifeq ($(filter $(EMU),qemu bochs),)
 $(error EMU=$(EMU) is not supported; use EMU=qemu, or on x86_64 EMU=bochs)
+endif
+ifneq ($(filter-out kvm,$(PEER)),)
+$(error PEER=$(PEER) is not supported; use PEER=kvm)
 endif
 ifeq ($(EMU)-$(ACCEL),bochs-kvm)
 $(error ACCEL=kvm with EMU=bochs: Bochs emulates every instruction; leave out one of the two)
@@ -49,6 +54,8 @@ END_bochs := Ctrl-] ends Bochs (which takes a minute or two to boot Linux)
 help:
 	@echo 'make run      boot the hypervisor with VM_CONFIGS (sets everything up first)'
 	@echo 'make test     every test of both architectures: units on this machine, whole systems in QEMU and Bochs (sets everything up first)'
+	@echo 'make bench    count what everything costs, and fail if a budget is exceeded; with PEER=kvm beside KVM, with SHORT=1 exits only,'
+	@echo '              with ACCEPT=1 the result is kept in benches/ and lowers budgets'
 	@echo 'make check    formatting, lints and documentation, warnings denied'
 	@echo 'make setup    install what is missing'
 	@echo 'make image    build the hypervisor'
@@ -85,6 +92,11 @@ test:
 	@$(HOST_CARGO) test --quiet
 	@echo 'test: whole systems in QEMU and Bochs'
 	@$(HOST_CARGO) test --quiet -p system-tests
+	@echo 'test: budgets'
+	@for arch in $(ARCHS); do $(HOST_CARGO) run --quiet -p hvbench -- --arch $$arch --short; done
+
+bench: image guests
+	@$(HOST_CARGO) run --quiet -p hvbench -- --arch $(ARCH) --emu $(EMU) $(BENCH_FLAGS)
 
 check:
 	@for arch in $(ARCHS); do scripts/setup.sh $$arch; done

@@ -18,6 +18,15 @@ pub enum Emulator {
 }
 
 impl Emulator {
+    /// As the Makefile names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Bochs => "bochs",
+        }
+    }
+
     /// What boots an image in it.
     const fn script(self) -> &'static str {
         match self {
@@ -172,8 +181,21 @@ impl Machine {
         Run::start(arch, command, ramdisk, self.patience)
     }
 
+    /// Boots Debian's kernel, whose KVM runs the VM of a bundle in the image's place. Status 0 says that the guest powered off.
+    #[must_use]
+    pub fn boot_peer(&self, bundle: &Bundle) -> Run {
+        let (arch, file) = (bundle.arch(), bundle::store(&bundle.bytes()));
+        let mut command = self.script("scripts/peer.sh", arch, [file.as_path()]);
+        command.env("EMU", self.emulator.name());
+        Run::start(arch, command, file, self.patience)
+    }
+
     fn command(&self, arch: Arch, files: [&Path; 2]) -> Command {
-        let mut command = Command::new(repository(self.emulator.script()));
+        self.script(self.emulator.script(), arch, files)
+    }
+
+    fn script<const N: usize>(&self, script: &str, arch: Arch, files: [&Path; N]) -> Command {
+        let mut command = Command::new(repository(script));
         command
             .arg(arch.name())
             .args(files)

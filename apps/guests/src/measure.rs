@@ -32,6 +32,12 @@ impl Display for Count {
     }
 }
 
+/// The least of three counts; none if any of them is none.
+pub fn least(mut count: impl FnMut() -> Option<Count>) -> Option<Count> {
+    let counts = [count()?, count()?, count()?];
+    counts.into_iter().min_by_key(|count| count.instructions)
+}
+
 /// A row of the table, measured on the machine `M`.
 pub struct Row<M: 'static> {
     key: &'static str,
@@ -76,7 +82,7 @@ impl Display for Line {
 
 #[cfg(test)]
 mod tests {
-    use super::{Count, Row};
+    use super::{Count, Row, least};
 
     #[test]
     fn a_count_is_per_round_and_rounded() {
@@ -99,6 +105,24 @@ mod tests {
         let count = Count::between(u64::MAX, 4, 100, 2);
         assert_eq!(count.instructions, 500);
         assert_eq!(count.to_string(), "250.00 instructions, 2 rounds");
+    }
+
+    #[test]
+    fn the_least_of_some_counts() {
+        let of = |instructions: [Option<u64>; 3]| {
+            let mut runs = instructions.into_iter().flatten();
+            let count = || {
+                let rounds = 10;
+                let instructions = runs.next()?;
+                Some(Count {
+                    instructions,
+                    rounds,
+                })
+            };
+            least(count).map(|count| count.instructions)
+        };
+        assert_eq!(of([Some(30), Some(20), Some(25)]), Some(20));
+        assert_eq!(of([Some(30), Some(20), None]), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ unsafe extern "Rust" {
 #[unsafe(link_section = ".text.entry")]
 extern "C" fn _start() -> ! {
     naked_asm!(
+        "csrr s0, time",
         // Whoever loaded a flat binary need not have cleared what it does not hold.
         "la t0, __bss_start",
         "la t1, __bss_end",
@@ -40,6 +41,7 @@ extern "C" fn _start() -> ! {
         "csrw sie, zero",
         "la t0, {fatal}",
         "csrw stvec, t0",
+        "mv a2, s0",
         "tail {boot}",
         stack = sym BOOT_STACK,
         stack_size = const STACK_SIZE,
@@ -48,9 +50,9 @@ extern "C" fn _start() -> ! {
     )
 }
 
-extern "C" fn boot(hart: usize, device_tree: *const u8) -> ! {
+extern "C" fn boot(hart: usize, device_tree: *const u8, time: u64) -> ! {
     // SAFETY: the boot protocol passes the device tree, and nothing ever writes over it.
-    let machine = unsafe { Machine::new(hart, device_tree) };
+    let machine = unsafe { Machine::new(hart, device_tree, time) };
     sbi::power_off(guest_main(machine))
 }
 

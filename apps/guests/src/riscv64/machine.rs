@@ -17,6 +17,8 @@ use crate::report::Host;
 pub struct Machine {
     /// The boot hart's id.
     pub hart: usize,
+    /// The time at the first instruction, in ticks.
+    pub started: u64,
     tree: Fdt<'static>,
 }
 
@@ -25,7 +27,7 @@ impl Machine {
     ///
     /// # Safety
     /// `device_tree` points to a flattened device tree that stays there unchanged. Call this once.
-    pub(super) unsafe fn new(hart: usize, device_tree: *const u8) -> &'static Self {
+    pub(super) unsafe fn new(hart: usize, device_tree: *const u8, started: u64) -> &'static Self {
         static mut MACHINE: Option<Machine> = None;
         /// Magic and total size, the first two words of the tree.
         const HEADER: usize = 8;
@@ -47,7 +49,11 @@ impl Machine {
         // SAFETY: by contract this runs once, before anyone else knows of `MACHINE`.
         unsafe {
             let machine = &raw mut MACHINE;
-            (*machine).insert(Self { hart, tree })
+            (*machine).insert(Self {
+                hart,
+                started,
+                tree,
+            })
         }
     }
 

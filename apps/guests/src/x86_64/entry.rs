@@ -3,12 +3,17 @@
 //! Multiboot Specification 0.6.96, "Machine state".
 
 use core::arch::naked_asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Exit;
 use crate::arch::segment::{self, Cpu, DESCRIPTORS, selector};
 use crate::arch::{Machine, power_off};
 
 static BOOT_CPU: Cpu = Cpu::new();
+
+/// The time stamp counter at the first instruction, low half first. Not among what is cleared after that.
+#[unsafe(link_section = ".data.boot")]
+static STARTED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
 unsafe extern "Rust" {
     /// The guest, as [`guest!`](crate::guest) names it.
@@ -32,6 +37,9 @@ extern "C" fn _start() -> ! {
         "3:",
         "cld",
         "mov esi, eax",
+        "rdtsc",
+        "mov [{started}], eax",
+        "mov [{started} + 4], edx",
         // Whoever loaded a flat binary need not have cleared what it does not hold.
         "mov edi, offset __bss_start",
         "mov ecx, offset __bss_end",
@@ -47,6 +55,7 @@ extern "C" fn _start() -> ! {
         magic = const HEADER_MAGIC,
         flags = const FLAGS,
         checksum = const 0_u32.wrapping_sub(HEADER_MAGIC).wrapping_sub(FLAGS),
+        started = sym STARTED,
         cpu = sym BOOT_CPU,
         stack_end = const Cpu::STACK_END,
         boot = sym boot,
@@ -130,7 +139,10 @@ pub(super) extern "C" fn to_long_mode() -> ! {
 extern "C" fn boot(magic: u32, info: u32) -> ! {
     segment::fill_gates();
     BOOT_CPU.install();
+    let [low, high] = STARTED
+        .each_ref()
+        .map(|half| u64::from(half.load(Ordering::Relaxed)));
     // SAFETY: the loader passes these, and nothing ever writes over what they lead to.
-    let machine = unsafe { Machine::new(magic, info) };
+    let machine = unsafe { Machine::new(magic, info, high << 32 | low) };
     power_off(guest_main(machine))
 }

@@ -32,6 +32,8 @@ impl Memory<'static> for Physical {
 pub struct Machine {
     /// The boot CPU's APIC id.
     pub apic_id: u32,
+    /// The time stamp counter at the first instruction.
+    pub started: u64,
     info: Option<Info<Physical>>,
     acpi: Option<Acpi<Physical>>,
     timer: Timer,
@@ -43,13 +45,14 @@ impl Machine {
     ///
     /// # Safety
     /// A Multiboot loader has passed `magic` and `info`. Call this once.
-    pub(super) unsafe fn new(magic: u32, info: u32) -> &'static Self {
+    pub(super) unsafe fn new(magic: u32, info: u32, started: u64) -> &'static Self {
         static mut MACHINE: Option<Machine> = None;
         uart::init();
         pic::init();
         lapic::enable();
         let machine = Self {
             apic_id: lapic::id(),
+            started,
             info: Info::new(Physical, magic, info),
             acpi: Acpi::find(Physical),
             timer: Timer::new(),

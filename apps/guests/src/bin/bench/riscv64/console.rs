@@ -7,7 +7,7 @@ use guests::measure::Count;
 use guests::{code, print};
 
 use super::calls::is_there;
-use super::{Clock, completes, counted, rounds};
+use super::{Clock, completes, counted, once};
 
 /// Bytes in a row: they make a line.
 const BYTES: u64 = 64;
@@ -15,7 +15,7 @@ const BYTES: u64 = 64;
 pub(crate) fn dbcn(machine: &Machine) -> Option<Count> {
     is_there(sbi_spec::dbcn::EID_DBCN)?;
     let code = counted!("li a7, 0x4442434e", "li a6, 2", "li a0, 0x2e", "ecall");
-    let count = rounds(machine, &code, Regs::ZERO, BYTES);
+    let count = once(machine, &code, Regs::ZERO, BYTES);
     print!("\n");
     count
 }
@@ -30,7 +30,7 @@ pub(crate) fn uart(machine: &Machine) -> Option<Count> {
         "sb a3, 0(a2)"
     );
     let regs = Regs::ZERO.with(A2, uart::base()).with(A3, b'.'.into());
-    let count = rounds(machine, &code, regs, BYTES);
+    let count = once(machine, &code, regs, BYTES);
     print!("\n");
     count
 }

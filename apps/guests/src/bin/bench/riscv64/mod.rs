@@ -11,10 +11,14 @@ use guests::arch::context::reg::{S2, S3, S4, S5};
 use guests::arch::context::{Code, Context, Regs, exception};
 use guests::arch::{Machine, csr};
 use guests::code;
-use guests::measure::{Count, Row};
+use guests::measure::{Count, Row, least};
 
 /// All rows. Those that leave the machine changed come last.
 pub(crate) const ROWS: &[Row<Machine>] = &[
+    Row::new("power-on", |machine| {
+        let per_tick = Clock::Time.per_tick(machine);
+        Some(Count::between(0, machine.started, per_tick, 1))
+    }),
     Row::new("loop", cpu::bare_loop),
     Row::new("sbi-base-version", calls::base_version),
     Row::new("sbi-base-probe", calls::base_probe),
@@ -83,8 +87,14 @@ macro_rules! counted {
 }
 use counted;
 
-/// Counts `rounds` rounds of a [`counted!`] loop with these registers; nothing if it trapped.
+/// Counts `rounds` rounds of a [`counted!`] loop with these registers, the least of some runs: others
+/// on the machine have work now and then. Nothing if it trapped.
 fn rounds(machine: &Machine, code: &Code, regs: Regs, rounds: u64) -> Option<Count> {
+    least(|| once(machine, code, regs, rounds))
+}
+
+/// As [`rounds`], of a single run.
+fn once(machine: &Machine, code: &Code, regs: Regs, rounds: u64) -> Option<Count> {
     let clock = Clock::of(machine);
     let regs = regs.with(S2, rounds as usize).with(S3, clock.selector());
     let after = completes(code, regs)?;

@@ -1,14 +1,14 @@
 //! Interrupts, from their cause to the handler.
 
 use guests::arch::context::Regs;
-use guests::arch::context::reg::{R8, RBP, RBX, RDI, RSI};
+use guests::arch::context::reg::{R8, RBX, RDI, RSI};
 use guests::arch::ioapic::MASKED;
 use guests::arch::lapic::{BASE, Mode, command, mode, msr_of, register};
 use guests::arch::{Machine, uart};
 use guests::measure::Count;
 
 use super::cpu::x2apic_on;
-use super::{MANY, handled, handling, interrupted};
+use super::{MANY, added_up, handled, interrupted};
 
 const VECTOR: u8 = 0x90;
 
@@ -82,10 +82,7 @@ pub(crate) fn device(machine: &Machine) -> Option<Count> {
         .with(RBX, usize::from(uart::BASE + uart::IER))
         .with(RSI, uart::IER_THRE.into())
         .with(R8, BASE + register::EOI as usize);
-    let after = handling(&code, VECTOR, regs, ROUNDS);
+    let count = added_up(&code, VECTOR, regs, ROUNDS);
     io_apic.set_entry(input, MASKED);
-    Some(Count {
-        instructions: after?[RBP] as u64,
-        rounds: ROUNDS,
-    })
+    count
 }

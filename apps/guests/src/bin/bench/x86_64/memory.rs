@@ -6,7 +6,7 @@ use guests::arch::context::reg::{RBX, RDI, RSI};
 use guests::arch::lapic::{BASE, Mode, mode, register};
 use guests::measure::Count;
 
-use super::{MANY, counted, rounds};
+use super::{MANY, counted, once, rounds};
 
 const PAGE: usize = 4096;
 /// Where pages are that nothing has touched: behind this program, before whatever a loader leaves at
@@ -58,5 +58,5 @@ fn touch(start: usize, pages: u64) -> Option<Count> {
         .with(RDI, start)
         .with(RSI, PAGE)
         .with(RBX, start + pages as usize * PAGE);
-    rounds(&code, regs, pages)
+    once(&code, regs, pages)
 }

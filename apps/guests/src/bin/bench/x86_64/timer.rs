@@ -1,12 +1,12 @@
 //! The timer's interrupt: from the deadline to the first instruction of the handler.
 
 use guests::arch::context::Regs;
-use guests::arch::context::reg::{R8, R15, RBP, RBX, RDI, RSI};
+use guests::arch::context::reg::{R8, RBX, RDI, RSI};
 use guests::arch::lapic::{BASE, Mode, mode, register};
 use guests::arch::{Machine, Request, Timer, lapic};
 use guests::measure::Count;
 
-use super::{handled, handling};
+use super::{added_up, handled};
 
 const ROUNDS: u64 = 200;
 /// From the request to the deadline, in ticks of the time stamp counter: longer than a request takes.
@@ -67,13 +67,9 @@ fn lateness(timer: &Timer, code: &guests::arch::context::Code) -> Option<Count> 
         .with(RBX, AHEAD as usize)
         .with(RSI, BASE + register::INITIAL_COUNT as usize)
         .with(RDI, timer.counts(AHEAD) as usize)
-        .with(R8, BASE + register::EOI as usize)
-        .with(R15, 0);
-    let after = handling(code, Timer::VECTOR, regs, ROUNDS);
+        .with(R8, BASE + register::EOI as usize);
+    let count = added_up(code, Timer::VECTOR, regs, ROUNDS);
     timer.stop();
     lapic::end_of_interrupt();
-    Some(Count {
-        instructions: after?[RBP] as u64,
-        rounds: ROUNDS,
-    })
+    count
 }

@@ -1,0 +1,213 @@
+//! The runs: boots machines and collects figures.
+
+use std::time::Duration;
+
+use system_tests::{Bundle, Emulator, Ended, Machine};
+
+use crate::{
+    Failed, Figures, Subject,
+    exits::{self, Exits},
+    linux,
+};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Everything, rows twice.
+    Full,
+    /// The rows of one vCPU, once.
+    Short,
+}
+
+/// What AxHV took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) figures: Figures,
+    /// Of a Linux boot.
+    pub(crate) exits: Exits,
+    /// A line for each pair of runs that should have been the same and were not.
+    pub(crate) unlike: Vec<String>,
+}
+
+/// Measures this image.
+pub(crate) fn axhv(subject: Subject, scope: Scope) -> Result<Measured, Failed> {
+    let mut measured = Measured::default();
+    rows(subject, scope, &mut measured)?;
+    match scope {
+        Scope::Short => {}
+        Scope::Full => {
+            pair(subject, &mut measured)?;
+            let linux = linux::boots(subject, &mut measured.unlike)?;
+            if let Some(ratio) = linux.ratio {
+                measured.figures.add("linux-boot-ratio", Some(ratio));
+            }
+            let total = exits::total(&linux.exits) as f64;
+            measured.figures.add("linux-boot-exits", Some(total));
+            measured.exits = linux.exits;
+        }
+    }
+    image(subject, &mut measured.figures)?;
+    Ok(measured)
+}
+
+/// The guest alone on pCPU 1, housekeeping on pCPU 0.
+fn rows(subject: Subject, scope: Scope, measured: &mut Measured) -> Result<(), Failed> {
+    let bundle = bundle(subject);
+    let ended = boot_alike(subject, scope, "rows", 2, &bundle, &mut measured.unlike)?;
+    measured.figures = figures(&ended)?;
+    if let Some([image, alone, vms]) = memory(&ended.output) {
+        let figures = &mut measured.figures;
+        figures.add("memory-kib", Some((image + alone + vms) as f64));
+        figures.add("memory-for-vm-kib", Some(vms as f64));
+    }
+    Ok(())
+}
+
+/// The guest that counts.
+fn bundle(subject: Subject) -> Bundle {
+    Bundle::new(subject.arch())
+        .shipped_vm("bench", &[])
+        .guest("bench.bin")
+}
+
+/// The row that needs two vCPUs, on pCPUs 1 and 2.
+fn pair(subject: Subject, measured: &mut Measured) -> Result<(), Failed> {
+    const ROW: &str = "ipi-round-trip";
+    let replace = [
+        ("phys_cpu_ids = [1]", "cpu_num = 2\nphys_cpu_ids = [1, 2]"),
+        ("cmdline = \"", "cmdline = \"only=ipi-round-trip "),
+    ];
+    let bundle = Bundle::new(subject.arch())
+        .shipped_vm("bench", &replace)
+        .guest("bench.bin");
+    let what = "IPIs between two vCPUs";
+    let ended = boot_alike(subject, Scope::Full, what, 3, &bundle, &mut measured.unlike)?;
+    measured.figures.add(ROW, figures(&ended)?.value(ROW));
+    Ok(())
+}
+
+/// Boots a bundle as often as the scope says, and notes in what the runs differ.
+fn boot_alike(
+    subject: Subject,
+    scope: Scope,
+    what: &str,
+    cpus: usize,
+    bundle: &Bundle,
+    unlike: &mut Vec<String>,
+) -> Result<Ended, Failed> {
+    // In Bochs, guests that never halt with interrupts off may halt by themselves.
+    let machine = machine(subject).harts(cpus).bootargs("");
+    let runs = match scope {
+        Scope::Full => 2,
+        Scope::Short => 1,
+    };
+    let run = |number: usize| {
+        progress(subject, &format!("{what}, run {number} of {runs}"));
+        well(machine.boot(bundle).end())
+    };
+    let first = run(1)?;
+    for number in 2..=runs {
+        unlike.extend(difference(what, &first.serial, &run(number)?.serial));
+    }
+    Ok(first)
+}
+
+/// In what the serial lines of two runs differ, if they do.
+pub(crate) fn difference(what: &str, first: &str, second: &str) -> Option<String> {
+    if first == second {
+        return None;
+    }
+    let mut lines = first.lines().zip(second.lines());
+    let differing = lines.find(|(first, second)| first != second);
+    Some(match differing {
+        Some((first, second)) => format!("{what}: {:?}, then {:?}", first.trim(), second.trim()),
+        None => format!("{what}: one run said more than the other"),
+    })
+}
+
+/// The machine that counts.
+pub(crate) fn machine(subject: Subject) -> Machine {
+    let machine = Machine::emulated_by(subject.emulator());
+    match subject.emulator() {
+        Emulator::Qemu => machine.ram("1G").counted(),
+        // It counts instructions as it is.
+        Emulator::Bochs => machine,
+    }
+}
+
+/// What is shown while it takes its time.
+pub(crate) fn progress(subject: Subject, what: &str) {
+    eprintln!("bench: {}: {what}", subject.name());
+}
+
+/// A run in which nothing went wrong.
+pub(crate) fn well(ended: Ended) -> Result<Ended, Failed> {
+    match ended.status {
+        Some(0) => Ok(ended),
+        _ => Err(Failed(format!(
+            "the machine ended with status {:?}:\n{}",
+            ended.status, ended.output
+        ))),
+    }
+}
+
+fn figures(ended: &Ended) -> Result<Figures, Failed> {
+    Figures::of_guest(&ended.output).map_err(|why| Failed(format!("{why}:\n{}", ended.output)))
+}
+
+/// The hypervisor's memory in KiB, as it says at boot: its image, what it takes without VMs, and for the VMs besides their RAM.
+fn memory(output: &str) -> Option<[u64; 3]> {
+    let (_, rest) = output.split_once("memory beside the VMs' RAM: ")?;
+    let mut numbers = rest.lines().next()?.split(", ").map(|part| {
+        let (number, _) = part.split_once(' ')?;
+        number.parse().ok()
+    });
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
+fn image(subject: Subject, figures: &mut Figures) -> Result<(), Failed> {
+    let path = subject.arch().image_path();
+    let bytes = std::fs::metadata(&path)
+        .map_err(|error| Failed(format!("{}: {error}", path.display())))?
+        .len();
+    figures.add("image-kib", Some(bytes.div_ceil(1024) as f64));
+    Ok(())
+}
+
+/// Measures KVM with the same guest on the same machine.
+pub(crate) fn kvm(subject: Subject) -> Result<Figures, Failed> {
+    progress(subject, "the same guest under KVM");
+    let ended = machine(subject)
+        .harts(2)
+        .patience(Duration::from_secs(1800))
+        .boot_peer(&bundle(subject))
+        .end();
+    figures(&well(ended)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{difference, memory};
+
+    #[test]
+    fn runs_that_differ_are_told_by_their_first_difference() {
+        let first = "bench: loop 2.00\nbench: cpuid 831.83\n";
+        assert_eq!(difference("rows", first, first), None);
+        let second = first.replace("831.83", "831.84");
+        let told = difference("rows", first, &second).unwrap();
+        assert!(told.contains("cpuid 831.83") && told.contains("831.84") && !told.contains("loop"));
+        assert!(
+            difference("rows", first, "bench: loop 2.00\n")
+                .unwrap()
+                .contains("more")
+        );
+    }
+
+    #[test]
+    fn the_hypervisors_own_memory() {
+        let output = "[axhv] memory beside the VMs' RAM: 1072 KiB of image, \
+            153 KiB allocated before them, 95 KiB for them\r\nmore, and more\n";
+        assert_eq!(memory(output), Some([1072, 153, 95]));
+        assert_eq!(memory("nothing"), None);
+    }
+}
