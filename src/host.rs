@@ -15,10 +15,15 @@ use axvm::AxVMHal;
 use crate::{
     arch::{
         self,
-        platform::{console, irq, machine, power, timer},
+        platform::{Timer, console, irq, machine, power},
     },
     park,
 };
+
+pub(crate) use axplat_timer::NEVER;
+
+/// A timer of one pCPU, beside the scheduler's tick.
+pub(crate) type VmTimer = axplat_timer::VmTimer<Timer>;
 
 /// ArceOS, as the host of AxHV's VMs.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ impl AxVCpuHal for Host {
     }
 
     fn set_guest_timer(deadline: u64) {
-        timer::arm_current(deadline);
+        axplat_timer::arm_current::<Timer>(deadline);
     }
 }
 
@@ -220,14 +225,19 @@ pub(crate) fn on_console_input(handler: fn()) -> bool {
     axhal::console::irq_num().is_some_and(|irq| axhal::irq::register(irq, handler))
 }
 
-/// Whether a dedicated vCPU's task lets the scheduler's tick go on.
-pub(crate) fn suspend_tick() {
-    timer::suspend_tick();
+/// The timer that [`AxVCpuHal::set_guest_timer`] arms on this pCPU from now on.
+pub(crate) fn set_current_timer(timer: Option<&'static VmTimer>) {
+    axplat_timer::set_current(timer);
 }
 
-/// The opposite of [`suspend_tick`].
+/// Stops this pCPU's scheduler tick, until [`resume_tick`]: one vCPU owns the pCPU, so there is nothing to schedule.
+pub(crate) fn suspend_tick() {
+    axplat_timer::suspend_tick::<Timer>();
+}
+
+/// Lets this pCPU tick again, at once if a tick is due.
 pub(crate) fn resume_tick() {
-    timer::resume_tick();
+    axplat_timer::resume_tick::<Timer>();
 }
 
 /// How a whole run ended.

@@ -9,8 +9,7 @@ use axvm::AxVMHal;
 use kspin::SpinNoIrq;
 
 use crate::{
-    arch::platform::timer::{NEVER, VmTimer},
-    host::{self, Host, RunResult},
+    host::{self, Host, NEVER, RunResult, VmTimer},
     manager::Manager,
     park::{self, Place},
 };

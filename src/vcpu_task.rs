@@ -11,11 +11,8 @@ use axvm::{AxVMHal, VCpuNext};
 use axvmconfig::{Sharing, VCpuPlacement};
 
 use crate::{
-    arch::{
-        self,
-        platform::timer::{self, NEVER, VmTimer},
-    },
-    host::{self, Host},
+    arch,
+    host::{self, Host, NEVER, VmTimer},
     manager::{AfterDown, Life, home},
     park::Place,
 };
@@ -33,7 +30,7 @@ struct Hook(Arc<VCpuTask>);
 #[extern_trait::extern_trait]
 impl TaskExt for Hook {
     fn on_enter(&self) {
-        timer::set_current(Some(self.0.timer));
+        host::set_current_timer(Some(self.0.timer));
         match self.0.sharing {
             Sharing::Dedicated => host::suspend_tick(),
             Sharing::Shared => {}
@@ -41,7 +38,7 @@ impl TaskExt for Hook {
     }
 
     fn on_leave(&self) {
-        timer::set_current(None);
+        host::set_current_timer(None);
         match self.0.sharing {
             Sharing::Dedicated => host::resume_tick(),
             Sharing::Shared => {}

@@ -61,58 +61,6 @@ fn selftest_passes_on_one_vcpu() {
     Machine::new().boot(&bundle).end().selftest_passed(150);
 }
 
-/// The main job: Debian's cloud kernel, untouched, on two vCPUs with I/O and local APICs, beside the heartbeat; a shell that answers the
-/// keyboard; `poweroff` ends its own VM only.
-#[test]
-fn linux_and_an_rtos_side_by_side() {
-    let bundle = Bundle::new(X86_64)
-        .shipped_vm("linux", &[])
-        .shipped_vm("heartbeat", &[])
-        .guest("bzImage")
-        .guest("initramfs.cpio.gz")
-        .guest("heartbeat.bin");
-    let mut run = Machine::new().boot(&bundle);
-    run.expect("AxHV guest: Linux ");
-    assert!(run.rest_of_line().contains("2 CPUs online"));
-    run.expect("# ");
-    run.send("echo answer-$((6 * 7))-$(nproc); grep -c 'IO-APIC.*ttyS0' /proc/interrupts\n");
-    run.expect("answer-42-2");
-    run.expect("\n1");
-    run.expect("[heartbeat] heartbeat: ");
-    run.send("poweroff\n");
-    run.expect("VM \"linux\" powered off");
-    for _ in 0..2 {
-        run.expect("heartbeat: ");
-        run.expect(" beats");
-    }
-    assert!(
-        !run.output().contains("Oops") && !run.output().contains("Call Trace"),
-        "{}",
-        run.output()
-    );
-}
-
-/// The machine's clock is read once, and each guest's own goes on from there: leap year, century and all.
-#[test]
-fn linux_knows_what_day_it_is() {
-    /// 2052-02-29 12:00:00.
-    const START: u64 = 2_592_820_800;
-    /// Generous: the machine that runs this may be busy.
-    const UNTIL: u64 = START + 600;
-    let bundle = Bundle::new(X86_64)
-        .shipped_vm("linux", &[])
-        .guest("bzImage")
-        .guest("initramfs.cpio.gz");
-    let mut run = Machine::new().date("2052-02-29T12:00:00").boot(&bundle);
-    run.expect("# ");
-    run.send("echo now $(date +%s)\n");
-    run.expect("\nnow ");
-    let now = run.rest_of_line().parse().expect("a number of seconds");
-    assert!((START..UNTIL).contains(&now), "{now}");
-    run.send("poweroff\n");
-    run.end().all_well();
-}
-
 #[test]
 fn local_apics_of_either_kind() {
     let bundle = Bundle::new(X86_64)

@@ -61,6 +61,7 @@ impl AxVmDevices {
     }
 
     /// Loads from device memory.
+    #[inline(always)]
     pub fn handle_mmio_read(
         &self,
         addr: GuestPhysAddr,
@@ -70,6 +71,7 @@ impl AxVmDevices {
     }
 
     /// Stores to device memory.
+    #[inline(always)]
     pub fn handle_mmio_write(
         &self,
         addr: GuestPhysAddr,
@@ -139,18 +141,21 @@ impl Bus {
     }
 
     /// Reads `width`, which takes up `len` addresses from `addr` on.
+    #[inline(always)]
     fn read(&self, addr: u64, len: u64, width: AccessWidth) -> Result<u64, BusError> {
         let (device, offset) = self.find(addr, len)?;
         Ok(device.read(offset, width)? & width.mask())
     }
 
     /// Writes `width`, which takes up `len` addresses from `addr` on.
+    #[inline(always)]
     fn write(&self, addr: u64, len: u64, width: AccessWidth, data: u64) -> Result<(), BusError> {
         let (device, offset) = self.find(addr, len)?;
         Ok(device.write(offset, width, data & width.mask())?)
     }
 
     /// The device that has all of the `len` (at least 1) addresses from `addr` on, and what the first is to it.
+    #[inline(always)]
     fn find(&self, addr: u64, len: u64) -> Result<(&dyn Device, u64), BusError> {
         let slot = self.slot_at(addr).ok_or(BusError::NoDevice)?;
         if len - 1 > slot.last - addr {
@@ -159,6 +164,7 @@ impl Bus {
         Ok((&*slot.device, addr - slot.origin))
     }
 
+    #[inline(always)]
     fn slot_at(&self, addr: u64) -> Option<&Slot> {
         let guess = self.slots.get(self.last_hit.load(Ordering::Relaxed));
         if let Some(slot) = guess
@@ -166,6 +172,11 @@ impl Bus {
         {
             return Some(slot);
         }
+        self.search(addr)
+    }
+
+    #[inline(never)]
+    fn search(&self, addr: u64) -> Option<&Slot> {
         let index = self.slots.partition_point(|slot| slot.last < addr);
         let slot = self.slots.get(index).filter(|slot| slot.contains(addr))?;
         self.last_hit.store(index, Ordering::Relaxed);

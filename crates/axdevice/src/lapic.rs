@@ -28,7 +28,9 @@ use alloc::sync::Arc;
 use axaddrspace::GuestPhysAddr;
 use axvcpu::AccessWidth;
 
-use crate::{AccessFault, AxVmDevicesBuilder, Device, LocalInterrupts, Timed};
+use crate::{
+    AccessFault, AxVmDevicesBuilder, Device, InterruptFlag, LocalInterrupts, Schedule, Timed,
+};
 use mode::Mode;
 use registers::Register;
 use shared::Shared;
@@ -88,8 +90,9 @@ impl LocalApic {
     /// RDMSR of IA32_APIC_BASE, IA32_TSC_DEADLINE or an x2APIC register; any other is refused.
     ///
     /// The deadline is one of the host's counter: who shows the guest another TSC converts it.
+    #[inline]
     pub fn read_msr(&self, msr: u32) -> Result<u64, AccessFault> {
-        self.with(|state| match msr {
+        self.shared.look(|state| match msr {
             IA32_APIC_BASE => Ok(state.base()),
             IA32_TSC_DEADLINE => Ok(state.tsc_deadline()),
             _ => {
@@ -104,8 +107,9 @@ impl LocalApic {
     }
 
     /// WRMSR of what [`read_msr`](Self::read_msr) reads.
-    pub fn write_msr(&self, msr: u32, value: u64) -> Result<(), AccessFault> {
-        let effect = self.with(|state| match msr {
+    #[inline]
+    pub fn write_msr(&self, msr: u32, value: u64) -> Result<Schedule, AccessFault> {
+        self.change(|state| match msr {
             IA32_APIC_BASE => state.set_base(value).map(|()| Effect::Nothing),
             IA32_TSC_DEADLINE => {
                 state.set_tsc_deadline(value);
@@ -120,15 +124,68 @@ impl LocalApic {
                     Some(_) | None => Err(AccessFault),
                 }
             }
-        })?;
-        self.bus.perform(effect, self.cpu);
-        Ok(())
+        })
+    }
+
+    #[inline]
+    fn read_page(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
+        let index = page_index(offset, width)?;
+        match Register::of_xapic(index) {
+            Some(register) => self.shared.look(|state| {
+                expect_page(state)?;
+                Ok(state.read(register, self.bus.clock()))
+            }),
+            None => self.with(|state| {
+                expect_page(state)?;
+                state.illegal_register();
+                Ok(0)
+            }),
+        }
+    }
+
+    #[inline]
+    fn write_page(
+        &self,
+        offset: u64,
+        width: AccessWidth,
+        data: u64,
+    ) -> Result<Schedule, AccessFault> {
+        let index = page_index(offset, width)?;
+        self.change(|state| {
+            expect_page(state)?;
+            Ok(match Register::of_xapic(index) {
+                Some(register) => state.write(register, data, self.bus.clock()),
+                None => {
+                    state.illegal_register();
+                    Effect::Nothing
+                }
+            })
+        })
     }
 
     /// Whether IA32_APIC_BASE has it switched on, which CPUID leaf 1 shows.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.with(|state| state.is_enabled())
+        self.shared.look(|state| state.is_enabled())
+    }
+
+    /// Runs `f` on the state, and does what remains of it.
+    #[inline]
+    fn change(
+        &self,
+        f: impl FnOnce(&mut State) -> Result<Effect, AccessFault>,
+    ) -> Result<Schedule, AccessFault> {
+        let (effect, effects) = self.shared.with(f);
+        self.bus.perform(effect?, self.cpu);
+        Ok(effects.schedule)
+    }
+
+    /// Has the vCPU look at what an access by the bus has changed.
+    fn follow(&self, schedule: Schedule) {
+        match schedule {
+            Schedule::Kept => {}
+            Schedule::Changed => self.bus.notify(self.cpu),
+        }
     }
 
     /// Runs `f` on the state. The vCPU itself is here, and looks for what waits before it goes on: nobody is told.
@@ -144,6 +201,13 @@ fn x2apic_register(state: &State, msr: u32) -> Result<Register, AccessFault> {
         Mode::X2Apic => Register::of_x2apic(index.into()).ok_or(AccessFault),
         Mode::XApic | Mode::Disabled => Err(AccessFault),
     }
+}
+
+/// Where `addr` is in the page, if it is there.
+#[inline]
+fn page_offset(addr: GuestPhysAddr) -> Option<u64> {
+    let offset = addr.as_u64() ^ mode::PAGE;
+    (offset < LocalApic::PAGE_SIZE).then_some(offset)
 }
 
 /// The registers are 32 bits wide, and each has 16 bytes to itself.
@@ -169,32 +233,11 @@ impl Device for LocalApic {
     }
 
     fn read(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
-        let index = page_index(offset, width)?;
-        self.with(|state| {
-            expect_page(state)?;
-            Ok(match Register::of_xapic(index) {
-                Some(register) => state.read(register, self.bus.clock()),
-                None => {
-                    state.illegal_register();
-                    0
-                }
-            })
-        })
+        self.read_page(offset, width)
     }
 
     fn write(&self, offset: u64, width: AccessWidth, data: u64) -> Result<(), AccessFault> {
-        let index = page_index(offset, width)?;
-        let effect = self.with(|state| {
-            expect_page(state)?;
-            Ok(match Register::of_xapic(index) {
-                Some(register) => state.write(register, data, self.bus.clock()),
-                None => {
-                    state.illegal_register();
-                    Effect::Nothing
-                }
-            })
-        })?;
-        self.bus.perform(effect, self.cpu);
+        self.follow(self.write_page(offset, width, data)?);
         Ok(())
     }
 
@@ -222,7 +265,9 @@ impl Device for Msrs {
     }
 
     fn write(&self, offset: u64, _width: AccessWidth, data: u64) -> Result<(), AccessFault> {
-        self.0.write_msr(Self::number(offset)?, data)
+        self.0
+            .follow(self.0.write_msr(Self::number(offset)?, data)?);
+        Ok(())
     }
 
     fn reset(&self) {
@@ -235,6 +280,10 @@ impl LocalInterrupts for LocalApic {
         self.shared.pending()
     }
 
+    fn flag(&self) -> Arc<InterruptFlag> {
+        self.shared.flag().clone()
+    }
+
     fn acknowledge(&self) -> Option<u8> {
         match self.with(State::take) {
             Waiting::Nothing => None,
@@ -244,11 +293,27 @@ impl LocalInterrupts for LocalApic {
     }
 
     fn task_priority(&self) -> u8 {
-        self.with(|state| state.task_priority() >> 4)
+        self.shared.task_priority() >> 4
     }
 
     fn set_task_priority(&self, class: u8) {
         self.with(|state| state.set_task_priority(class << 4));
+    }
+
+    fn load(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
+        self.read_page(page_offset(addr)?, width).ok()
+    }
+
+    fn store(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) -> Option<Schedule> {
+        self.write_page(page_offset(addr)?, width, data).ok()
+    }
+
+    fn read_register(&self, number: u32) -> Option<u64> {
+        self.read_msr(number).ok()
+    }
+
+    fn write_register(&self, number: u32, value: u64) -> Option<Schedule> {
+        self.write_msr(number, value).ok()
     }
 }
 

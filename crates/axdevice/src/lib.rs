@@ -47,7 +47,7 @@ pub use isa::IsaLines;
 pub use lapic::{
     Acceptance, ApicBus, Delivery, Destination, DestinationMode, LocalApic, Message, TriggerMode,
 };
-pub use local::{CpuEvents, LocalInterrupts};
+pub use local::{CpuEvents, InterruptFlag, LocalInterrupts, Schedule};
 pub use pci_none::NoPci;
 pub use pic::Pic8259;
 pub use pit::Pit8254;

@@ -164,7 +164,7 @@ impl IrqIf for IrqIfImpl {
     /// Registers a handler: of a PLIC source (which is then enabled), or, with the high bit set as in `scause`, of the timer or software interrupt.
     fn register(irq: usize, handler: IrqHandler) -> bool {
         match irq {
-            SUPERVISOR_TIMER => timer::set_tick_handler(handler),
+            SUPERVISOR_TIMER => timer::TICK_HANDLER.set(handler),
             SUPERVISOR_SOFT => SOFT_HANDLER.set(handler),
             _ if irq & INTERRUPT == 0 && HANDLERS.register_handler(irq, handler) => {
                 set_source(irq, true);

@@ -32,12 +32,14 @@ mod mem;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
-pub mod timer;
+mod timer;
 mod uart;
 
 #[cfg(target_os = "none")]
 pub use machine::found::machine;
 pub use machine::{Hart, Machine};
+#[cfg(target_os = "none")]
+pub use timer::HartTimer as Timer;
 
 mod config {
     #![allow(missing_docs)]

@@ -6,14 +6,14 @@
 
 #[cfg(target_os = "none")]
 pub(crate) mod found;
-mod ranges;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use core::{fmt, ops::Range};
 
-use self::ranges::{MAX_RANGES, Ranges};
+use axplat_ranges::{MAX_RANGES, Ranges};
+
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
 
 /// One hart that can run our code.

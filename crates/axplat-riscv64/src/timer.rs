@@ -2,17 +2,11 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use axplat::{irq::IrqHandler, time::TimeIf};
-use axplat_timer::{CpuTimers, Frequency, Hardware, Tick};
+use axplat::time::TimeIf;
+use axplat_timer::{CpuTimers, Frequency, Hardware, TickHandler};
 use kernel_guard::NoPreemptIrqSave;
-use spin::Once;
-
-pub use axplat_timer::{NEVER, OnExpiry};
 
 use crate::{config, machine};
-
-/// A timer of one pCPU.
-pub type VmTimer = axplat_timer::VmTimer<HartTimer>;
 
 /// The hart's comparator: `stimecmp`, or the firmware's.
 #[derive(Debug)]
@@ -45,7 +39,8 @@ impl Hardware for HartTimer {
     }
 }
 
-static TICK_HANDLER: Once<IrqHandler> = Once::new();
+/// What the scheduler has said it does at a tick.
+pub(crate) static TICK_HANDLER: TickHandler = TickHandler::new();
 static HAS_SSTC: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn init() {
@@ -57,40 +52,9 @@ pub(crate) fn init_current() {
     TimeIfImpl::set_oneshot_timer(0);
 }
 
-pub(crate) fn set_tick_handler(handler: IrqHandler) -> bool {
-    let first = TICK_HANDLER.get().is_none();
-    TICK_HANDLER.call_once(|| handler);
-    first
-}
-
-/// Chooses the timer of the current pCPU that [`arm_current`] is about: whoever switches tasks does so for each.
-pub fn set_current(timer: Option<&'static VmTimer>) {
-    axplat_timer::set_current(timer);
-}
-
-/// [Arms](axplat_timer::VmTimer::arm) the [current](set_current) timer of the current pCPU, if it has one.
-pub fn arm_current(deadline: u64) {
-    axplat_timer::arm_current::<HartTimer>(deadline);
-}
-
-/// Stops the current pCPU's tick, until [`resume_tick`]: one task owns the pCPU, so there is nothing to schedule.
-pub fn suspend_tick() {
-    axplat_timer::suspend_tick::<HartTimer>();
-}
-
-/// Lets the current pCPU tick again, at once if a tick is due.
-pub fn resume_tick() {
-    axplat_timer::resume_tick::<HartTimer>();
-}
-
 /// The timer interrupt.
 pub(crate) fn serve() {
-    let tick = match TICK_HANDLER.get() {
-        Some(&handler) => Tick::Handled(handler),
-        None => Tick::Unclaimed {
-            period: machine().timebase_hz / config::TICKS_PER_SEC as u64,
-        },
-    };
+    let tick = TICK_HANDLER.tick(machine().timebase_hz, config::TICKS_PER_SEC);
     axplat_timer::serve::<HartTimer>(tick);
 }
 

@@ -4,7 +4,8 @@
 //! deadline does so on the pCPU that the timer belongs to, with interrupts off, so nothing here is locked. The scheduler would
 //! otherwise have the timer to itself and a VM's deadline would wait for the next tick.
 //!
-//! What the timer is made of, and where a pCPU's timers are kept, is the platform's: it implements [`Hardware`].
+//! What the timer is made of, and where a pCPU's timers are kept, is the platform's: it implements [`Hardware`]. All the rest it leaves to what
+//! is here: what the scheduler does at a tick is kept in a [`TickHandler`].
 
 #![no_std]
 
@@ -21,6 +22,7 @@ use core::{
 };
 
 pub use frequency::Frequency;
+use spin::Once;
 
 /// A deadline that never comes.
 pub const NEVER: u64 = u64::MAX;
@@ -184,6 +186,45 @@ pub fn resume_tick<H: Hardware>() {
         timers.suspended.set(false);
         timers.program(timers.earliest());
     });
+}
+
+/// What the scheduler does at a tick, once it has said so.
+#[derive(Debug)]
+pub struct TickHandler(Once<fn()>);
+
+impl Default for TickHandler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TickHandler {
+    /// It has not said so.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Once::new())
+    }
+
+    /// The scheduler says. The first handler stays; says whether it is this one.
+    pub fn set(&self, handler: fn()) -> bool {
+        let mut first = false;
+        self.0.call_once(|| {
+            first = true;
+            handler
+        });
+        first
+    }
+
+    /// What a tick means, where `ticks_a_second` ticks are due of a counter of frequency `hz`.
+    #[must_use]
+    pub fn tick(&self, hz: u64, ticks_a_second: usize) -> Tick {
+        match self.0.get() {
+            Some(&handler) => Tick::Handled(handler),
+            None => Tick::Unclaimed {
+                period: hz / (ticks_a_second as u64).max(1),
+            },
+        }
+    }
 }
 
 /// What the scheduler does at a tick.

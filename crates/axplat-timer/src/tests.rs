@@ -173,3 +173,18 @@ fn no_frequency_and_no_time_overflow() {
         u64::MAX
     );
 }
+
+#[test]
+fn the_scheduler_says_once_what_it_does_at_a_tick() {
+    let handler = TickHandler::new();
+    assert!(matches!(
+        handler.tick(1000, 100),
+        Tick::Unclaimed { period: 10 }
+    ));
+    assert!(handler.set(|| ()));
+    assert!(!handler.set(|| panic!("the first one stays")));
+    match handler.tick(1000, 100) {
+        Tick::Handled(handler) => handler(),
+        Tick::Unclaimed { .. } => panic!("somebody has said"),
+    }
+}

@@ -41,11 +41,12 @@ fn is_there() -> bool {
 }
 
 /// Writes bytes as they are.
+///
+/// A byte takes as long to leave as another takes to arrive, and the UART holds no more than 16 that arrived: its interrupt comes in between.
 pub fn write_raw(bytes: &[u8]) {
     if let Some(uart) = UART.get() {
-        let mut uart = uart.lock();
         for &byte in bytes {
-            uart.send_raw(byte);
+            uart.lock().send_raw(byte);
         }
     }
 }

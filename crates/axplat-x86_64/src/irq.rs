@@ -157,7 +157,7 @@ impl IrqIf for IrqIfImpl {
     /// Registers a handler: of a device's line (which is then opened), of the timer, or of the kick.
     fn register(vector: usize, handler: IrqHandler) -> bool {
         match vector {
-            TIMER_IRQ => timer::set_tick_handler(handler),
+            TIMER_IRQ => timer::TICK_HANDLER.set(handler),
             IPI_IRQ => HANDLERS.register_handler(vector, handler),
             GSI_FIRST..=GSI_LAST => {
                 HANDLERS.register_handler(vector, handler) && set_line(vector, Gate::Open)

@@ -25,7 +25,6 @@ mod bytes;
 mod calibration;
 mod cpus;
 mod multiboot;
-mod ranges;
 
 #[cfg(target_os = "none")]
 mod boot;
@@ -54,7 +53,7 @@ pub mod power;
 #[cfg(target_os = "none")]
 mod rtc;
 #[cfg(target_os = "none")]
-pub mod timer;
+mod timer;
 #[cfg(target_os = "none")]
 mod traps;
 
@@ -63,6 +62,8 @@ pub use cpus::Cpu;
 pub use machine::{Machine, machine};
 #[cfg(target_os = "none")]
 pub use msr::{safe_rdmsr, safe_wrmsr};
+#[cfg(target_os = "none")]
+pub use timer::ApicTimer as Timer;
 
 #[cfg(target_os = "none")]
 mod config {

@@ -5,6 +5,7 @@
 use core::ops::Range;
 
 use axplat::mem::{PhysAddr, phys_to_virt};
+use axplat_ranges::Ranges;
 use raw_cpuid::CpuId;
 use spin::Once;
 
@@ -23,7 +24,6 @@ use crate::{
     lapic::{self, NmiInputs},
     multiboot::{BootInfo, MemoryKind},
     power::stop,
-    ranges::{Edge, Ranges},
     rtc,
 };
 
@@ -177,12 +177,11 @@ impl Machine {
                 continue;
             };
             match entry.kind {
-                MemoryKind::Available => self.ram.add(start, size, Edge::Inward),
-                MemoryKind::Reserved => self.reserved.add(start, size, Edge::Outward),
+                // One can do without the last of very many pieces.
+                MemoryKind::Available => drop(self.ram.add_inward(start, size)),
+                MemoryKind::Reserved => keep(&mut self.reserved, start, size),
             }
         }
-        self.ram.merge();
-        self.reserved.merge();
         // What is both is neither's.
         self.ram = self.ram.without(&self.reserved);
         if self.ram.total() == 0 {
@@ -191,11 +190,10 @@ impl Machine {
         for (start, end) in info.modules() {
             let (start, end) = (start as usize, end as usize);
             if start < end {
-                self.reserved.add(start, end - start, Edge::Outward);
+                keep(&mut self.reserved, start, end - start);
                 self.initrd.get_or_insert(start..end);
             }
         }
-        self.reserved.merge();
         self.bootargs = keep_command_line(info);
     }
 
@@ -221,7 +219,7 @@ impl Machine {
                         let address = address as usize;
                         *slot = IoApic { address, first_gsi };
                         self.io_apic_count += 1;
-                        self.mmio.add(address, PAGE, Edge::Outward);
+                        keep(&mut self.mmio, address, PAGE);
                     }
                 }
                 Entry::Override {
@@ -242,9 +240,8 @@ impl Machine {
             stop("the ACPI tables describe no I/O APIC");
         }
         if lapic::is_xapic() {
-            self.mmio.add(local_apic, PAGE, Edge::Outward);
+            keep(&mut self.mmio, local_apic, PAGE);
         }
-        self.mmio.merge();
     }
 
     fn measure(&mut self, pm_timer: Option<PmTimer>) {
@@ -265,6 +262,13 @@ impl Machine {
                 "axhv: this machine has no clock that tells the time of day: it is 1970"
             ),
         }
+    }
+}
+
+/// Adds what must not be forgotten.
+pub(crate) fn keep(ranges: &mut Ranges, start: usize, size: usize) {
+    if ranges.add_outward(start, size).is_err() {
+        stop("the firmware's memory map has more reserved ranges than this image can keep in mind");
     }
 }
 

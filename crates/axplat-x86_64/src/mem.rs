@@ -1,13 +1,14 @@
 //! Physical memory for ArceOS.
 
 use axplat::mem::{MemIf, PhysAddr, RawRange, VirtAddr, pa, va};
+use axplat_ranges::{Range, Ranges};
 use spin::Once;
 
 use crate::{
     boot::MAPPED_AT_BOOT,
     config::plat::{KERNEL_ASPACE_BASE, KERNEL_ASPACE_SIZE, PHYS_VIRT_OFFSET},
-    machine, paging, power,
-    ranges::{Edge, Range, Ranges},
+    machine::{self, machine},
+    paging, power,
 };
 
 /// What becomes of RAM.
@@ -30,10 +31,9 @@ pub(crate) fn init() {
     PLAN.call_once(|| {
         let ram = &machine().ram;
         let mut taken = machine().reserved;
-        taken.add(0, LOW_MEMORY, Edge::Outward);
+        machine::keep(&mut taken, 0, LOW_MEMORY);
         let (image, image_size) = paging::image();
-        taken.add(image, image_size, Edge::Outward);
-        taken.merge();
+        machine::keep(&mut taken, image, image_size);
 
         // At the end of the highest RAM that the boot tables map.
         let need = paging::bytes_needed(ram);
@@ -42,8 +42,7 @@ pub(crate) fn init() {
             Some(&(start, size)) => (start + size - need, need),
             None => power::stop("there is no RAM for the page tables below 4 GiB"),
         };
-        taken.add(page_tables.0, page_tables.1, Edge::Outward);
-        taken.merge();
+        machine::keep(&mut taken, page_tables.0, page_tables.1);
         let free = ram.without(&taken).at_least(SMALLEST);
         if free.total() == 0 {
             power::stop("this machine has no RAM to spare");

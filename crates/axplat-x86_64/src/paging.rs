@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use axplat::mem::{PhysAddr, VirtAddr, phys_to_virt, virt_to_phys};
+use axplat_ranges::{Range, Ranges};
 use raw_cpuid::CpuId;
 use x86_64::{
     PhysAddr as FrameAddr,
@@ -15,8 +16,9 @@ use x86_64::{
 };
 
 use crate::{
-    boot, machine, mem, power,
-    ranges::{Range, Ranges},
+    boot,
+    machine::{self, machine},
+    mem, power,
 };
 
 const PRESENT: u64 = 1 << 0;
@@ -139,7 +141,7 @@ pub(crate) fn image() -> Range {
 fn image_as_ranges() -> Ranges {
     let mut ranges = Ranges::new();
     let (start, size) = image();
-    ranges.add(start, size, crate::ranges::Edge::Outward);
+    machine::keep(&mut ranges, start, size);
     ranges
 }
 

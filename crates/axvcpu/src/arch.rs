@@ -65,7 +65,11 @@ pub trait AxArchVCpu: Sized {
     ///
     /// Host interrupts are off from before the mailbox is marked [`entering`](Mailbox::entering) and emptied until the guest runs, so that a
     /// letter posted after that is followed by a kick that takes the guest out again; and on when this returns.
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason>;
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason>;
 
     /// The vCPU belongs to this pCPU from now on. State is loaded when it first runs, if it is not there still.
     fn bind(&mut self) -> AxResult;

@@ -2,7 +2,7 @@
 
 use axaddrspace::GuestPhysAddr;
 
-use crate::AccessWidth;
+use crate::{AccessWidth, HypercallError};
 
 /// A VM's devices, as its vCPUs reach them in the midst of an exit.
 ///
@@ -31,6 +31,16 @@ pub trait DeviceAccess {
 
     /// Writes a system register; `None`: not answered, and nothing has happened.
     fn sys_reg_write(&self, _addr: u32, _value: u64) -> Option<()> {
+        None
+    }
+
+    /// Answers a hypercall; `None`: not answered.
+    fn hypercall(&self, _nr: u64, _args: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+        None
+    }
+
+    /// Writes a byte to the debug console; `None`: not answered, and nothing has happened.
+    fn console_write_byte(&self, _byte: u8) -> Option<()> {
         None
     }
 

@@ -6,6 +6,7 @@ use axaddrspace::{GuestPhysAddr, GuestVirtAddr, MappingFlags};
 
 /// The width of an access, in bytes a power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
 pub enum AccessWidth {
     /// 8 bits.
     Byte,
@@ -21,23 +22,13 @@ impl AccessWidth {
     /// The width in bytes: 1, 2, 4 or 8.
     #[must_use]
     pub const fn bytes(self) -> usize {
-        match self {
-            Self::Byte => 1,
-            Self::Word => 2,
-            Self::Dword => 4,
-            Self::Qword => 8,
-        }
+        1 << self as usize
     }
 
     /// The bits of a 64-bit word that an access of this width carries.
     #[must_use]
     pub const fn mask(self) -> u64 {
-        match self {
-            Self::Byte => 0xff,
-            Self::Word => 0xffff,
-            Self::Dword => 0xffff_ffff,
-            Self::Qword => u64::MAX,
-        }
+        u64::MAX >> (64 - 8 * self.bytes())
     }
 }
 

@@ -95,11 +95,12 @@ impl Mailbox {
         self.in_guest.store(false, Ordering::SeqCst);
     }
 
-    /// Whether [`take`](Self::take) would find anything but `lines` as they were.
+    /// Whether [`take`](Self::take) would find anything but `lines` as they were. For the vCPU's own pCPU to ask of what it has posted itself while
+    /// it is [in its guest](Self::is_in_guest): for what others post there comes a kick.
     #[must_use]
     pub fn has_changed_from(&self, lines: u64) -> bool {
-        self.edges.load(Ordering::SeqCst) | self.fences.load(Ordering::SeqCst) != 0
-            || self.levels.load(Ordering::SeqCst) != lines
+        let changed = self.levels.load(Ordering::Relaxed) ^ lines;
+        self.edges.load(Ordering::Relaxed) | self.fences.load(Ordering::Relaxed) | changed != 0
     }
 
     /// Takes all letters out. Lines stay as they are.

@@ -154,7 +154,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     ///
     /// On the pCPU that bound it only.
     #[inline]
-    pub fn run(&self, devices: &dyn DeviceAccess) -> Result<AxVCpuExitReason, VCpuError> {
+    pub fn run<D: DeviceAccess>(&self, devices: &D) -> Result<AxVCpuExitReason, VCpuError> {
         let mut hold = self.lock()?;
         hold.expect("run", VCpuState::Ready)?;
         self.set_state(VCpuState::Running);

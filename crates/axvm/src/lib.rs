@@ -33,6 +33,10 @@ mod testing;
 mod tests;
 mod vm;
 
+#[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
+pub use arch::riscv::load_riscv;
+#[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
+pub use arch::x86::load_x86;
 pub use arch::{BootState, GuestArch, GuestDevices, Parts};
 pub use boot::{
     ElfError, GuestRam, GuestRange, GzipError, ImageError, ImageSource, PlaceError, Thing,

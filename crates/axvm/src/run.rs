@@ -1,8 +1,10 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
-use axdevice::{AxVmDevices, BusError};
-use axvcpu::{AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, RawExit, VCpuError};
+use axdevice::{AxVmDevices, BusError, CharBackend};
+use axvcpu::{
+    AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError, RawExit, VCpuError,
+};
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, link::Link, smp};
 
@@ -72,6 +74,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let devices = LoopDevices {
             bus: self.devices.bus_of(door.vcpu().id()),
             link: &self.link,
+            console: &*self.config.console,
         };
         loop {
             if let Some(kind) = self.shutting_down() {
@@ -194,13 +197,16 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 struct LoopDevices<'a, M: AxMmHal, A> {
     bus: &'a AxVmDevices,
     link: &'a Link<M, A>,
+    console: &'a dyn CharBackend,
 }
 
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
+    #[inline(always)]
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
         self.bus.handle_mmio_read(addr, width).ok()
     }
 
+    #[inline(always)]
     fn mmio_write(&self, addr: GuestPhysAddr, width: AccessWidth, data: u64) -> Option<()> {
         self.bus.handle_mmio_write(addr, width, data).ok()
     }
@@ -219,6 +225,15 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
 
     fn sys_reg_write(&self, addr: u32, value: u64) -> Option<()> {
         self.bus.handle_sys_reg_write(addr, value).ok()
+    }
+
+    /// VMs are offered none.
+    fn hypercall(&self, _: u64, _: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+        Some(Err(HypercallError::NotSupported))
+    }
+
+    fn console_write_byte(&self, byte: u8) -> Option<()> {
+        (self.console.write(&[byte]) == 1).then_some(())
     }
 
     fn wants_exit(&self) -> bool {

@@ -1,70 +1,51 @@
 //! What happens when the guest traps.
 //!
 //! [`vmexit_handler`] is called by the trap assembly with the guest's caller-saved registers in memory and all else still in the
-//! hardware. It answers what concerns the CPU alone. For an access to a device the assembly brings the other registers to memory too and
-//! calls [`device_handler`], which asks the VM's devices. The rest is described in [`RISCVVCpu::exit`](RISCVVCpu) and leaves the loop.
-//! Every branch ends in a call in tail position, so that the frequent ones carry no stack frame.
+//! hardware. It answers what concerns the CPU alone, and most [accesses to devices](device). For an access by a register that is not in
+//! memory the assembly brings the others there too and calls [`device_handler`]. The rest is described in [`RISCVVCpu::exit`](RISCVVCpu) and
+//! leaves the loop. Every branch ends in a call in tail position, so that the frequent ones carry no stack frame.
 
-use axaddrspace::{GuestPhysAddr, MappingFlags};
+mod device;
+
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, RawExit};
 
 use crate::{
     ExitKind, RISCVVCpu,
-    csr::{
-        HSTATUS, HTINST, HTVAL, SCAUSE, SEPC, SSTATUS, STVAL, VSIE, VSIP, hstatus, interrupt,
-        sstatus,
-    },
+    csr::{HSTATUS, SCAUSE, SEPC, SSTATUS, STVAL, VSIE, VSIP, hstatus, interrupt, sstatus},
     exception::{Exception, cause},
-    insn::{self, Access, Operation, TrapInstruction},
+    insn,
     percpu::DELEGATED_EXCEPTIONS,
     regs::TrapCsrs,
     sbi,
     trap::{self, Next},
-    vcpu::{LastAccess, Pending},
 };
 
+pub(crate) use device::{Decoded, DeviceStep, device_handler};
+
 /// What the vCPU reaches of its VM while its loop runs.
-pub(crate) struct Context<'a> {
+pub(crate) struct Context<'a, D> {
     pub(crate) mailbox: &'a Mailbox,
-    pub(crate) devices: &'a dyn DeviceAccess,
-}
-
-/// A load or store of a device, decoded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DeviceStep {
-    pub(crate) addr: GuestPhysAddr,
-    pub(crate) access: Access,
-}
-
-/// The last access that was decoded, and the `htinst` that it was decoded from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Decoded {
-    pub(crate) htinst: u64,
-    pub(crate) access: Access,
-}
-
-impl Decoded {
-    /// Of no instruction: `htinst` never has all bits set.
-    pub(crate) const NONE: Self = Self {
-        htinst: u64::MAX,
-        access: Access::NONE,
-    };
+    pub(crate) devices: &'a D,
 }
 
 /// Serves one trap of the guest.
-pub(crate) extern "C" fn vmexit_handler<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+pub(crate) extern "C" fn vmexit_handler<H: AxVCpuHal, D: DeviceAccess>(
+    vcpu: &mut RISCVVCpu<H>,
+    context: &Context<'_, D>,
+) -> Next {
     match SCAUSE.read() {
-        cause::CALL_FROM_VS => sbi::call(vcpu),
-        scause => other_than_call(vcpu, scause),
+        cause::CALL_FROM_VS => sbi::call(vcpu, context),
+        cause::LOAD_GUEST_PAGE_FAULT | cause::STORE_GUEST_PAGE_FAULT => {
+            device::page_fault(vcpu, context)
+        }
+        scause => less_frequent(vcpu, scause),
     }
 }
 
 #[inline(never)]
-fn other_than_call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
+fn less_frequent<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
     match scause {
-        cause::LOAD_GUEST_PAGE_FAULT
-        | cause::STORE_GUEST_PAGE_FAULT
-        | cause::INSTRUCTION_GUEST_PAGE_FAULT => guest_page_fault(vcpu, scause),
+        cause::INSTRUCTION_GUEST_PAGE_FAULT => device::undecoded(vcpu),
         cause::VIRTUAL_INSTRUCTION => virtual_instruction(vcpu),
         _ if scause & interrupt::FLAG != 0 => host_interrupt(vcpu, scause),
         _ => rare(vcpu, scause),
@@ -95,134 +76,6 @@ fn access_fault(scause: u64, stval: u64) -> Exception {
         cause,
         value: stval,
     }
-}
-
-/// The nested table does not allow an access: RAM that is not there yet, or a device.
-fn guest_page_fault<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
-    let decoded = vcpu.decoded;
-    // A guest that polls or fills a register runs the same instruction again and again.
-    if HTINST.read() == decoded.htinst {
-        let step = DeviceStep {
-            addr: GuestPhysAddr::new(HTVAL.read() << 2 | STVAL.read() & 0b11),
-            access: decoded.access,
-        };
-        if !vcpu.is_ram(step.addr) {
-            return device_access(vcpu, step, scause);
-        }
-    }
-    undecoded_page_fault(vcpu, scause)
-}
-
-/// As [`guest_page_fault`], where the instruction is another than last time.
-#[inline(never)]
-fn undecoded_page_fault<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
-    let (stval, pc, htinst) = (STVAL.read(), SEPC.read(), HTINST.read());
-    let trapped = insn::decode_trap_instruction(htinst);
-    let (low_bits, tried) = match trapped {
-        // The guest's page table lies there; its entries are aligned, and the address in stval is not theirs.
-        TrapInstruction::PageTableRead => (0, MappingFlags::READ),
-        TrapInstruction::PageTableWrite => (0, MappingFlags::WRITE),
-        TrapInstruction::Absent | TrapInstruction::Access(_) | TrapInstruction::Other => (
-            stval & 0b11,
-            match scause {
-                cause::INSTRUCTION_GUEST_PAGE_FAULT => MappingFlags::EXECUTE,
-                cause::STORE_GUEST_PAGE_FAULT => MappingFlags::WRITE,
-                _ => MappingFlags::READ,
-            },
-        ),
-    };
-    let addr = GuestPhysAddr::new(HTVAL.read() << 2 | low_bits);
-
-    if vcpu.is_ram(addr) {
-        vcpu.account.count(ExitKind::NestedFault);
-        vcpu.regs.trap_csrs = TrapCsrs::read();
-        let fault = access_fault(scause, stval);
-        vcpu.last_access = Some(LastAccess { pc, fault });
-        return vcpu.leave(AxVCpuExitReason::NestedPageFault {
-            addr,
-            access_flags: tried,
-        });
-    }
-    let access = match trapped {
-        TrapInstruction::Access(access) => {
-            vcpu.decoded = Decoded { htinst, access };
-            access
-        }
-        TrapInstruction::Absent if scause != cause::INSTRUCTION_GUEST_PAGE_FAULT => {
-            match fetch(pc).map(insn::decode) {
-                // Its code is gone since: let it fault on that itself.
-                None => return Next::Resume,
-                Some(None) => return vcpu.suffer(access_fault(scause, stval)),
-                Some(Some(access)) => access,
-            }
-        }
-        TrapInstruction::Absent
-        | TrapInstruction::Other
-        | TrapInstruction::PageTableRead
-        | TrapInstruction::PageTableWrite => return vcpu.suffer(access_fault(scause, stval)),
-    };
-    device_access(vcpu, DeviceStep { addr, access }, scause)
-}
-
-/// A load or store outside of RAM.
-#[inline(always)]
-fn device_access<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, step: DeviceStep, scause: u64) -> Next {
-    let operation = step.access.operation;
-    let expected = match operation {
-        Operation::Load(_) => cause::LOAD_GUEST_PAGE_FAULT,
-        Operation::Store(_) => cause::STORE_GUEST_PAGE_FAULT,
-    };
-    // The code may have been changed between the fault and our look at it.
-    if scause != expected || !step.addr.is_aligned(operation.width().bytes() as u64) {
-        return vcpu.suffer(access_fault(scause, STVAL.read()));
-    }
-    vcpu.step = step;
-    Next::Device
-}
-
-/// Asks the VM's devices, with all of the guest's registers in memory. What they do not answer leaves the loop.
-pub(crate) extern "C" fn device_handler<H: AxVCpuHal>(
-    vcpu: &mut RISCVVCpu<H>,
-    context: &Context<'_>,
-) -> Next {
-    let DeviceStep { addr, access } = vcpu.step;
-    let x = &mut vcpu.regs.guest_regs.x;
-    match access.operation {
-        Operation::Load(load) => {
-            vcpu.account.count(ExitKind::MmioRead);
-            match context.devices.mmio_read(addr, load.width) {
-                Some(value) => load.to.write(x, load.extend(value)),
-                None => {
-                    vcpu.pending = Pending::Load(load);
-                    let width = load.width;
-                    return leave_for_device(vcpu, AxVCpuExitReason::MmioRead { addr, width });
-                }
-            }
-        }
-        Operation::Store(store) => {
-            vcpu.account.count(ExitKind::MmioWrite);
-            let (width, data) = (store.width, store.from.read(x) & store.width.mask());
-            if context.devices.mmio_write(addr, width, data).is_none() {
-                let exit = AxVCpuExitReason::MmioWrite { addr, width, data };
-                return leave_for_device(vcpu, exit);
-            }
-        }
-    }
-    vcpu.advance(access.length);
-    // The device may have moved a line of this very vCPU.
-    if context.mailbox.has_changed_from(vcpu.lines) {
-        vcpu.open(context.mailbox.take());
-    }
-    Next::Resume
-}
-
-#[cold]
-fn leave_for_device<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, exit: AxVCpuExitReason) -> Next {
-    let fault = access_fault(SCAUSE.read(), STVAL.read());
-    let pc = SEPC.read();
-    vcpu.last_access = Some(LastAccess { pc, fault });
-    vcpu.advance(vcpu.step.access.length);
-    vcpu.leave(exit)
 }
 
 /// The guest's instruction at `pc`; `None` if it cannot be read.

@@ -17,6 +17,17 @@ pub(crate) const WRS_NTO: u32 = 0x00d0_0073;
 pub(crate) struct Register(u8);
 
 impl Register {
+    /// The register of this number.
+    #[cfg(not(target_arch = "riscv64"))]
+    pub(crate) const fn numbered(number: u32) -> Self {
+        Self(number as u8 & 0x1f)
+    }
+
+    /// Its number: below 32.
+    pub(crate) const fn number(self) -> u32 {
+        self.0 as u32 & 0x1f
+    }
+
     /// The five bits of `word` from bit `shift` on.
     const fn at(word: u32, shift: u32) -> Self {
         Self((word >> shift & 0x1f) as u8)
@@ -73,6 +84,13 @@ pub(crate) struct Store {
     pub(crate) from: Register,
 }
 
+impl Store {
+    /// What it writes.
+    pub(crate) fn data(self, x: &[u64; 32]) -> u64 {
+        self.from.read(x) & self.width.mask()
+    }
+}
+
 /// A load or store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -85,6 +103,14 @@ impl Operation {
         match self {
             Self::Load(load) => load.width,
             Self::Store(store) => store.width,
+        }
+    }
+
+    /// What is loaded or stored.
+    pub(crate) const fn register(self) -> Register {
+        match self {
+            Self::Load(load) => load.to,
+            Self::Store(store) => store.from,
         }
     }
 }

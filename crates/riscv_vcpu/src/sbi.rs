@@ -13,36 +13,48 @@ mod rfence;
 mod srst;
 mod time;
 
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, ConsoleCall, DeviceAccess, HypercallError};
 
-use crate::{ExitKind, RISCVVCpu, trap::Next, vcpu::Pending};
+use crate::{ExitKind, RISCVVCpu, exit::Context, trap::Next, vcpu::Pending};
 
 /// The argument register with the extension's number, and that with the function's (SBI specification, "Binary Encoding").
 const EXTENSION: usize = 7;
 const FUNCTION: usize = 6;
 
-/// Declares which extensions there are and who answers them: those that answer without leaving, and those that leave. The latter
-/// are looked up in a function of their own, so that the former are reached without a stack frame.
+/// Declares which extensions there are and who answers them: those that answer without leaving, those of the console, and those that leave.
+/// The latter two are looked up in a function of their own, so that the former are reached without a stack frame.
 macro_rules! extensions {
     (
         answers { $($number:path => $module:ident, $kind:ident;)* }
+        prints { $($console_number:path => $console_module:ident, $console_kind:ident;)* }
         leaves { $($leaving_number:path => $leaving_module:ident, $leaving_kind:ident;)* }
     ) => {
         /// Answers the guest's call.
         #[inline(always)]
-        pub(crate) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+        pub(crate) fn call<H: AxVCpuHal, D: DeviceAccess>(
+            vcpu: &mut RISCVVCpu<H>,
+            context: &Context<'_, D>,
+        ) -> Next {
             match vcpu.arg(EXTENSION) {
                 $($number => {
                     vcpu.account.count(ExitKind::$kind);
                     $module::call(vcpu)
                 })*
-                number => call_leaving(vcpu, number),
+                number => call_less_frequent(vcpu, context, number),
             }
         }
 
         #[inline(never)]
-        fn call_leaving<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, number: u64) -> Next {
+        fn call_less_frequent<H: AxVCpuHal, D: DeviceAccess>(
+            vcpu: &mut RISCVVCpu<H>,
+            context: &Context<'_, D>,
+            number: u64,
+        ) -> Next {
             match number {
+                $($console_number => {
+                    vcpu.account.count(ExitKind::$console_kind);
+                    $console_module::call(vcpu, context.devices)
+                })*
                 $($leaving_number => {
                     vcpu.account.count(ExitKind::$leaving_kind);
                     $leaving_module::call(vcpu)
@@ -56,7 +68,7 @@ macro_rules! extensions {
 
         /// Whether there is extension `number`.
         fn is_present(number: u64) -> bool {
-            matches!(number, $($number)|* $(| $leaving_number)*)
+            matches!(number, $($number)|* $(| $console_number)* $(| $leaving_number)*)
         }
     };
 }
@@ -68,12 +80,14 @@ extensions! {
         ipi::NUMBER => ipi, SbiIpi;
         rfence::NUMBER => rfence, SbiRfence;
     }
-    leaves {
-        hsm::NUMBER => hsm, SbiHsm;
-        srst::NUMBER => srst, SbiSrst;
+    prints {
         dbcn::NUMBER => dbcn, SbiDbcn;
         legacy::CONSOLE_PUTCHAR => legacy, SbiLegacy;
         legacy::CONSOLE_GETCHAR => legacy, SbiLegacy;
+    }
+    leaves {
+        hsm::NUMBER => hsm, SbiHsm;
+        srst::NUMBER => srst, SbiSrst;
     }
 }
 
@@ -87,6 +101,14 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         self.advance(ECALL_BYTES);
         write_answer(self, answer);
         Next::Resume
+    }
+
+    /// Writes a byte to the console, which leaves where there is no room.
+    fn print(&mut self, byte: u8, devices: &impl DeviceAccess) -> Next {
+        match devices.console_write_byte(byte) {
+            Some(()) => self.answer(Ok(0)),
+            None => self.ask(AxVCpuExitReason::Console(ConsoleCall::WriteByte(byte))),
+        }
     }
 
     /// Leaves with what the call asks of others, which `set_return_value` will answer.

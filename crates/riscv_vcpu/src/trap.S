@@ -2,18 +2,17 @@
 #
 # While the vCPU's loop runs, stvec holds riscv_vcpu_trap and sscratch the address of the VmCpuRegisters, in the guest and in the
 # handler alike. The handler is a Rust function and so keeps the guest's callee-saved registers itself: on the short way, trap to
-# handler to guest, they never reach memory.
+# handler to guest, they never reach memory. Neither does tp, which compilers leave to threads' storage, and which nothing here has.
 
     .pushsection .text.riscv_vcpu, "ax"
     .option push
     .option norvc
 
-# Applies \op (ld or sd) to the guest's caller-saved registers but a0 and t0 to t2, and to sp, gp and tp, where a0 holds the VmCpuRegisters.
+# Applies \op (ld or sd) to the guest's caller-saved registers but a0 and t0 to t2, and to sp and gp, where a0 holds the VmCpuRegisters.
 .macro each_caller_saved op
     \op ra, {X}+8*1(a0)
     \op sp, {X}+8*2(a0)
     \op gp, {X}+8*3(a0)
-    \op tp, {X}+8*4(a0)
     \op a1, {X}+8*11(a0)
     \op a2, {X}+8*12(a0)
     \op a3, {X}+8*13(a0)
@@ -27,8 +26,9 @@
     \op t6, {X}+8*31(a0)
 .endm
 
-# Applies \op to the guest's callee-saved registers.
+# Applies \op to the guest's callee-saved registers, and to tp.
 .macro each_callee_saved op
+    \op tp, {X}+8*4(a0)
     \op s0, {X}+8*8(a0)
     \op s1, {X}+8*9(a0)
     \op s2, {X}+8*18(a0)
@@ -43,8 +43,9 @@
     \op s11, {X}+8*27(a0)
 .endm
 
-# Applies \op to what the host must find again, but for sp, gp and tp.
+# Applies \op to what the host must find again, but for sp and gp.
 .macro each_host op
+    \op tp, {HOST_TP}(a0)
     \op ra, {HOST_RA}(a0)
     \op s0, {HOST_SAVED}+8*0(a0)
     \op s1, {HOST_SAVED}+8*1(a0)
@@ -68,7 +69,6 @@ riscv_vcpu_enter:
     each_host sd
     sd sp, {HOST_SP}(a0)
     sd gp, {HOST_GP}(a0)
-    sd tp, {HOST_TP}(a0)
     sd a1, {HANDLER}(a0)
     sd a2, {DEVICE_HANDLER}(a0)
     sd a3, {CONTEXT}(a0)
@@ -100,7 +100,7 @@ riscv_vcpu_trap:
     ld t1, {HANDLER}(a0)
     ld sp, {HOST_SP}(a0)
     ld gp, {HOST_GP}(a0)
-    ld tp, {HOST_TP}(a0)
+    ld a1, {CONTEXT}(a0)
     jalr t1
     bnez a0, .Lnot_yet
     csrr a0, sscratch

@@ -3,7 +3,10 @@
 //! [`enter`] runs the guest: `trap.S` stores and loads registers and calls [`vmexit_handler`](crate::exit::vmexit_handler) at
 //! each trap. The other functions here run one instruction that may fault, with a trap vector of their own around it.
 
-use crate::regs::{FloatRegisters, VectorRegisters};
+use crate::{
+    insn::Register,
+    regs::{FloatRegisters, VectorRegisters},
+};
 
 /// What the exit handler wants.
 #[repr(usize)]
@@ -15,6 +18,27 @@ pub(crate) enum Next {
     Leave = 1,
     /// To the [device handler](crate::exit::device_handler), with all of the guest's registers in memory.
     Device = 2,
+}
+
+/// Where a register of the guest is while [`vmexit_handler`](crate::exit::vmexit_handler) serves a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// In memory: `trap.S` stores it at each trap.
+    AtTrap,
+    /// In the hardware still: callee-saved, or `tp`, which the compiler leaves alone.
+    Later,
+}
+
+impl Stored {
+    /// Where `register` is.
+    pub(crate) const fn of(register: Register) -> Self {
+        // zero, ra, sp, gp; t0 to t2; a0 to a7; t3 to t6.
+        const AT_TRAP: u32 = 0b1111 | 0b111 << 5 | 0xff << 10 | 0b1111 << 28;
+        match AT_TRAP >> register.number() & 1 {
+            0 => Self::Later,
+            _ => Self::AtTrap,
+        }
+    }
 }
 
 #[cfg(target_arch = "riscv64")]
@@ -34,7 +58,7 @@ mod hardware {
     use alloc::sync::Arc;
     use core::mem::offset_of;
 
-    use axvcpu::{Account, AxVCpuHal};
+    use axvcpu::{Account, AxVCpuHal, DeviceAccess};
 
     use super::{FloatRegisters, Next, VectorRegisters};
     use crate::{
@@ -79,12 +103,16 @@ mod hardware {
     }
 
     /// Runs the guest until the exit handler says [`Next::Leave`]. The CSRs hold the guest's state, and host interrupts are off.
-    pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_>) {
+    pub(crate) fn enter<H: AxVCpuHal, D: DeviceAccess>(
+        vcpu: &mut RISCVVCpu<H>,
+        context: &Context<'_, D>,
+    ) {
         // The assembly takes the vCPU's address for that of its registers.
         const { assert!(offset_of!(RISCVVCpu<H>, regs) == 0) };
-        let handler: extern "C" fn(&mut RISCVVCpu<H>) -> Next = vmexit_handler::<H>;
-        let device_handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_>) -> Next =
-            device_handler::<H>;
+        let handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_, D>) -> Next =
+            vmexit_handler::<H, D>;
+        let device_handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_, D>) -> Next =
+            device_handler::<H, D>;
         let account: *const Account = Arc::as_ptr(&vcpu.account);
         // SAFETY: the assembly follows the C calling convention: it returns with all callee-saved registers, gp, tp, sp and
         // stvec as they were. It hands the exclusively borrowed vCPU, and the context, which outlives the call, to the handlers,
@@ -254,16 +282,20 @@ mod hardware {
 /// The same for the machine made of memory.
 #[cfg(not(target_arch = "riscv64"))]
 mod scripted {
-    use axvcpu::AxVCpuHal;
+    use axvcpu::{AxVCpuHal, DeviceAccess};
 
-    use super::{FloatRegisters, Next, VectorRegisters};
+    use super::{FloatRegisters, Next, Stored, VectorRegisters};
     use crate::{
         RISCVVCpu, VmCpuRegisters, csr,
         exit::{Context, device_handler, vmexit_handler},
+        insn::Register,
         machine,
     };
 
-    pub(crate) fn enter<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_>) {
+    pub(crate) fn enter<H: AxVCpuHal, D: DeviceAccess>(
+        vcpu: &mut RISCVVCpu<H>,
+        context: &Context<'_, D>,
+    ) {
         loop {
             vcpu.account.entering(H::now());
             match machine::with(|m| m.script.pop_front()) {
@@ -274,13 +306,45 @@ mod scripted {
                 }
             }
             vcpu.account.left(H::now());
-            let next = match vmexit_handler(vcpu) {
+            let later = hide_later(vcpu);
+            let next = vmexit_handler(vcpu, context);
+            show_later(vcpu, later);
+            let next = match next {
                 Next::Device => device_handler(vcpu, context),
-                next => next,
+                Next::Resume | Next::Leave => next,
             };
             match next {
                 Next::Resume => {}
                 Next::Leave | Next::Device => break,
+            }
+        }
+    }
+
+    /// What stands in memory for a register that is still in the hardware.
+    const HIDDEN: u64 = 0xdead_dead_dead_dead;
+
+    fn is_later(number: usize) -> bool {
+        Stored::of(Register::numbered(number as u32)) == Stored::Later
+    }
+
+    /// Takes the registers out of memory that the hardware would still hold.
+    fn hide_later<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> [u64; 32] {
+        let before = vcpu.regs.guest_regs.x;
+        for (number, value) in vcpu.regs.guest_regs.x.iter_mut().enumerate() {
+            if is_later(number) {
+                *value = HIDDEN;
+            }
+        }
+        before
+    }
+
+    /// Puts them back.
+    fn show_later<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, before: [u64; 32]) {
+        let now = vcpu.regs.guest_regs.x.iter_mut().zip(before).enumerate();
+        for (number, (value, before)) in now {
+            if is_later(number) {
+                assert_eq!(*value, HIDDEN, "x{number} was written, and is not there");
+                *value = before;
             }
         }
     }
@@ -321,5 +385,46 @@ mod scripted {
         csr::VCSR.write(vector.vcsr);
         csr::VL.write(vector.vl);
         csr::VTYPE.write(vector.vtype);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeSet;
+
+    use super::Stored;
+    use crate::{insn::Register, regs::REGISTER_NAMES};
+
+    /// The registers that `trap.S` stores from the guest's trap to the call of the handler.
+    fn stored_at_trap() -> BTreeSet<&'static str> {
+        let text = include_str!("trap.S");
+        let between = |from, to| {
+            let (_, rest) = text.split_once(from).unwrap();
+            rest.split_once(to).unwrap().0
+        };
+        let group = between(".macro each_caller_saved op", ".endm");
+        let trap = between("riscv_vcpu_trap:\n", "jalr t1");
+        assert!(trap.contains("each_caller_saved sd"));
+        let lines = group.lines().chain(trap.lines());
+        let stores = lines.filter_map(|line| {
+            let line = line
+                .trim()
+                .strip_prefix("\\op ")
+                .or(line.trim().strip_prefix("sd "))?;
+            line.contains("{X}").then(|| line.split(',').next())?
+        });
+        // The first is always there, and a0 comes by way of t0.
+        stores.chain(["zero", "a0"]).collect()
+    }
+
+    #[test]
+    fn what_the_assembly_stores_is_what_is_said_to_be_stored() {
+        let stored = stored_at_trap();
+        for (number, name) in REGISTER_NAMES.iter().enumerate() {
+            let at_trap = Stored::of(Register::numbered(number as u32)) == Stored::AtTrap;
+            assert_eq!(at_trap, stored.contains(name), "{name}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
     exit::{Context, Decoded, DeviceStep},
-    insn::{Access, Load},
+    insn::Load,
     percpu::Cell,
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
@@ -216,7 +216,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Switches the CSRs that are switched at every entry, and runs the guest.
     #[inline]
-    fn enter(&mut self, context: &Context<'_>) {
+    fn enter<D: DeviceAccess>(&mut self, context: &Context<'_, D>) {
         let host_sstatus = SSTATUS.swap(self.regs.guest_regs.sstatus);
         HSTATUS.write(self.regs.guest_regs.hstatus);
         SEPC.write(self.regs.guest_regs.sepc);
@@ -239,6 +239,15 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         if config.vcpu_count > MAX_CPUS {
             return ax_err!(InvalidInput, "a VM has at most 64 vCPUs");
         }
+        // Exits remember pages in which there is no RAM.
+        let paged = |at: GuestPhysAddr| at.is_aligned(axaddrspace::FrameSize::Size4K.bytes());
+        if !config
+            .ram
+            .iter()
+            .all(|range| paged(range.start) && paged(range.end))
+        {
+            return ax_err!(InvalidInput, "RAM consists of pages of 4 KiB");
+        }
         if vcpu_id >= config.vcpu_count {
             return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
         }
@@ -257,10 +266,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             last_access: None,
-            step: DeviceStep {
-                addr: GuestPhysAddr::new(0),
-                access: Access::NONE,
-            },
+            step: DeviceStep::NONE,
             decoded: Decoded::NONE,
             lines: 0,
             account: Arc::new(Account::new::<ExitKind>()),
@@ -324,7 +330,11 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = csr::InterruptsOff::new();
         self.load()?;
         self.pending = Pending::Nothing;

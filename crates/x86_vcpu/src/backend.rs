@@ -11,6 +11,7 @@
 //! - Guest registers that no VMCS or VMCB has are in [`GuestRegisters`]; of its `gpr`, RSP's place is not used.
 //! - `DR0` to `DR3` are switched by the shared part at `load` and `put`; `CR2`, `DR6` and the MSRs in [`msr::SWITCHED`](crate::msr::SWITCHED) are the vendor's,
 //!   at `load` and [`save`](VendorVcpu::save).
+//! - [`frequent`](VendorVcpu::frequent) is the short way for the exits that count; [`exit`](VendorVcpu::exit) knows them all.
 //! - [`exit`](VendorVcpu::exit) decodes: `VmxVcpu` and `SvmVcpu` first copy the hardware's words into a plain struct, and a pure function makes an
 //!   [`ExitInfo`] of it, so that both decoders are tested on any machine.
 
@@ -137,6 +138,8 @@ pub(crate) enum Exit {
     InterruptWindow,
     /// The guest can take an NMI now. The vendor has closed the window.
     NmiWindow,
+    /// What [`set_deadline`](VendorVcpu::set_deadline) asked for. It is asked for no longer.
+    Deadline,
     /// An exception of the guest's that is intercepted (#DB, #AC, #MC), to be given back to it. CR2 or DR6 is as the guest is to find it.
     Exception { vector: u8, error_code: Option<u32> },
     /// The guest faulted while it faulted on a fault.
@@ -171,6 +174,22 @@ pub(crate) struct ExitInfo {
     pub(crate) interrupted: Option<Event>,
 }
 
+/// The exits that come often, told by as few words of the hardware's as do. What else goes with them is asked for by whoever serves them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frequent {
+    Cpuid,
+    Hypercall,
+    MsrRead,
+    MsrWrite,
+    /// IN or OUT: [`io`](VendorVcpu::io).
+    Port,
+    /// [`nested`](VendorVcpu::nested).
+    Nested,
+    HostInterrupt,
+    /// Any other, or the delivery of an event was interrupted: [`exit`](VendorVcpu::exit).
+    Other,
+}
+
 /// What the guest may be waiting for before it is given something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
@@ -178,6 +197,15 @@ pub(crate) enum Window {
     Interrupt,
     /// No NMI is being handled, and no instruction shadows.
     Nmi,
+}
+
+/// Who ends the guest's turn when its timers are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// The processor's virtualization, by [`Exit::Deadline`].
+    Hardware,
+    /// The host, by an interrupt of its own timer.
+    Host,
 }
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
@@ -211,8 +239,32 @@ pub(crate) trait VendorVcpu: Sized {
     /// Runs the guest until it exits. `Err`: the hardware would not enter it, and says why.
     fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason>;
 
-    /// What the last exit was. Called once after each `enter`.
+    /// Which of the frequent exits the last one was.
+    #[inline]
+    fn frequent(&self) -> Frequent {
+        Frequent::Other
+    }
+
+    /// What the last exit was. Called once after each `enter` for which [`frequent`](Self::frequent) says `Other`.
     fn exit(&mut self) -> ExitInfo;
+
+    /// How long the instruction of a frequent exit is, where the hardware says so.
+    #[inline]
+    fn length(&self) -> Option<u8> {
+        None
+    }
+
+    /// The access of a frequent exit that is one to a port, and how long the instruction is where the hardware says so.
+    #[inline]
+    fn io(&self) -> Option<(IoExit, Option<u8>)> {
+        None
+    }
+
+    /// The access of a frequent exit that the nested table does not allow.
+    #[inline]
+    fn nested(&self) -> Option<NestedFault> {
+        None
+    }
 
     /// The last exit's words, for the record.
     fn raw_exit(&self) -> RawExit;
@@ -268,6 +320,12 @@ pub(crate) trait VendorVcpu: Sized {
     /// Takes [`await_open`](Self::await_open) back.
     fn ignore(&mut self, window: Window);
 
+    /// Has the guest exit when the host's counter shows `deadline`; `u64::MAX`: not again. By a timer that runs with the guest, if there is one.
+    fn set_deadline(&mut self, deadline: u64) -> Alarm {
+        let _ = deadline;
+        Alarm::Host
+    }
+
     /// What CR8 shows where the hardware answers reads of it (SVM). Elsewhere they exit.
     fn set_task_priority(&mut self, class: u8) {
         let _ = class;
@@ -275,6 +333,15 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// An instruction was completed for the guest: the shadow of STI or MOV SS is over.
     fn end_shadow(&mut self);
+
+    /// An instruction of this length was completed for the guest, which is past it now. Its RFLAGS.
+    #[inline]
+    fn complete(&mut self, length: u8) -> u64 {
+        let rip = self.get(Register::Rip).wrapping_add(length.into());
+        self.set(Register::Rip, rip);
+        self.end_shadow();
+        self.get(Register::Rflags)
+    }
 }
 
 /// A vendor's part of a pCPU.
@@ -329,7 +396,7 @@ macro_rules! hand_on {
         impl<H: AxVCpuHal> Backend<H> {
             $(
                 /// As [`VendorVcpu`] has it.
-                #[inline]
+                #[inline(always)]
                 pub(crate) fn $name($self: $receiver $(, $argument: $type)*) $(-> $result)? {
                     match $self {
                         Self::Vmx(vendor) => vendor.$name($($argument),*),
@@ -350,7 +417,11 @@ hand_on! {
     fn retag(self: &mut Self, tag: VmidAssignment);
     fn flush(self: &mut Self);
     fn enter(self: &mut Self, registers: &mut GuestRegisters) -> Result<(), FailReason>;
+    fn frequent(self: &Self) -> Frequent;
     fn exit(self: &mut Self) -> ExitInfo;
+    fn length(self: &Self) -> Option<u8>;
+    fn io(self: &Self) -> Option<(IoExit, Option<u8>)>;
+    fn nested(self: &Self) -> Option<NestedFault>;
     fn raw_exit(self: &Self) -> RawExit;
     fn exit_name(self: &Self) -> &'static str;
     fn fetched_bytes(self: &Self) -> &[u8];
@@ -367,6 +438,7 @@ hand_on! {
     fn is_open(self: &Self, window: Window) -> bool;
     fn await_open(self: &mut Self, window: Window);
     fn ignore(self: &mut Self, window: Window);
+    fn set_deadline(self: &mut Self, deadline: u64) -> Alarm;
     fn set_task_priority(self: &mut Self, class: u8);
-    fn end_shadow(self: &mut Self);
+    fn complete(self: &mut Self, length: u8) -> u64;
 }

@@ -37,7 +37,9 @@ axvcpu::exit_kinds! {
         OtherInstruction = "other-instruction",
         /// A host interrupt.
         HostInterrupt = "host-interrupt",
-        /// A host NMI.
+        /// A timer of the guest's is due.
+    Deadline = "deadline",
+    /// A host NMI.
         HostNmi = "host-nmi",
         /// The guest shut down.
         TripleFault = "triple-fault",

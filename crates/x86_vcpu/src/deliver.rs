@@ -1,8 +1,15 @@
 //! What comes to the guest from outside: its timers, its controllers' interrupts, NMIs, and the end of its waits.
 
+use axdevice::Schedule;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
-use crate::{X86VCpu, backend::Window, event::Event, exit::Next, vcpu::Activity};
+use crate::{
+    X86VCpu,
+    backend::{Alarm, Window},
+    event::Event,
+    exit::Next,
+    vcpu::Activity,
+};
 
 /// Never.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -23,8 +30,31 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         if next != self.armed {
             self.armed = next;
-            H::set_guest_timer(next);
+            match self.backend.set_deadline(next) {
+                Alarm::Hardware => {}
+                Alarm::Host => H::set_guest_timer(next),
+            }
         }
+    }
+
+    /// The deadline that the hardware was told has come.
+    pub(crate) fn deadline_came(&mut self) {
+        self.armed = NEVER;
+        self.advance_timers();
+    }
+
+    /// An access to the vCPU's own local APIC has changed what the host's timer and CR8 must follow, or has not.
+    #[inline]
+    pub(crate) fn follow(&mut self, schedule: Schedule) {
+        match schedule {
+            Schedule::Kept => {}
+            Schedule::Changed => self.follow_local(),
+        }
+    }
+
+    pub(crate) fn follow_local(&mut self) {
+        self.advance_timers();
+        self.backend.set_task_priority(self.local.task_priority());
     }
 
     pub(crate) fn next_deadline(&self) -> u64 {
@@ -46,13 +76,13 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// Whether something waits that ends a wait.
     pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
-        !self.events.is_empty() || takes_interrupts && self.local.pending().is_some()
+        !self.events.is_empty() || takes_interrupts && self.flag.is_raised()
     }
 
     /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
     #[inline]
     pub(crate) fn deliver(&mut self) {
-        let waits = self.local.pending().is_some();
+        let waits = self.flag.is_raised();
         if !waits && !self.awaits_interrupts && self.events.is_empty() {
             return;
         }
@@ -69,7 +99,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             if let Some(vector) = self.local.acknowledge() {
                 self.backend.inject(Event::Interrupt(vector));
             }
-            waits = self.local.pending().is_some();
+            waits = self.flag.is_raised();
         }
         if self.events.has_nmi() {
             self.backend.await_open(Window::Nmi);

@@ -4,13 +4,14 @@
 //! simply exit again for the next one ([`string`](crate::string)).
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
+use axdevice::LocalApic;
 use axerrno::{AxResult, ax_err};
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 
 use crate::{
     ExitKind, X86VCpu,
     alu::{self, Operator},
-    backend::{Direction, ExitInfo, IoExit, IoKind, NestedFault, NestedPurpose},
+    backend::{Direction, IoExit, IoKind, NestedFault, NestedPurpose},
     decode::{
         self, Extend, Keep, MemoryInstruction, Operation, Part, Source, StringForm, accumulator,
     },
@@ -141,8 +142,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 return self.leave(AxVCpuExitReason::Nothing);
             }
             // An instruction that reads and writes has another access to make.
-            if self.complete() == Next::Resume {
-                return Next::Resume;
+            if self.complete() != Next::Leave {
+                return Next::Look;
             }
         }
     }
@@ -177,7 +178,13 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// IN, OUT, INS, OUTS.
-    pub(crate) fn port_access(&mut self, info: &ExitInfo, io: IoExit) -> Step<Next> {
+    #[inline]
+    pub(crate) fn port_access(
+        &mut self,
+        length: Option<u8>,
+        io: IoExit,
+        devices: &dyn DeviceAccess,
+    ) -> Step<Next> {
         let IoExit {
             port,
             width,
@@ -191,17 +198,26 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if kind == IoKind::String {
             return self.port_string(io);
         }
-        let length = match info.length {
+        let length = match length {
             Some(length) => length,
             None => self.decoded(decode::any_length)?,
         };
         let (pending, exit) = match direction {
-            Direction::Read => (
-                Pending::PortRead { width },
-                AxVCpuExitReason::IoRead { port, width },
-            ),
+            Direction::Read => {
+                if let Some(value) = devices.port_read(port, width) {
+                    self.set_part(accumulator(width), value);
+                    return Ok(self.answered(length));
+                }
+                (
+                    Pending::PortRead { width },
+                    AxVCpuExitReason::IoRead { port, width },
+                )
+            }
             Direction::Write => {
                 let data = self.regs.gpr[gpr::RAX] & width.mask();
+                if devices.port_write(port, width, data).is_some() {
+                    return Ok(self.answered(length));
+                }
                 (
                     Pending::PortWrite,
                     AxVCpuExitReason::IoWrite { port, width, data },
@@ -211,10 +227,19 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.leave_for_device(length, pending, exit))
     }
 
+    /// Past the instruction, whose access a device has answered.
+    #[inline]
+    pub(crate) fn answered(&mut self, length: u8) -> Next {
+        match self.advance(length) {
+            Next::Resume | Next::Look => Next::Look,
+            Next::Leave => Next::Leave,
+        }
+    }
+
     /// Past the instruction, and out to a device.
     fn leave_for_device(&mut self, length: u8, pending: Pending, exit: AxVCpuExitReason) -> Next {
         match self.advance(length) {
-            Next::Resume => {
+            Next::Resume | Next::Look => {
                 self.pending = pending;
                 self.leave(exit)
             }
@@ -223,7 +248,12 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// An access that the nested table does not allow: RAM that is not there yet, or a device.
-    pub(crate) fn nested_fault(&mut self, fault: NestedFault) -> Step<Next> {
+    #[inline]
+    pub(crate) fn nested_fault(
+        &mut self,
+        fault: NestedFault,
+        devices: &dyn DeviceAccess,
+    ) -> Step<Next> {
         let NestedFault {
             gpa,
             access,
@@ -249,15 +279,38 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         let instruction = self.memory_instruction()?;
         if access.contains(MappingFlags::WRITE) {
-            self.device_write(instruction, gpa)
+            self.device_write(instruction, gpa, devices)
         } else {
-            Ok(self.device_read(instruction, gpa))
+            Ok(self.device_read(instruction, gpa, devices))
         }
     }
 
+    /// Whether the vCPU's own local APIC may be at `addr`.
+    #[inline]
+    fn own_page(&self, addr: GuestPhysAddr) -> Option<()> {
+        (addr.align_down(LocalApic::PAGE_SIZE) == LocalApic::PAGE).then_some(())
+    }
+
     /// The device's part of an instruction that only reads it, or reads it first.
-    fn device_read(&mut self, instruction: MemoryInstruction, addr: GuestPhysAddr) -> Next {
+    #[inline]
+    fn device_read(
+        &mut self,
+        instruction: MemoryInstruction,
+        addr: GuestPhysAddr,
+        devices: &dyn DeviceAccess,
+    ) -> Next {
         self.counters.count(ExitKind::MmioRead);
+        let width = instruction.width;
+        if let Operation::Load { to, extend } = instruction.operation {
+            let own = self
+                .own_page(addr)
+                .and_then(|()| self.local.load(addr, width));
+            let answer = own.or_else(|| devices.mmio_read(addr, width));
+            if let Some(value) = answer {
+                self.set_part(to, extended(value, width, extend));
+                return self.answered(instruction.length);
+            }
+        }
         let pending = Pending::MmioRead { instruction, addr };
         let exit = AxVCpuExitReason::MmioRead {
             addr,
@@ -282,7 +335,13 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// The device's part of an instruction that writes it.
-    fn device_write(&mut self, instruction: MemoryInstruction, addr: GuestPhysAddr) -> Step<Next> {
+    #[inline]
+    fn device_write(
+        &mut self,
+        instruction: MemoryInstruction,
+        addr: GuestPhysAddr,
+        devices: &dyn DeviceAccess,
+    ) -> Step<Next> {
         let MemoryInstruction {
             operation,
             width,
@@ -296,7 +355,16 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match operation {
             Operation::Store { from } => {
                 self.counters.count(ExitKind::MmioWrite);
-                let exit = store(self.value(from));
+                let data = self.value(from) & width.mask();
+                let own = self.own_page(addr);
+                if let Some(schedule) = own.and_then(|()| self.local.store(addr, width, data)) {
+                    self.follow(schedule);
+                    return Ok(self.answered(length));
+                }
+                if devices.mmio_write(addr, width, data).is_some() {
+                    return Ok(self.answered(length));
+                }
+                let exit = store(data);
                 Ok(self.leave_for_device(length, Pending::MmioWrite, exit))
             }
             Operation::Fill(form) => {
@@ -314,7 +382,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             }
             // The hardware tells of the write, but they read first.
             Operation::Exchange { .. } | Operation::Update { .. } => {
-                Ok(self.device_read(instruction, addr))
+                Ok(self.device_read(instruction, addr, devices))
             }
             // They do not write memory, or not this memory: the code was changed.
             Operation::Load { .. }
@@ -328,7 +396,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     fn then_leave(&mut self, next: Next, exit: AxVCpuExitReason) -> Next {
         match next {
-            Next::Resume => {
+            Next::Resume | Next::Look => {
                 self.pending = Pending::MmioWrite;
                 self.leave(exit)
             }
@@ -353,11 +421,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let mut write_back = None;
         match operation {
             Operation::Load { to, extend } => {
-                let value = match extend {
-                    Extend::Zero => value,
-                    Extend::Sign => sign_extend(value, width),
-                };
-                self.set_part(to, value);
+                self.set_part(to, extended(value, width, extend));
             }
             Operation::Exchange { with } => {
                 write_back = Some(self.part(with));
@@ -436,9 +500,15 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 }
 
-fn sign_extend(value: u64, width: AccessWidth) -> u64 {
-    let unused = 64 - 8 * width.bytes() as u32;
-    ((value << unused) as i64 >> unused) as u64
+/// A value of `width` that was loaded, as wide as a register.
+const fn extended(value: u64, width: AccessWidth, extend: Extend) -> u64 {
+    match extend {
+        Extend::Zero => value & width.mask(),
+        Extend::Sign => {
+            let unused = 64 - 8 * width.bytes() as u32;
+            ((value << unused) as i64 >> unused) as u64
+        }
+    }
 }
 
 #[cfg(test)]

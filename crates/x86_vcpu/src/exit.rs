@@ -3,11 +3,11 @@
 mod control;
 mod msr;
 
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, FailReason, SystemDownKind};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, NoDevices, SystemDownKind};
 
 use crate::{
     ExitKind, X86VCpu,
-    backend::{Direction, Exit, ExitInfo, Instruction},
+    backend::{Direction, Exit, Frequent, Instruction},
     cpuid::CpuidState,
     cr::{self, cr4},
     decode,
@@ -24,6 +24,8 @@ use crate::{
 pub(crate) enum Next {
     /// Back to the guest.
     Resume,
+    /// The same, but a device has answered: the vCPU looks what that did to it.
+    Look,
     /// Out of the vCPU's loop, for the reason in [`X86VCpu::exit`](X86VCpu).
     Leave,
 }
@@ -33,29 +35,51 @@ pub(crate) type Step<T> = Result<T, Next>;
 
 impl<H: AxVCpuHal> X86VCpu<H> {
     /// Serves the exit that the backend has just made.
-    pub(crate) fn serve_exit(&mut self) -> Next {
+    #[inline]
+    pub(crate) fn serve_exit(&mut self, devices: &dyn DeviceAccess) -> Next {
+        let next = match self.backend.frequent() {
+            Frequent::Cpuid => self.serve_cpuid(self.backend.length()),
+            Frequent::Hypercall => {
+                let length = self.backend.length();
+                self.serve_hypercall(length, devices)
+            }
+            Frequent::MsrRead => self.read_msr(self.backend.length()),
+            Frequent::MsrWrite => self.write_msr(self.backend.length()),
+            Frequent::Port => match self.backend.io() {
+                Some((io, length)) => self.port_access(length, io, devices),
+                None => self.serve_any(devices),
+            },
+            Frequent::Nested => match self.backend.nested() {
+                Some(fault) => self.nested_fault(fault, devices),
+                None => self.serve_any(devices),
+            },
+            Frequent::HostInterrupt => Ok(self.host_interrupt()),
+            Frequent::Other => self.serve_any(devices),
+        };
+        next.unwrap_or_else(|next| next)
+    }
+
+    #[inline(never)]
+    fn serve_any(&mut self, devices: &dyn DeviceAccess) -> Step<Next> {
         let info = self.backend.exit();
         if let Some(event) = info.interrupted {
             self.events.interrupted(event);
         }
-        self.serve(&info).unwrap_or_else(|next| next)
-    }
-
-    fn serve(&mut self, info: &ExitInfo) -> Step<Next> {
         match info.exit {
-            Exit::Instruction(instruction) => self.instruction(info, instruction),
-            Exit::Msr(Direction::Read) => self.read_msr(info),
-            Exit::Msr(Direction::Write) => self.write_msr(info),
-            Exit::Io(io) => self.port_access(info, io),
-            Exit::Nested(fault) => self.nested_fault(fault),
-            Exit::HostInterrupt => {
-                self.counters.count(ExitKind::HostInterrupt);
-                Ok(self.leave(AxVCpuExitReason::ExternalInterrupt {
-                    vector: H::irq_fetch(),
-                }))
-            }
+            Exit::Instruction(Instruction::Hypercall) => self.serve_hypercall(info.length, devices),
+            Exit::Instruction(instruction) => self.instruction(info.length, instruction),
+            Exit::Msr(Direction::Read) => self.read_msr(info.length),
+            Exit::Msr(Direction::Write) => self.write_msr(info.length),
+            Exit::Io(io) => self.port_access(info.length, io, devices),
+            Exit::Nested(fault) => self.nested_fault(fault, devices),
+            Exit::HostInterrupt => Ok(self.host_interrupt()),
             Exit::HostNmi => {
                 self.counters.count(ExitKind::HostNmi);
+                Ok(Next::Resume)
+            }
+            Exit::Deadline => {
+                self.counters.count(ExitKind::Deadline);
+                self.deadline_came();
                 Ok(Next::Resume)
             }
             Exit::InterruptWindow => {
@@ -95,6 +119,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 Ok(self.leave(AxVCpuExitReason::Unknown(raw)))
             }
         }
+    }
+
+    /// A host interrupt is pending.
+    fn host_interrupt(&mut self) -> Next {
+        self.counters.count(ExitKind::HostInterrupt);
+        self.leave(AxVCpuExitReason::ExternalInterrupt {
+            vector: H::irq_fetch(),
+        })
     }
 
     /// Leaves the loop.
@@ -149,34 +181,25 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.raise(Exception { vector, error_code }))
     }
 
-    fn instruction(&mut self, info: &ExitInfo, instruction: Instruction) -> Step<Next> {
+    fn instruction(&mut self, length: Option<u8>, instruction: Instruction) -> Step<Next> {
         match instruction {
-            Instruction::Cpuid => {
-                self.counters.count(ExitKind::Cpuid);
-                let length = self.length(info, &[Opcode::CPUID])?;
-                self.cpuid();
-                Ok(self.advance(length))
-            }
+            Instruction::Cpuid => self.serve_cpuid(length),
             Instruction::Hlt => {
                 self.counters.count(ExitKind::Hlt);
-                let length = self.length(info, &[Opcode::HLT])?;
+                let length = self.length(length, &[Opcode::HLT])?;
                 let next = self.advance(length);
                 Ok(self.halt(next))
             }
-            Instruction::Hypercall => {
-                self.counters.count(ExitKind::Hypercall);
-                let length = self.length(info, &[Opcode::VMMCALL, Opcode::VMCALL])?;
-                Ok(self.hypercall(length))
-            }
+            Instruction::Hypercall => self.serve_hypercall(length, &NoDevices),
             Instruction::Xsetbv => {
                 self.counters.count(ExitKind::Xsetbv);
-                let length = self.length(info, &[Opcode::XSETBV])?;
+                let length = self.length(length, &[Opcode::XSETBV])?;
                 Ok(self.xsetbv(length))
             }
             // Caches are the machine's: they stay.
-            Instruction::Invd => self.nothing(info, Opcode::INVD),
-            Instruction::Wbinvd => self.nothing(info, Opcode::WBINVD),
-            Instruction::Pause => self.nothing(info, Opcode::PAUSE),
+            Instruction::Invd => self.nothing(length, Opcode::INVD),
+            Instruction::Wbinvd => self.nothing(length, Opcode::WBINVD),
+            Instruction::Pause => self.nothing(length, Opcode::PAUSE),
             // There are no performance counters.
             Instruction::Rdpmc => {
                 self.counters.count(ExitKind::OtherInstruction);
@@ -189,15 +212,24 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
+    #[inline]
+    fn serve_hypercall(&mut self, length: Option<u8>, devices: &dyn DeviceAccess) -> Step<Next> {
+        self.counters.count(ExitKind::Hypercall);
+        let length = self.length(length, &[Opcode::VMMCALL, Opcode::VMCALL])?;
+        Ok(self.hypercall(length, devices))
+    }
+
     /// An instruction that has no effect here.
-    fn nothing(&mut self, info: &ExitInfo, opcode: Opcode) -> Step<Next> {
+    fn nothing(&mut self, length: Option<u8>, opcode: Opcode) -> Step<Next> {
         self.counters.count(ExitKind::OtherInstruction);
-        let length = self.length(info, &[opcode])?;
+        let length = self.length(length, &[opcode])?;
         Ok(self.advance(length))
     }
 
-    #[inline]
-    fn cpuid(&mut self) {
+    #[inline(always)]
+    fn serve_cpuid(&mut self, length: Option<u8>) -> Step<Next> {
+        self.counters.count(ExitKind::Cpuid);
+        let length = self.length(length, &[Opcode::CPUID])?;
         let [leaf, subleaf] = [gpr::RAX, gpr::RCX].map(|number| self.regs.gpr[number] as u32);
         let answer = self.cpuid.answer(leaf, subleaf, || CpuidState {
             cr4: self.backend.get(Register::Cr4),
@@ -207,6 +239,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.regs.gpr[gpr::RBX] = answer.ebx.into();
         self.regs.gpr[gpr::RCX] = answer.ecx.into();
         self.regs.gpr[gpr::RDX] = answer.edx.into();
+        Ok(self.advance(length))
     }
 
     /// HLT has been completed, with `next` to follow.
@@ -220,7 +253,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// VMCALL or VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI, RDI, R8. Programs have none: #UD.
-    fn hypercall(&mut self, length: u8) -> Next {
+    #[inline]
+    fn hypercall(&mut self, length: u8, devices: &dyn DeviceAccess) -> Next {
         if self.backend.privilege() != 0 {
             return self.raise(Exception::UNDEFINED);
         }
@@ -234,12 +268,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             gpr::R8,
         ]
         .map(|number| self.regs.gpr[number]);
-        match self.advance(length) {
-            Next::Resume => {
-                self.pending = Pending::Hypercall;
-                self.leave(AxVCpuExitReason::Hypercall { nr, args })
+        let next = self.advance(length);
+        if next == Next::Leave {
+            return next;
+        }
+        self.pending = Pending::Hypercall;
+        match devices.hypercall(nr, args) {
+            Some(answer) => {
+                self.answer_hypercall(answer);
+                next
             }
-            Next::Leave => Next::Leave,
+            None => self.leave(AxVCpuExitReason::Hypercall { nr, args }),
         }
     }
 
@@ -266,30 +305,29 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Past the instruction, and out.
     fn leave_past(&mut self, length: u8, exit: AxVCpuExitReason) -> Next {
         match self.advance(length) {
-            Next::Resume => self.leave(exit),
+            Next::Resume | Next::Look => self.leave(exit),
             Next::Leave => Next::Leave,
         }
     }
 
     /// The instruction, of this length, has been completed. A single-stepping guest sees the step.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance(&mut self, length: u8) -> Next {
-        let rip = self
-            .backend
-            .get(Register::Rip)
-            .wrapping_add(u64::from(length));
         // Only 64-bit code runs above 4 GiB; where it ends there, the hardware says so.
-        self.backend.set(Register::Rip, rip);
-        self.backend.end_shadow();
-        if self.backend.get(Register::Rflags) & rflags::TRAP != 0 {
-            let status = self.backend.get(Register::Dr6);
-            self.backend.set(Register::Dr6, status | dr6::SINGLE_STEP);
-            return self.raise(Exception {
-                vector: vector::DEBUG,
-                error_code: None,
-            });
+        if self.backend.complete(length) & rflags::TRAP != 0 {
+            return self.single_step();
         }
         Next::Resume
+    }
+
+    #[cold]
+    fn single_step(&mut self) -> Next {
+        let status = self.backend.get(Register::Dr6);
+        self.backend.set(Register::Dr6, status | dr6::SINGLE_STEP);
+        self.raise(Exception {
+            vector: vector::DEBUG,
+            error_code: None,
+        })
     }
 
     /// How the guest's addresses are translated, for `privilege`.

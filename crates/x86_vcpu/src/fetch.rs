@@ -5,7 +5,6 @@ use axvcpu::AxVCpuHal;
 
 use crate::{
     X86VCpu,
-    backend::ExitInfo,
     cr::{ControlRegisters, efer},
     decode::{self, Bytes, CodeMode, MAX_LENGTH, MemoryInstruction},
     event::Exception,
@@ -15,12 +14,24 @@ use crate::{
     walk::{Access, Paging, Privilege},
 };
 
-/// The page of code that exited last, and how it was found.
+/// The pages of code that exited last: a driver's and its interrupt handler's, say.
+#[derive(Debug, Default)]
+pub(crate) struct CodePages([Option<CodePage>; PAGES]);
+
+const PAGES: usize = 8;
+
+impl CodePages {
+    const fn place(rip: u64) -> usize {
+        (rip >> 12 ^ rip >> 15) as usize % PAGES
+    }
+}
+
+/// A page of code that exited, and how it was found.
 ///
 /// The guest may change its tables at any time. So the instruction that is read here counts only if it is the one that the hardware says it is, or if
 /// [the same walk](Walk) leads here still.
-#[derive(Clone, Debug)]
-pub(crate) struct CodePage {
+#[derive(Debug)]
+struct CodePage {
     cr3: u64,
     /// The base of CS, and RIP at the start of the page.
     base: u64,
@@ -33,7 +44,7 @@ pub(crate) struct CodePage {
 const LEVELS: usize = 5;
 
 /// What led to a page: if all of it is as it was, so is where it leads.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Walk {
     registers: ControlRegisters,
     privilege: Privilege,
@@ -67,19 +78,20 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// How long the instruction is that exited, one of `opcodes`.
+    /// How long the instruction is that exited, one of `opcodes`, where the hardware has not `told`.
     #[inline]
-    pub(crate) fn length(&mut self, info: &ExitInfo, opcodes: &[Opcode]) -> Step<u8> {
-        match info.length {
+    pub(crate) fn length(&mut self, told: Option<u8>, opcodes: &[Opcode]) -> Step<u8> {
+        match told {
             Some(length) => Ok(length),
-            None => self.length_from_bytes(opcodes),
+            None => match self.length_without_prefixes(opcodes) {
+                Some(length) => Ok(length),
+                None => self.length_from_bytes(opcodes),
+            },
         }
     }
 
+    #[cold]
     fn length_from_bytes(&mut self, opcodes: &[Opcode]) -> Step<u8> {
-        if let Some(length) = self.length_without_prefixes(opcodes) {
-            return Ok(length);
-        }
         let mode = self.code_mode();
         let bytes = self.fetch()?;
         match length_of(bytes.as_slice(), mode, opcodes) {
@@ -89,11 +101,11 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// The page that was found last, if RIP is in it, and where.
+    /// The page that RIP is in, if it was found before, and where.
     #[inline]
     fn code_page(&self) -> Option<(&CodePage, usize)> {
-        let page = self.code_page.as_ref()?;
         let rip = self.backend.get(Register::Rip);
+        let page = self.code_pages.0[CodePages::place(rip)].as_ref()?;
         let offset = rip & PAGE_MASK;
         let is_there = page.rip == rip - offset
             && page.cr3 == self.backend.get(Register::Cr3)
@@ -101,7 +113,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         is_there.then_some((page, offset as usize))
     }
 
-    /// How long the instruction is, where its code is in the page that was found last and it has no prefixes.
+    /// How long the instruction is, where its page was found before and it has no prefixes.
     #[inline]
     fn length_without_prefixes(&self, opcodes: &[Opcode]) -> Option<u8> {
         let (page, offset) = self.code_page()?;
@@ -178,7 +190,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 return Err(self.fail("the guest's code lies outside of its RAM"));
             }
             if bytes.count == 0 {
-                self.code_page = self.found_code_page(&paging, at, way);
+                let place = CodePages::place(self.backend.get(Register::Rip));
+                self.code_pages.0[place] = self.found_code_page(&paging, at, way);
             }
             bytes.count = end;
         }

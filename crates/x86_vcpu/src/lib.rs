@@ -58,7 +58,7 @@ pub use vmx::{
     CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType, IoDirection, IoForm,
     MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16,
     VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW,
-    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmxCapabilities, VmxCapabilityWords,
-    VmxExitInfo, VmxExitKind, VmxExitReason, VmxInterruptInfo, VmxIoExitInfo, VmxPerCpuState,
-    VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
+    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32, VmxCapabilities,
+    VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason, VmxInterruptInfo, VmxIoExitInfo,
+    VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
 };

@@ -8,6 +8,7 @@ use crate::{
     cr::{cr0, cr4, efer},
     device::Pending,
     event::EventQueue,
+    fetch::CodePages,
     msr::{MsrStorage, PAT_RESET},
     regs::{
         DR7_RESET, DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights,
@@ -89,7 +90,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.breakpoints = [0; 4];
         (self.pending, self.answer) = (Pending::Nothing, None);
         self.activity = Activity::Active;
-        self.code_page = None;
+        self.code_pages = CodePages::default();
         self.forget_windows();
         self.start = X86Start::Parked;
         self.home = Home::Memory;

@@ -53,7 +53,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 let operand = self.locate(self.source(form), width.bytes(), Access::Read)?;
                 let data = self.read_operand(operand)?;
                 match self.step_string(form, width, &[gpr::RSI], length) {
-                    Next::Resume => {
+                    Next::Resume | Next::Look => {
                         self.pending = Pending::PortWrite;
                         Ok(self.leave(AxVCpuExitReason::IoWrite { port, width, data }))
                     }

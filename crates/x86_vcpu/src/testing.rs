@@ -16,7 +16,7 @@ use axaddrspace::{
     AddrSpace, AxMmHal, Fill, FixedRam, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr,
     LargestLeaf, MappingFlags, NestedMode, RamPage,
 };
-use axdevice::{LocalInterrupts, Timed};
+use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
@@ -141,18 +141,39 @@ impl GuestBytes for Ram {
 /// A local APIC that gives interrupts in order, whatever their priority. 0 is none.
 #[derive(Default)]
 pub(crate) struct Local {
-    pub(crate) vectors: Mutex<Vec<u8>>,
+    vectors: Mutex<Vec<u8>>,
+    flag: Arc<InterruptFlag>,
     pub(crate) priority: AtomicU64,
 }
 
+impl Local {
+    pub(crate) fn raise(&self, vectors: &[u8]) {
+        self.change(|waiting| waiting.extend(vectors));
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.change(Vec::clear);
+    }
+
+    fn change<T>(&self, f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut vectors = self.vectors.lock().unwrap();
+        let result = f(&mut vectors);
+        self.flag.set(!vectors.is_empty());
+        result
+    }
+}
+
 impl LocalInterrupts for Local {
+    fn flag(&self) -> Arc<InterruptFlag> {
+        self.flag.clone()
+    }
+
     fn pending(&self) -> Option<u8> {
         self.vectors.lock().unwrap().first().copied()
     }
 
     fn acknowledge(&self) -> Option<u8> {
-        let mut vectors = self.vectors.lock().unwrap();
-        (!vectors.is_empty()).then(|| vectors.remove(0))
+        self.change(|vectors| (!vectors.is_empty()).then(|| vectors.remove(0)))
     }
 
     fn task_priority(&self) -> u8 {
@@ -174,7 +195,7 @@ impl Timed for Timer {
     fn advance(&self, now: u64) -> u64 {
         if self.deadline() <= now {
             self.deadline.store(u64::MAX, Ordering::SeqCst);
-            self.local.vectors.lock().unwrap().push(0xec);
+            self.local.raise(&[0xec]);
         }
         self.deadline()
     }

@@ -12,7 +12,7 @@ use core::{
 };
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
-use axdevice::{LocalInterrupts, Timed};
+use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
@@ -29,9 +29,9 @@ use crate::{
     device::Pending,
     event::EventQueue,
     exit::Next,
-    fetch::CodePage,
+    fetch::CodePages,
     hardware::InterruptsOff,
-    msr::MsrStorage,
+    msr::{self, MsrKind, MsrStorage},
     percpu::{self, Cell},
     regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
     switch::Home,
@@ -64,6 +64,8 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) events: EventQueue,
     pub(crate) xsave: ExtendedState,
     pub(crate) msrs: MsrStorage,
+    /// The MSR that was looked up last, and what it is.
+    pub(crate) last_msr: (u32, Option<MsrKind>),
     /// What RDTSCP and RDPID read.
     pub(crate) tsc_aux: u64,
     /// DR0 to DR3, while another vCPU's are in the processor.
@@ -77,9 +79,11 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// The value that was read for it.
     pub(crate) answer: Option<u64>,
     pub(crate) activity: Activity,
-    pub(crate) code_page: Option<CodePage>,
+    pub(crate) code_pages: CodePages,
     pub(crate) decoded_before: DecodeCache,
     pub(crate) local: Arc<dyn LocalInterrupts>,
+    /// Whether it has an interrupt for us.
+    pub(crate) flag: Arc<InterruptFlag>,
     pub(crate) memory: Arc<dyn GuestBytes>,
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
@@ -128,6 +132,22 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.ram.iter().any(|range| range.contains(&addr))
     }
 
+    /// In RAX: the answer, or an error as a negative number.
+    pub(crate) fn answer_hypercall(&mut self, answer: Result<u64, HypercallError>) {
+        if self.pending == Pending::Hypercall {
+            self.pending = Pending::Nothing;
+            let code = |error| match error {
+                HypercallError::Failed => -1i64,
+                HypercallError::NotSupported => -2,
+                HypercallError::InvalidParam => -3,
+                HypercallError::Denied => -4,
+                HypercallError::InvalidAddress => -5,
+                HypercallError::AlreadyAvailable => -6,
+            };
+            self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
+        }
+    }
+
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
     #[inline]
     fn open(&mut self, mail: Mail) -> AxResult<Next> {
@@ -143,8 +163,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if mail.fence_translations {
             self.backend.flush();
         }
-        self.advance_timers();
-        self.backend.set_task_priority(self.local.task_priority());
+        self.follow_local();
         Ok(self.wake())
     }
 
@@ -152,23 +171,39 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     #[inline]
     fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
         let mut next = self.open(mailbox.take())?;
-        while next == Next::Resume {
+        loop {
+            match next {
+                Next::Resume => {}
+                Next::Look => {
+                    if devices.wants_exit() {
+                        self.leave(AxVCpuExitReason::Nothing);
+                        return Ok(());
+                    }
+                    // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+                    if mailbox.has_changed_from(NO_LINES) {
+                        next = self.open(mailbox.take())?;
+                        continue;
+                    }
+                }
+                Next::Leave => return Ok(()),
+            }
             self.deliver();
             self.counters.entering(H::now());
             let entered = self.backend.enter(&mut self.regs);
             self.counters.left(H::now());
             next = match entered {
-                Ok(()) => self.serve_exit(),
+                Ok(()) => self.serve_exit(devices),
                 Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
             };
-            if next == Next::Leave && self.ask(devices) == Next::Resume {
-                // The access may have moved a deadline, or sent this very vCPU a letter.
-                next = self.open(mailbox.take())?;
+            if next == Next::Leave {
+                next = self.ask(devices);
             }
         }
-        Ok(())
     }
 }
+
+/// An x86 CPU has none.
+const NO_LINES: u64 = 0;
 
 impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     type CreateConfig = X86VCpuConfig;
@@ -198,6 +233,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
+            last_msr: (0, msr::kind(0)),
             tsc_aux: 0,
             breakpoints: [0; 4],
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
@@ -206,8 +242,9 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
-            code_page: None,
+            code_pages: CodePages::default(),
             decoded_before: DecodeCache::default(),
+            flag: config.local.flag(),
             local: config.local,
             memory: config.memory,
             ram: config.ram,
@@ -271,11 +308,15 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     }
 
     #[inline]
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         let _off = InterruptsOff::new();
         self.start = X86Start::Parked;
         self.load()?;
-        if self.complete() == Next::Resume || self.ask(devices) == Next::Resume {
+        if self.complete() != Next::Leave || self.ask(devices) != Next::Leave {
             mailbox.entering();
             let result = self.enter(mailbox, devices);
             mailbox.left();
@@ -329,20 +370,8 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         )
     }
 
-    /// In RAX: the answer, or an error as a negative number.
     fn set_return_value(&mut self, answer: Result<u64, HypercallError>) {
-        if self.pending == Pending::Hypercall {
-            self.pending = Pending::Nothing;
-            let code = |error| match error {
-                HypercallError::Failed => -1i64,
-                HypercallError::NotSupported => -2,
-                HypercallError::InvalidParam => -3,
-                HypercallError::Denied => -4,
-                HypercallError::InvalidAddress => -5,
-                HypercallError::AlreadyAvailable => -6,
-            };
-            self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
-        }
+        self.answer_hypercall(answer);
     }
 
     fn finish_read(&mut self, value: u64) -> AxResult {

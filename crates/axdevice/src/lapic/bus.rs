@@ -72,8 +72,13 @@ impl ApicBus {
         self.ext_int.call_once(|| source);
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// vCPU `cpu` looks at its local APIC again.
+    pub(super) fn notify(&self, cpu: usize) {
+        self.events.notify(cpu);
     }
 
     pub(super) fn end_of_level(&self, vector: u8) {
@@ -124,14 +129,14 @@ impl ApicBus {
     fn deliver_all(&self, message: Message, sender: Option<u32>) -> Acceptance {
         let mut acceptance = Acceptance::Refused;
         for (cpu, apic) in self.candidates(message) {
-            let (accepted, news) = apic.with(|state| {
+            let (accepted, effects) = apic.with(|state| {
                 if state.is_addressed(message.destination, sender) {
                     accept(state, message.delivery)
                 } else {
                     Acceptance::Refused
                 }
             });
-            self.tell(cpu, news);
+            self.tell(cpu, effects.news);
             if accepted == Acceptance::Accepted {
                 acceptance = accepted;
                 match message.delivery {
@@ -156,7 +161,7 @@ impl ApicBus {
     ) -> Acceptance {
         let mut best: Option<(u8, usize, &Shared)> = None;
         for (cpu, apic) in self.candidates(message) {
-            let (priority, _) = apic.with(|state| {
+            let priority = apic.look(|state| {
                 let takes =
                     state.is_addressed(message.destination, sender) && state.is_arbitrating();
                 takes.then(|| state.processor_priority())
@@ -170,12 +175,13 @@ impl ApicBus {
         let Some((_, cpu, apic)) = best else {
             return Acceptance::Refused;
         };
-        let (acceptance, news) = apic.with(|state| state.accept(vector, trigger));
-        self.tell(cpu, news);
+        let (acceptance, effects) = apic.with(|state| state.accept(vector, trigger));
+        self.tell(cpu, effects.news);
         acceptance
     }
 
     /// Does what remains of an access by vCPU `cpu`.
+    #[inline]
     pub(super) fn perform(&self, effect: Effect, cpu: usize) {
         match effect {
             Effect::Nothing => {}
@@ -195,8 +201,8 @@ impl ApicBus {
         let Some(apic) = self.apics.get(cpu) else {
             return;
         };
-        let (effect, news) = apic.with(set);
-        self.tell(cpu, news);
+        let (effect, effects) = apic.with(set);
+        self.tell(cpu, effects.news);
         self.perform(effect, cpu);
     }
 

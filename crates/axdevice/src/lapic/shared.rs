@@ -1,10 +1,12 @@
 //! One local APIC's state, behind its lock, and what of it is read without.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use spin::Mutex;
 
 use super::state::{State, Waiting};
+use crate::{InterruptFlag, Schedule};
 
 /// Nothing waits.
 const NOTHING: u64 = 0;
@@ -14,10 +16,13 @@ const EXT_INT: u64 = 1 << 8;
 /// A local APIC.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// What waits.
+    /// What waits, and whether something does.
     waiting: AtomicU64,
+    flag: Arc<InterruptFlag>,
     /// When the timer expires.
     deadline: AtomicU64,
+    /// The task priority register.
+    task_priority: AtomicU8,
 }
 
 /// Whether something waits that did not before.
@@ -27,19 +32,29 @@ pub(super) enum News {
     Nothing,
 }
 
+/// What followed the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effects {
+    pub(super) news: News,
+    pub(super) schedule: Schedule,
+}
+
 impl Shared {
     pub(super) fn new(state: State) -> Self {
         let shared = Self {
             state: Mutex::new(state),
             waiting: AtomicU64::new(NOTHING),
+            flag: Arc::default(),
             deadline: AtomicU64::new(u64::MAX),
+            task_priority: AtomicU8::new(0),
         };
         shared.with(|_| ());
         shared
     }
 
     /// Runs `f` on the state, then lets what is read without the lock follow it.
-    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> (T, News) {
+    #[inline]
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> (T, Effects) {
         let mut state = self.state.lock();
         let result = f(&mut state);
         let waiting = match state.waiting() {
@@ -47,17 +62,39 @@ impl Shared {
             Waiting::Vector(vector) => vector.into(),
             Waiting::ExtInt => EXT_INT,
         };
+        let (deadline, priority) = (state.deadline(), state.task_priority());
         // Only the holder of the lock writes, so that a load and a store do for a swap. The order is the lock's, and, for a reader without
         // it, that of the notification.
         let before = self.waiting.load(Ordering::Relaxed);
+        let schedule = if self.deadline.load(Ordering::Relaxed) == deadline
+            && self.task_priority.load(Ordering::Relaxed) == priority
+        {
+            Schedule::Kept
+        } else {
+            Schedule::Changed
+        };
         self.waiting.store(waiting, Ordering::Release);
-        self.deadline.store(state.deadline(), Ordering::Release);
+        self.flag.set(waiting != NOTHING);
+        self.deadline.store(deadline, Ordering::Release);
+        self.task_priority.store(priority, Ordering::Relaxed);
         let news = match (before, waiting) {
             (NOTHING, NOTHING) => News::Nothing,
             (NOTHING, _) => News::Something,
             (_, _) => News::Nothing,
         };
-        (result, news)
+        (result, Effects { news, schedule })
+    }
+
+    /// Runs `f`, which only looks.
+    #[inline]
+    pub(super) fn look<T>(&self, f: impl FnOnce(&State) -> T) -> T {
+        f(&self.state.lock())
+    }
+
+    /// The task priority register. Only the vCPU itself writes it.
+    #[inline]
+    pub(super) fn task_priority(&self) -> u8 {
+        self.task_priority.load(Ordering::Relaxed)
     }
 
     pub(super) fn pending(&self) -> Option<u8> {
@@ -65,6 +102,10 @@ impl Shared {
             NOTHING => None,
             waiting => Some(u8::try_from(waiting).unwrap_or(u8::MAX)),
         }
+    }
+
+    pub(super) fn flag(&self) -> &Arc<InterruptFlag> {
+        &self.flag
     }
 
     pub(super) fn deadline(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! The registers of one local APIC, and what follows from them.
 
+use alloc::sync::Arc;
+
 use axvcpu::LineLevel;
 
 use super::icr::{self, Command};
@@ -373,7 +375,7 @@ impl State {
         self.log_error(reg::ERROR_ILLEGAL_REGISTER);
     }
 
-    pub(super) fn read(&self, register: Register, clock: &dyn Clock) -> u64 {
+    pub(super) fn read(&self, register: Register, clock: &Arc<dyn Clock>) -> u64 {
         u64::from(match register {
             Register::Id => match self.mode {
                 Mode::X2Apic => self.id,
@@ -404,7 +406,12 @@ impl State {
     }
 
     /// Writes a register: all bits of `value` where it has 64, else the lower half. Bits that do not exist are ignored.
-    pub(super) fn write(&mut self, register: Register, value: u64, clock: &dyn Clock) -> Effect {
+    pub(super) fn write(
+        &mut self,
+        register: Register,
+        value: u64,
+        clock: &Arc<dyn Clock>,
+    ) -> Effect {
         let word = value as u32;
         match register {
             Register::EndOfInterrupt => return self.end_of_interrupt(),

@@ -143,7 +143,9 @@ impl Bench {
     }
 
     fn wrmsr(&self, cpu: usize, register: u32, value: u64) -> Result<(), AccessFault> {
-        self.apics[cpu].write_msr(0x800 + register, value)
+        self.apics[cpu]
+            .write_msr(0x800 + register, value)
+            .map(|_| ())
     }
 
     fn pending(&self, cpu: usize) -> Option<u8> {

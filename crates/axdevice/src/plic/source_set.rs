@@ -6,6 +6,8 @@ use alloc::boxed::Box;
 #[derive(Clone, Debug)]
 pub(super) struct SourceSet {
     words: Box<[u32]>,
+    /// Bit `i` says whether word `i` has members: there are at most 32, and most are empty.
+    used: u32,
     highest: u32,
 }
 
@@ -14,12 +16,23 @@ impl SourceSet {
     pub(super) fn new(highest: u32) -> Self {
         Self {
             words: (0..=highest / 32).map(|_| 0).collect(),
+            used: 0,
             highest,
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.words.fill(0);
+        self.used = 0;
+    }
+
+    /// Changes a word by `change`, if it exists.
+    fn update(&mut self, index: usize, change: impl FnOnce(u32) -> u32) {
+        if let Some(word) = self.words.get_mut(index) {
+            *word = change(*word);
+            let bit = 1 << (index % 32);
+            self.used = self.used & !bit | if *word == 0 { 0 } else { bit };
+        }
     }
 
     /// Bit `i` says whether source `32 * index + i` is a member.
@@ -36,9 +49,7 @@ impl SourceSet {
             0
         };
         let zero = u32::from(index == 0);
-        if let Some(word) = self.words.get_mut(index) {
-            *word = value & !beyond & !zero;
-        }
+        self.update(index, |_| value & !beyond & !zero);
     }
 
     pub(super) fn contains(&self, source: u32) -> bool {
@@ -47,33 +58,36 @@ impl SourceSet {
 
     /// Adds a source.
     pub(super) fn insert(&mut self, source: u32) {
-        if (1..=self.highest).contains(&source)
-            && let Some(word) = self.words.get_mut(source as usize / 32)
-        {
-            *word |= 1 << (source % 32);
+        if (1..=self.highest).contains(&source) {
+            self.update(source as usize / 32, |word| word | 1 << (source % 32));
         }
     }
 
     /// Removes a source.
     pub(super) fn remove(&mut self, source: u32) {
-        if let Some(word) = self.words.get_mut(source as usize / 32) {
-            *word &= !(1 << (source % 32));
-        }
+        self.update(source as usize / 32, |word| word & !(1 << (source % 32)));
+    }
+
+    /// Whether the sets may have members in common. If not, they have none.
+    #[inline]
+    pub(super) fn may_meet(&self, other: &Self) -> bool {
+        self.used & other.used != 0
     }
 
     /// The members of both sets, in ascending order.
     pub(super) fn intersection(&self, other: &Self) -> impl Iterator<Item = u32> {
-        (0u32..)
-            .step_by(32)
-            .zip(&self.words)
-            .zip(&other.words)
-            .flat_map(|((base, mine), theirs)| {
-                let mut left = mine & theirs;
-                core::iter::from_fn(move || {
-                    let bit = left.trailing_zeros();
-                    left &= left.checked_sub(1)?;
-                    Some(base + bit)
-                })
-            })
+        bits(self.used & other.used).flat_map(|index| {
+            let common = self.word(index as usize) & other.word(index as usize);
+            bits(common).map(move |bit| 32 * index + bit)
+        })
     }
+}
+
+/// The numbers of the bits that are set.
+fn bits(mut left: u32) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let bit = left.trailing_zeros();
+        left &= left.checked_sub(1)?;
+        Some(bit)
+    })
 }

@@ -94,7 +94,17 @@ impl Sources {
 
     /// Of the pending sources in `enabled`, the one with the highest priority, and of several the one with the lowest number. Priority 0
     /// means "never".
+    #[inline]
     pub(super) fn best_of(&self, enabled: &SourceSet) -> Option<Candidate> {
+        if self.pending.may_meet(enabled) {
+            self.search(enabled)
+        } else {
+            None
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, enabled: &SourceSet) -> Option<Candidate> {
         let mut best: Option<Candidate> = None;
         for source in self.pending.intersection(enabled) {
             let priority = self.priority(source as usize);

@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 
+use axplat_ranges::Ranges;
 use fdt::{Fdt, node::FdtNode};
 
-use super::{Hart, Machine, Uart, Unusable, ranges::Ranges};
+use super::{Hart, Machine, Uart, Unusable};
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
 
 const UARTS: &[&str] = &["ns16550a", "ns16550", "snps,dw-apb-uart"];

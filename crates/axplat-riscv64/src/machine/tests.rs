@@ -3,7 +3,7 @@
 use fdt::Fdt;
 use vm_fdt::{FdtReserveEntry, FdtWriter};
 
-use super::{Machine, Uart, Unusable};
+use super::{MAX_RANGES, Machine, Uart, Unusable};
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
 
 /// Where the tree is.
@@ -390,7 +390,9 @@ fn ram_is_whole_pages_in_any_number_of_nodes() {
     assert_eq!(tree.read().err(), Some(Unusable::NoRam));
     tree.ram = vec![];
     assert_eq!(tree.read().err(), Some(Unusable::NoRam));
-    tree.ram = (0..33).map(|i| (i * 2 * MIB, MIB)).collect();
+    tree.ram = (0..=MAX_RANGES as u64)
+        .map(|i| (i * 2 * MIB, MIB))
+        .collect();
     assert_eq!(tree.read().err(), Some(Unusable::TooManyRanges("RAM")));
 }
 
@@ -422,16 +424,16 @@ fn reserved_memory_is_every_page_touched_from_every_source() {
 fn more_reserved_memory_than_fits_is_refused() {
     let mut tree = virt(0..1);
     // The tree and the initrd are two more.
-    tree.reserved = (0..30)
+    tree.reserved = (0..MAX_RANGES as u64 - 2)
         .map(|i| (0x9000_0000 + i * 0x2000, 0x1000))
         .collect();
-    assert_eq!(tree.read().unwrap().reserved.as_slice().len(), 32);
+    assert_eq!(tree.read().unwrap().reserved.as_slice().len(), MAX_RANGES);
     tree.listed = vec![(0xb000_0000, 1)];
     let refused = tree.read().err();
     assert_eq!(refused, Some(Unusable::TooManyRanges("reserved memory")));
     // Any number fits in one that is there.
     tree.listed = (0..100).map(|i| (0x9000_0000 + i * 16, 16)).collect();
-    assert_eq!(tree.read().unwrap().reserved.as_slice().len(), 32);
+    assert_eq!(tree.read().unwrap().reserved.as_slice().len(), MAX_RANGES);
 }
 
 #[test]

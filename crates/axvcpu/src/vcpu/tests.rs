@@ -84,10 +84,10 @@ impl AxArchVCpu for Script {
         self.call("start_at")
     }
 
-    fn run(
+    fn run<D: DeviceAccess>(
         &mut self,
         _mailbox: &Mailbox,
-        _devices: &dyn DeviceAccess,
+        _devices: &D,
     ) -> AxResult<AxVCpuExitReason> {
         if let Some((entered, leave)) = &self.guest {
             entered.send(()).unwrap();

@@ -35,7 +35,7 @@ impl<H: AxVCpuHal> GuestArch for RISCVVCpu<H> {
         ram: &[GuestRange],
         memory: &mut dyn GuestRam,
     ) -> Result<BootState<()>, ConfigError> {
-        linux_riscv::load(config, ram, memory)
+        load_riscv(config, features(&config.machine.isa.cpus), ram, memory)
     }
 }
 
@@ -93,8 +93,19 @@ fn devices(
     })
 }
 
+/// Puts into RAM what a RISC-V VM, whose vCPUs give it `features`, finds there when it starts. This
+/// asks nothing of the host, so that others than [`AxVM`](crate::AxVM) can start the same VM.
+pub fn load_riscv(
+    config: &AxVMConfig<RiscvMachine>,
+    features: CpuFeatures,
+    ram: &[GuestRange],
+    memory: &mut dyn GuestRam,
+) -> Result<BootState<()>, ConfigError> {
+    linux_riscv::load(config, features, ram, memory)
+}
+
 /// What the vCPUs give their guests of what the machine is said to have.
-pub(crate) fn features(isa: &IsaInfo) -> CpuFeatures {
+fn features(isa: &IsaInfo) -> CpuFeatures {
     let mut said = CpuFeatures::empty();
     said.set(CpuFeatures::SSTC, isa.has("sstc"));
     said.set(CpuFeatures::FLOAT, isa.has("f") && isa.has("d"));

@@ -74,31 +74,41 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
         ram: &[GuestRange],
         memory: &mut dyn GuestRam,
     ) -> Result<BootState<X86Start>, ConfigError> {
-        let start = pc::load(config, ram, memory)?;
-        let (rip, info) = (start.entry.as_u64(), start.info);
-        let setup = match start.mode {
-            StartMode::Long { cr3 } => X86Start::Long64 {
-                rip,
-                rsi: info,
-                cr3,
-            },
-            // The loader has both below 4 GiB.
-            StartMode::Protected { magic } => X86Start::Protected32 {
-                eip: rip as u32,
-                ebx: info as u32,
-                eax: magic,
-            },
-        };
-        Ok(BootState {
-            entries: AxVCpuConfig {
-                bsp_entry: start.entry,
-                // They wait for a start-up IPI to say where.
-                ap_entry: GuestPhysAddr::new(0),
-            },
-            arg: info,
-            setup,
-        })
+        load_x86(config, ram, memory)
     }
+}
+
+/// Puts into RAM what an x86 VM finds there when it starts. This asks nothing of the host, so that
+/// others than [`AxVM`](crate::AxVM) can start the same VM.
+pub fn load_x86(
+    config: &AxVMConfig<X86Machine>,
+    ram: &[GuestRange],
+    memory: &mut dyn GuestRam,
+) -> Result<BootState<X86Start>, ConfigError> {
+    let start = pc::load(config, ram, memory)?;
+    let (rip, info) = (start.entry.as_u64(), start.info);
+    let setup = match start.mode {
+        StartMode::Long { cr3 } => X86Start::Long64 {
+            rip,
+            rsi: info,
+            cr3,
+        },
+        // The loader has both below 4 GiB.
+        StartMode::Protected { magic } => X86Start::Protected32 {
+            eip: rip as u32,
+            ebx: info as u32,
+            eax: magic,
+        },
+    };
+    Ok(BootState {
+        entries: AxVCpuConfig {
+            bsp_entry: start.entry,
+            // They wait for a start-up IPI to say where.
+            ap_entry: GuestPhysAddr::new(0),
+        },
+        arg: info,
+        setup,
+    })
 }
 
 /// The host's counter, which is the guest's time stamp counter too.

@@ -7,18 +7,20 @@ mod image;
 use alloc::vec::Vec;
 
 use axvmconfig::{ConfigError, DeviceModel, keys};
+use riscv_vcpu::CpuFeatures;
 
 use super::{
     fdt::{GuestTree, PlicNode, UartNode},
     loader::Loader,
     ram::{GuestRam, GuestRange, Thing},
 };
-use crate::{AxVCpuConfig, AxVMConfig, BootState, RiscvMachine, arch::riscv};
+use crate::{AxVCpuConfig, AxVMConfig, BootState, RiscvMachine};
 use image::load_kernel;
 
 /// Puts kernel, ramdisk and device tree into RAM.
 pub(crate) fn load(
     config: &AxVMConfig<RiscvMachine>,
+    features: CpuFeatures,
     ram: &[GuestRange],
     memory: &mut dyn GuestRam,
 ) -> Result<BootState<()>, ConfigError> {
@@ -30,7 +32,7 @@ pub(crate) fn load(
     let tree = match blobs.tree {
         Some(tree) => tree,
         None => {
-            let tree = write_tree(config, ram, blobs.ramdisk)?;
+            let tree = write_tree(config, features, ram, blobs.ramdisk)?;
             loader.write(Thing::DeviceTree, &tree, None)?
         }
     };
@@ -48,13 +50,13 @@ pub(crate) fn load(
 /// The device tree that says what there is.
 fn write_tree(
     config: &AxVMConfig<RiscvMachine>,
+    features: CpuFeatures,
     ram: &[GuestRange],
     ramdisk: Option<GuestRange>,
 ) -> Result<Vec<u8>, ConfigError> {
     let vm = &config.vm;
     let map = vm.isa.guest_map();
-    let isa = &config.machine.isa.cpus;
-    let isa = isa.for_guest(riscv::features(isa));
+    let isa = config.machine.isa.cpus.for_guest(features);
     let uarts: Vec<_> = vm
         .devices
         .iter()

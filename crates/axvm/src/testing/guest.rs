@@ -94,7 +94,11 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
         Ok(())
     }
 
-    fn run(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<AxVCpuExitReason> {
+    fn run<D: DeviceAccess>(
+        &mut self,
+        mailbox: &Mailbox,
+        devices: &D,
+    ) -> AxResult<AxVCpuExitReason> {
         assert_eq!(self.bound_to, Some(PCPU.get()), "it runs where it is bound");
         world::<W>().fails(Failure::Run)?;
         self.note(Event::Run);

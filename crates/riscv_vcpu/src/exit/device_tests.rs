@@ -4,6 +4,7 @@ extern crate std;
 
 use core::cell::RefCell;
 
+use axaddrspace::GuestPhysAddr;
 use axvcpu::{AccessWidth, AxArchVCpu, LineLevel};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     csr::HVIP,
-    testing::{DEVICE, ENTRY, HOST_TIMER, trap, vcpu},
+    testing::{DEVICE, ENTRY, HOST_TIMER, sbi, trap, vcpu},
 };
 
 /// One register of 64 bits; a write moves the vCPU's external line, as an interrupt controller would.
@@ -20,11 +21,18 @@ use crate::{
 struct Register {
     value: RefCell<u64>,
     line: Option<&'static Mailbox>,
+    /// What the console took; it has room for two bytes.
+    printed: RefCell<std::vec::Vec<u8>>,
 }
 
 impl DeviceAccess for Register {
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
         (addr.as_u64() == DEVICE).then(|| *self.value.borrow() & width.mask())
+    }
+
+    fn console_write_byte(&self, byte: u8) -> Option<()> {
+        let mut printed = self.printed.borrow_mut();
+        (printed.len() < 2).then(|| printed.push(byte))
     }
 
     fn mmio_write(&self, addr: GuestPhysAddr, _: AccessWidth, data: u64) -> Option<()> {
@@ -130,4 +138,69 @@ fn a_line_that_a_device_moves_takes_effect_at_once() {
     store(0, 0);
     assert_eq!(vcpu.run(mailbox, &devices).unwrap(), HOST_TIMER);
     assert_eq!(vcpu.account().exits_of(ExitKind::MmioWrite), 4);
+}
+
+/// Every register is read and written, whether the trap stored it or not.
+#[test]
+fn each_register_is_loaded_and_stored() {
+    let mut vcpu = vcpu();
+    let devices = Register::default();
+    // Twice, so that each is also found decoded.
+    for _ in 0..2 {
+        for number in 1..32u64 {
+            let (sd, ld) = (0x3023 | number << 20, 0x3003 | number << 7);
+            let register = number as usize;
+            for _ in 0..2 {
+                trap(fault(STORE, DEVICE, sd), move |regs| {
+                    regs.guest_regs.x[register] = 1000 + number
+                });
+            }
+            trap(fault(LOAD, DEVICE, ld), move |regs| {
+                regs.guest_regs.x[register] = 0
+            });
+            trap(fault(LOAD, DEVICE, ld), move |regs| {
+                assert_eq!(
+                    core::mem::take(&mut regs.guest_regs.x[register]),
+                    1000 + number
+                );
+            });
+        }
+        assert_eq!(vcpu.run(&Mailbox::new(), &devices).unwrap(), HOST_TIMER);
+        assert_eq!(vcpu.registers().guest_regs.x[31], 1031);
+    }
+    assert_eq!(vcpu.account().exits_of(ExitKind::MmioWrite), 2 * 2 * 31);
+}
+
+/// What is not as the last access was is not taken for it: another page, which may be RAM; an address that is not aligned.
+#[test]
+fn a_decoded_access_is_one_of_its_place() {
+    let mut vcpu = vcpu();
+    vcpu.regs.vs_csrs.vstvec = 0x8050_0000;
+    let devices = Register::default();
+    trap(fault(LOAD, DEVICE, LW_A0), |_| {});
+    trap(fault(LOAD, DEVICE + 2, LW_A0), |_| {});
+    trap(fault(LOAD, DEVICE + 0x1000, LW_A0), |_| {});
+    let exit = vcpu.run(&Mailbox::new(), &devices).unwrap();
+    assert_eq!(suffered().0, cause::LOAD_ACCESS_FAULT, "not aligned");
+    let (addr, width) = (GuestPhysAddr::new(DEVICE + 0x1000), AccessWidth::Dword);
+    assert_eq!(exit, AxVCpuExitReason::MmioRead { addr, width });
+}
+
+/// A byte for the console goes there within the loop, as long as there is room.
+#[test]
+fn the_console_is_written_within_the_loop() {
+    let mut vcpu = vcpu();
+    let devices = Register::default();
+    const DBCN: u64 = 0x4442_434e;
+    sbi(DBCN, 2, &[u64::from(b'a') | 0x100]);
+    // The legacy console.
+    sbi(1, 0, &[u64::from(b'b')]);
+    sbi(DBCN, 2, &[u64::from(b'c')]);
+    let exit = vcpu.run(&Mailbox::new(), &devices).unwrap();
+    assert_eq!(*devices.printed.borrow(), *b"ab");
+    let no_room = axvcpu::ConsoleCall::WriteByte(b'c');
+    assert_eq!(exit, AxVCpuExitReason::Console(no_room));
+    assert_eq!(vcpu.pc(), ENTRY + 12);
+    assert_eq!(vcpu.account().exits_of(ExitKind::SbiDbcn), 2);
+    assert_eq!(vcpu.account().exits_of(ExitKind::SbiLegacy), 1);
 }

@@ -5,6 +5,7 @@ extern crate std;
 use alloc::rc::Rc;
 use core::cell::Cell;
 
+use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axvcpu::{AccessWidth, AxArchVCpu, Mailbox, NoDevices};
 use proptest::prelude::*;
 

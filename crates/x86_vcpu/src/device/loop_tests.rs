@@ -7,7 +7,7 @@ use axvcpu::AxArchVCpu;
 
 use super::*;
 use crate::{
-    INIT,
+    INIT, NOTIFY,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, World, set_now, timers_set},
 };
@@ -156,10 +156,12 @@ fn a_write_that_ends_the_vm_leaves_once_it_is_done() {
 fn what_a_write_did_to_its_own_vcpu_takes_effect_at_once() {
     let mut world = World::new();
     let timer = world.timer.clone();
+    let World { vcpu, mailbox, .. } = &mut world;
     let program = || {
         timer
             .deadline
             .store(1000, core::sync::atomic::Ordering::SeqCst);
+        mailbox.raise(NOTIFY);
     };
     let devices = Devices {
         at_write: Some(&program),
@@ -169,10 +171,9 @@ fn what_a_write_did_to_its_own_vcpu_takes_effect_at_once() {
     timers_set();
     exits(0x7b, 0x0040_0010, ENTRY + 2);
     exits(HOST_INTERRUPT, 0, 0);
-    assert_eq!(run(&mut world, &devices), HOST);
+    assert_eq!(vcpu.run(mailbox, &devices).unwrap(), HOST);
     assert_eq!(timers_set(), [1000]);
 
-    let World { vcpu, mailbox, .. } = &mut world;
     let init = || mailbox.raise(INIT);
     let devices = Devices {
         at_write: Some(&init),

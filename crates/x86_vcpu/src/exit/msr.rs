@@ -3,9 +3,7 @@
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
-    ExitKind, X86VCpu,
-    backend::ExitInfo,
-    cr,
+    ExitKind, X86VCpu, cr,
     device::Pending,
     exit::{Next, Step},
     hardware,
@@ -16,15 +14,19 @@ use crate::{
 };
 
 impl<H: AxVCpuHal> X86VCpu<H> {
-    pub(super) fn read_msr(&mut self, info: &ExitInfo) -> Step<Next> {
+    pub(super) fn read_msr(&mut self, length: Option<u8>) -> Step<Next> {
         self.counters.count(ExitKind::MsrRead);
-        let length = self.length(info, &[Opcode::RDMSR])?;
+        let length = self.length(length, &[Opcode::RDMSR])?;
         let number = self.regs.gpr[gpr::RCX] as u32;
-        let Some(kind) = msr::kind(number) else {
+        let Some(kind) = self.msr_kind(number) else {
             return Ok(self.general_protection());
         };
         let value = match kind {
             MsrKind::Device => {
+                if let Some(value) = self.local.read_register(number) {
+                    self.set_edx_eax(value);
+                    return Ok(self.answered(length));
+                }
                 self.pending = Pending::SystemRegisterRead {
                     rip: self.backend.get(Register::Rip),
                 };
@@ -45,21 +47,34 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.advance(length))
     }
 
+    /// What MSR `number` is. A guest tends to stay with one for a while.
+    #[inline]
+    fn msr_kind(&mut self, number: u32) -> Option<MsrKind> {
+        if self.last_msr.0 != number {
+            self.last_msr = (number, msr::kind(number));
+        }
+        self.last_msr.1
+    }
+
     /// What RDMSR reads.
     pub(crate) fn set_edx_eax(&mut self, value: u64) {
         self.regs.gpr[gpr::RAX] = value & 0xffff_ffff;
         self.regs.gpr[gpr::RDX] = value >> 32;
     }
 
-    pub(super) fn write_msr(&mut self, info: &ExitInfo) -> Step<Next> {
+    pub(super) fn write_msr(&mut self, length: Option<u8>) -> Step<Next> {
         self.counters.count(ExitKind::MsrWrite);
-        let length = self.length(info, &[Opcode::WRMSR])?;
+        let length = self.length(length, &[Opcode::WRMSR])?;
         let (number, value) = (self.regs.gpr[gpr::RCX] as u32, self.edx_eax());
-        let Some(kind) = msr::kind(number) else {
+        let Some(kind) = self.msr_kind(number) else {
             return Ok(self.general_protection());
         };
         match kind {
             MsrKind::Device => {
+                if let Some(schedule) = self.local.write_register(number, value) {
+                    self.follow(schedule);
+                    return Ok(self.answered(length));
+                }
                 self.pending = Pending::SystemRegisterWrite {
                     rip: self.backend.get(Register::Rip),
                 };

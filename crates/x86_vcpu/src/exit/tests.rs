@@ -211,13 +211,13 @@ fn hlt_waits_unless_something_is_there() {
     assert!(!world.vcpu.has_pending_interrupt());
     // A wake-up for nothing.
     assert_eq!(world.run(), AxVCpuExitReason::Halt);
-    world.local.vectors.lock().unwrap().push(0x30);
+    world.local.raise(&[0x30]);
     assert!(world.vcpu.has_pending_interrupt());
     expect_injected(&mut world, 0x8000_0030);
     // One that comes meanwhile keeps it from waiting.
     let local = world.local.clone();
     then(move |guest| {
-        local.vectors.lock().unwrap().push(0x31);
+        local.raise(&[0x31]);
         guest.exits(0x78, 0, 0);
     });
     expect_injected(&mut world, 0x8000_0031);
@@ -229,7 +229,7 @@ fn hlt_with_interrupts_off_ends_by_nmi_alone() {
     let mut world = world_with(&[0xf4]);
     exits(0x78, 0, 0);
     assert_eq!(world.run(), AxVCpuExitReason::Halt);
-    world.local.vectors.lock().unwrap().push(0x30);
+    world.local.raise(&[0x30]);
     assert!(!world.vcpu.has_pending_interrupt());
     assert_eq!(world.run(), AxVCpuExitReason::Halt);
     world.mailbox.raise(crate::NMI);

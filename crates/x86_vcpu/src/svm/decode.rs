@@ -55,9 +55,15 @@ pub(super) fn encode_event(what: Event) -> u64 {
     event::VALID | error | kind << event::TYPE_SHIFT | u64::from(vector)
 }
 
+/// Whether EXITINTINFO tells of one.
+#[inline]
+pub(super) const fn is_event(word: u64) -> bool {
+    word & event::VALID != 0
+}
+
 /// The event that EXITINTINFO tells of.
 fn decode_event(word: u64) -> Option<Event> {
-    if word & event::VALID == 0 {
+    if !is_event(word) {
         return None;
     }
     let vector = word as u8;
@@ -81,10 +87,7 @@ fn decode_event(word: u64) -> Option<Event> {
 
 /// What the exit was.
 pub(super) fn decode(raw: &RawSvmExit) -> ExitInfo {
-    let length = |next: u64| {
-        let length = next.wrapping_sub(raw.rip);
-        (1..=15).contains(&length).then_some(length as u8)
-    };
+    let length = |next| length_to(raw.rip, next);
     ExitInfo {
         exit: decode_exit(raw),
         length: match raw.code {
@@ -96,12 +99,19 @@ pub(super) fn decode(raw: &RawSvmExit) -> ExitInfo {
     }
 }
 
+/// How long the instruction at `rip` is, if the next is at `next`.
+#[inline]
+pub(super) fn length_to(rip: u64, next: u64) -> Option<u8> {
+    let length = next.wrapping_sub(rip);
+    (1..=15).contains(&length).then_some(length as u8)
+}
+
 fn decode_exit(raw: &RawSvmExit) -> Exit {
     match raw.code {
         exit_code::CPUID => Exit::Instruction(Instruction::Cpuid),
         exit_code::INTR => Exit::HostInterrupt,
         exit_code::MSR => Exit::Msr(direction(raw.info1 & 1 == 0)),
-        exit_code::IO => decode_io(raw.info1),
+        exit_code::IO => Exit::Io(decode_io(raw.info1)),
         exit_code::NESTED_PAGE_FAULT => Exit::Nested(decode_nested(raw.info1, raw.info2)),
         exit_code::HLT => Exit::Instruction(Instruction::Hlt),
         exit_code::VINTR => Exit::InterruptWindow,
@@ -175,13 +185,14 @@ fn decode_control(raw: &RawSvmExit, code: u64) -> Exit {
 }
 
 /// APM 2, "IOIO Intercept Information".
-fn decode_io(info: u64) -> Exit {
+#[inline]
+pub(super) fn decode_io(info: u64) -> IoExit {
     let width = match info >> 4 & 0b111 {
         0b001 => AccessWidth::Byte,
         0b010 => AccessWidth::Word,
         _ => AccessWidth::Dword,
     };
-    Exit::Io(IoExit {
+    IoExit {
         port: (info >> 16) as u16,
         width,
         direction: direction(info & 1 == 1),
@@ -190,11 +201,12 @@ fn decode_io(info: u64) -> Exit {
         } else {
             IoKind::Register
         },
-    })
+    }
 }
 
 /// APM 2, "Nested versus Guest Page Faults": an error code as #PF has it, and what was being done.
-fn decode_nested(error: u64, gpa: u64) -> NestedFault {
+#[inline]
+pub(super) fn decode_nested(error: u64, gpa: u64) -> NestedFault {
     let access = if error >> 4 & 1 == 1 {
         MappingFlags::EXECUTE
     } else if error >> 1 & 1 == 1 {

@@ -5,7 +5,7 @@ use axerrno::AxResult;
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
-    decode::{RawSvmExit, decode, encode_event},
+    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, is_event, length_to},
     entry, exit_code,
     percpu::{EFER_SVME, SvmFeatures},
     refusal::refusal,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     HltPolicy,
-    backend::{Exit, ExitInfo, VendorVcpu, Window},
+    backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
     event::{Event, vector},
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
@@ -228,19 +228,58 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         vmcb.control.event_injection = 0;
         vmcb.control.tlb_control = TlbControl::NOTHING;
         self.clean = Clean::all();
-        match vmcb.control.exit_code() {
-            exit_code::INVALID | exit_code::BUSY => Err(FailReason {
-                what: refusal(vmcb.control.asid, &vmcb.save),
-                raw: self.raw_exit(),
-            }),
-            _ => Ok(()),
+        Ok(())
+    }
+
+    #[inline]
+    fn frequent(&self) -> Frequent {
+        let control = &self.pages.vmcb().control;
+        if is_event(control.exit_interrupt_info) {
+            return Frequent::Other;
         }
+        match control.exit_code() {
+            exit_code::CPUID => Frequent::Cpuid,
+            exit_code::INTR => Frequent::HostInterrupt,
+            exit_code::IO => Frequent::Port,
+            exit_code::MSR if control.exit_info1 & 1 == 0 => Frequent::MsrRead,
+            exit_code::MSR => Frequent::MsrWrite,
+            exit_code::VMMCALL => Frequent::Hypercall,
+            exit_code::NESTED_PAGE_FAULT => Frequent::Nested,
+            _ => Frequent::Other,
+        }
+    }
+
+    #[inline]
+    fn length(&self) -> Option<u8> {
+        let vmcb = self.pages.vmcb();
+        let next = self
+            .features
+            .contains(SvmFeatures::NEXT_RIP)
+            .then_some(vmcb.control.next_rip)?;
+        length_to(vmcb.save.rip, next)
+    }
+
+    #[inline]
+    fn io(&self) -> Option<(IoExit, Option<u8>)> {
+        let vmcb = self.pages.vmcb();
+        let io = decode_io(vmcb.control.exit_info1);
+        Some((io, length_to(vmcb.save.rip, vmcb.control.exit_info2)))
+    }
+
+    #[inline]
+    fn nested(&self) -> Option<NestedFault> {
+        let control = &self.pages.vmcb().control;
+        Some(decode_nested(control.exit_info1, control.exit_info2))
     }
 
     #[inline]
     fn exit(&mut self) -> ExitInfo {
         let mut info = decode(&self.read_raw());
         match info.exit {
+            Exit::Refused(_) => {
+                let vmcb = self.pages.vmcb();
+                info.exit = Exit::Refused(refusal(vmcb.control.asid, &vmcb.save));
+            }
             Exit::InterruptWindow => self.ignore(Window::Interrupt),
             // Not yet: after the IRET.
             Exit::NmiWindow => {
@@ -482,6 +521,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         }
     }
 
+    #[inline]
     fn end_shadow(&mut self) {
         self.pages.vmcb_mut().control.interrupt_shadow &= !SHADOW;
     }

@@ -21,7 +21,7 @@ fn injects(word: u64) {
 }
 
 fn raise(world: &World, vectors: &[u8]) {
-    world.local.vectors.lock().unwrap().extend(vectors);
+    world.local.raise(vectors);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_window_that_nothing_waits_for_is_closed() {
         guest.exits(HOST_INTERRUPT, 0, 0);
     });
     assert_eq!(world.run(), HOST);
-    world.local.vectors.lock().unwrap().clear();
+    world.local.withdraw();
     then(|guest| {
         assert!(!guest.awaits_window());
         guest.exits(HOST_INTERRUPT, 0, 0);

@@ -16,6 +16,7 @@ mod msr {
     pub(super) const PRIMARY: u32 = 0x482;
     pub(super) const EXIT: u32 = 0x483;
     pub(super) const ENTRY: u32 = 0x484;
+    pub(super) const MISC: u32 = 0x485;
     pub(super) const CR0_FIXED0: u32 = 0x486;
     pub(super) const CR0_FIXED1: u32 = 0x487;
     pub(super) const CR4_FIXED0: u32 = 0x488;
@@ -55,6 +56,9 @@ mod ept_vpid {
     pub(super) const INVVPID_ALL: u64 = 1 << 42;
 }
 
+/// `IA32_VMX_MISC` (A.6): the bit of the time stamp counter with whose changes the VMX-preemption timer counts.
+const MISC_TIMER_SHIFT: u64 = 0x1f;
+
 /// The capability MSRs' words; zero for one that the processor does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmxCapabilityWords {
@@ -72,6 +76,8 @@ pub struct VmxCapabilityWords {
     pub entry: u64,
     /// `IA32_VMX_EPT_VPID_CAP`.
     pub ept_vpid: u64,
+    /// `IA32_VMX_MISC`.
+    pub misc: u64,
     /// `IA32_VMX_CR0_FIXED0` and `FIXED1`.
     pub cr0: FixedBits,
     /// `IA32_VMX_CR4_FIXED0` and `FIXED1`.
@@ -124,6 +130,7 @@ impl VmxCapabilityWords {
             exit: either(msr::EXIT, msr::TRUE_EXIT),
             entry: either(msr::ENTRY, msr::TRUE_ENTRY),
             ept_vpid: if_allowed(secondary, ept_or_vpid, msr::EPT_VPID),
+            misc: rdmsr(msr::MISC),
             cr0: FixedBits {
                 must_be_set: rdmsr(msr::CR0_FIXED0),
                 may_be_set: rdmsr(msr::CR0_FIXED1),
@@ -176,6 +183,8 @@ pub struct VmxCapabilities {
     pub exit: u32,
     /// VM-entry controls.
     pub entry: u32,
+    /// How much slower than the time stamp counter the VMX-preemption timer counts, as a shift; `None` without that timer.
+    pub timer_shift: Option<u32>,
     /// `None`: no VPIDs, every entry and exit forgets all translations by itself.
     pub invvpid: Option<InvvpidType>,
     /// Largest leaf of EPTs.
@@ -349,6 +358,7 @@ impl VmxCapabilities {
         if invvpid.is_none() {
             secondary &= !secondary::ENABLE_VPID;
         }
+        let has_timer = allowed(words.pin) & pin::PREEMPTION_TIMER != 0;
         Ok(Self {
             revision: (words.basic & basic::REVISION) as u32,
             pin: PIN.settle(words.pin)?,
@@ -356,6 +366,7 @@ impl VmxCapabilities {
             secondary,
             exit: EXIT.settle(words.exit)?,
             entry: ENTRY.settle(words.entry)? & !(entry::IA32E_MODE_GUEST & !forced(words.entry)),
+            timer_shift: has_timer.then_some((words.misc & MISC_TIMER_SHIFT) as u32),
             invvpid,
             ept_leaf: if has(ept_vpid::LEAF_1G) {
                 LargestLeaf::Size1G

@@ -8,6 +8,8 @@ pub(crate) mod pin {
     pub(crate) const NMI_EXITING: u32 = 1 << 3;
     /// The guest's blocking by NMI is its own.
     pub(crate) const VIRTUAL_NMIS: u32 = 1 << 5;
+    /// The guest exits when the time that the VMCS says is over.
+    pub(crate) const PREEMPTION_TIMER: u32 = 1 << 6;
 }
 
 /// Primary processor-based VM-execution controls.

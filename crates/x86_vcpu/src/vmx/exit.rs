@@ -20,8 +20,27 @@ use crate::{
     event::{Event, Exception, vector},
 };
 
+/// The exits that guests make most, of which nothing but an instruction's length remains to be known: the short way. `raw` is the whole word.
+#[inline(always)]
+pub(super) fn frequent(raw: u32) -> Option<Exit> {
+    const CPUID: u32 = VmxExitReason::Cpuid as u32;
+    const HLT: u32 = VmxExitReason::Hlt as u32;
+    const VMCALL: u32 = VmxExitReason::Vmcall as u32;
+    const IO: u32 = VmxExitReason::Io as u32;
+    const RDMSR: u32 = VmxExitReason::MsrRead as u32;
+    const WRMSR: u32 = VmxExitReason::MsrWrite as u32;
+    Some(match raw {
+        CPUID => Exit::Instruction(Instruction::Cpuid),
+        HLT => Exit::Instruction(Instruction::Hlt),
+        VMCALL => Exit::Instruction(Instruction::Hypercall),
+        IO => Exit::Io(io(VmxIoExitInfo::decode(qualification()))),
+        RDMSR => Exit::Msr(Direction::Read),
+        WRMSR => Exit::Msr(Direction::Write),
+        _ => return None,
+    })
+}
+
 /// Why the guest was left.
-#[inline]
 pub(super) fn decode(reason: VmxExitReason) -> Exit {
     use VmxExitReason as Reason;
     match reason {
@@ -32,6 +51,7 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         Reason::TripleFault => Exit::TripleFault,
         Reason::InterruptWindow => Exit::InterruptWindow,
         Reason::NmiWindow => Exit::NmiWindow,
+        Reason::PreemptionTimer => Exit::Deadline,
         Reason::TaskSwitch => Exit::TaskSwitch,
         Reason::Cpuid => Exit::Instruction(Instruction::Cpuid),
         Reason::Hlt => Exit::Instruction(Instruction::Hlt),
@@ -88,7 +108,6 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::GdtrIdtrAccess
         | Reason::LdtrTrAccess
         | Reason::EptMisconfiguration
-        | Reason::PreemptionTimer
         | Reason::ApicWrite
         | Reason::Rdrand
         | Reason::Invpcid
@@ -104,17 +123,23 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
     }
 }
 
+/// How long the instruction is that caused the exit, which one did.
+#[inline(always)]
+pub(super) fn instruction_length() -> u8 {
+    VmcsReadOnly32::ExitInstructionLength.read() as u8
+}
+
 /// How long the instruction is that caused `exit`, if one did.
-#[inline]
 pub(super) fn length(exit: Exit) -> Option<u8> {
     match exit {
         Exit::Instruction(_) | Exit::Msr(_) | Exit::Control(_) | Exit::Io(_) => {
-            Some(VmcsReadOnly32::ExitInstructionLength.read() as u8)
+            Some(instruction_length())
         }
         Exit::HostInterrupt
         | Exit::HostNmi
         | Exit::InterruptWindow
         | Exit::NmiWindow
+        | Exit::Deadline
         | Exit::Exception { .. }
         | Exit::TripleFault
         | Exit::ControlInstruction
@@ -125,17 +150,15 @@ pub(super) fn length(exit: Exit) -> Option<u8> {
     }
 }
 
-/// The event whose delivery the exit interrupted.
-#[inline]
-pub(super) fn interrupted() -> Option<Event> {
-    match VmcsReadOnly32::IdtVectoringInfo.read() {
-        nothing if nothing & VmxInterruptInfo::VALID == 0 => None,
-        raw => vectored(raw),
-    }
+/// Whether the exit interrupted an event's delivery.
+#[inline(always)]
+pub(super) fn is_during_delivery() -> bool {
+    VmcsReadOnly32::IdtVectoringInfo.read() & VmxInterruptInfo::VALID != 0
 }
 
-#[cold]
-fn vectored(raw: u32) -> Option<Event> {
+/// The event whose delivery the exit interrupted.
+pub(super) fn interrupted() -> Option<Event> {
+    let raw = VmcsReadOnly32::IdtVectoringInfo.read();
     let info = VmxInterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?;
     match info.kind {
         InterruptKind::External => Some(Event::Interrupt(info.vector)),

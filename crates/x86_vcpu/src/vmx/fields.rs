@@ -224,6 +224,11 @@ fields! {
         SysenterCs = 0x482a,
     }
 
+    /// The field of the guest's state that exists only where its control does.
+    VmcsTimer32: u32, U32, GUEST, writable {
+        Preemption = 0x482e,
+    }
+
     /// Natural-width fields of the guest's state.
     VmcsGuestNW: u64, NATURAL, GUEST, writable {
         Cr0 = 0x6800,

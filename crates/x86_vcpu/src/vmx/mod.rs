@@ -6,7 +6,7 @@
 //!   while no VMCS does.
 //! - `caps` negotiates the controls with the processor, `msr_bitmap` fills the bitmap of MSRs.
 //! - `exit_reason`, `exit_info` and `exit` decode exits; `instruction_error`, `entry_check` and `refusal` say in words why there was no entry.
-//! - `vcpu` is what the shared part sees, with `registers`; `primary` opens windows, `settle` notes what an exit leaves behind.
+//! - `vcpu` is what the shared part sees, with `registers`; `primary` opens windows, `preemption_timer` is the guest's alarm, `settle` notes what an exit leaves behind.
 
 mod caps;
 mod controls;
@@ -25,6 +25,7 @@ mod instruction_error;
 mod machine;
 mod msr_bitmap;
 mod percpu;
+mod preemption_timer;
 mod primary;
 mod refusal;
 mod registers;
@@ -42,7 +43,7 @@ pub use exit_reason::VmxExitReason;
 pub use fields::{
     VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32,
     VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW, VmcsReadOnly32,
-    VmcsReadOnly64, VmcsReadOnlyNW,
+    VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32,
 };
 pub use instruction_error::instruction_error;
 pub use percpu::{VmxPerCpuState, VmxRegion};

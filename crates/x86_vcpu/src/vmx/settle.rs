@@ -4,14 +4,15 @@ use axvcpu::AxVCpuHal;
 
 use super::{
     exit,
-    exit_info::{EptViolationInfo, undid_nmi_blocking},
+    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking},
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     percpu,
+    preemption_timer::PreemptionTimer,
     vcpu::VmxVcpu,
 };
 use crate::{
-    backend::{Exit, Window},
+    backend::{Exit, ExitInfo, Window},
     event::{Event, vector},
     regs::dr6,
 };
@@ -24,9 +25,25 @@ const DR6_BREAKPOINTS: u64 = 0xf;
 const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
+    /// What an exit is that is not one of the [frequent](exit::frequent) ones, or came while an event was being delivered.
+    #[inline(never)]
+    pub(super) fn settled_exit(&mut self, raw: u32) -> ExitInfo {
+        let info = VmxExitInfo::decode(raw);
+        let VmxExitKind::Exit(reason) = info.kind else {
+            return self.no_exit(info.kind);
+        };
+        let exit = exit::decode(reason);
+        let interrupted = exit::interrupted();
+        self.settle(exit, interrupted);
+        ExitInfo {
+            exit,
+            length: exit::length(exit),
+            interrupted,
+        }
+    }
+
     /// Takes note of it.
-    #[inline]
-    pub(super) fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
+    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
         match exit {
             Exit::InterruptWindow => self.primary.ignore(Window::Interrupt),
             Exit::NmiWindow => self.primary.ignore(Window::Nmi),
@@ -48,6 +65,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
+            Exit::Deadline => self.timer.as_mut().map_or((), PreemptionTimer::stop),
             Exit::HostInterrupt
             | Exit::TripleFault
             | Exit::Instruction(_)

@@ -16,13 +16,14 @@ use super::{
     guest_state::{GuestState, Home, Interruptibility},
     msr_bitmap,
     percpu::{self, VmxRegion},
+    preemption_timer::PreemptionTimer,
     primary::PrimaryControls,
     registers::{GUESTS_CR0, GUESTS_CR4},
     switch::{self, Entry, HostRsp},
     vmcs::{self, Forget},
 };
 use crate::{
-    backend::{ExitInfo, VendorVcpu, Window},
+    backend::{Alarm, ExitInfo, VendorVcpu, Window},
     config::HltPolicy,
     cr::{cr0, efer},
     event::{Event, Exception, vector},
@@ -53,6 +54,7 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     host_rsp: HostRsp,
 
     pub(super) primary: PrimaryControls,
+    pub(super) timer: Option<PreemptionTimer>,
     pub(super) cr0_shadow: u64,
     pub(super) cr4_shadow: u64,
     eptp: u64,
@@ -154,6 +156,9 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
+            timer: capabilities
+                .timer_shift
+                .map(|shift| PreemptionTimer::new(capabilities.pin, shift)),
             capabilities,
             vmcs,
             msr_bitmap,
@@ -283,6 +288,9 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             VmcsControl32::EntryInterruptInfo.write(event.encode());
         }
         self.primary.update();
+        if let Some(timer) = &mut self.timer {
+            timer.update(H::now);
+        }
         let entry = if self.launched {
             Entry::Resume
         } else {
@@ -297,19 +305,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn exit(&mut self) -> ExitInfo {
-        let info = VmxExitInfo::decode(VmcsReadOnly32::ExitReason.read());
-        let VmxExitKind::Exit(reason) = info.kind else {
-            return self.no_exit(info.kind);
-        };
-        let exit = exit::decode(reason);
-        let interrupted = exit::interrupted();
-        self.settle(exit, interrupted);
-        ExitInfo {
-            exit,
-            length: exit::length(exit),
-            interrupted,
+        let raw = VmcsReadOnly32::ExitReason.read();
+        match exit::frequent(raw) {
+            Some(exit) if !exit::is_during_delivery() => ExitInfo {
+                exit,
+                length: Some(exit::instruction_length()),
+                interrupted: None,
+            },
+            _ => self.settled_exit(raw),
         }
     }
 
@@ -356,6 +361,14 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     fn set_table(&mut self, name: TableName, table: DescriptorTable) {
         self.guest.set_table(name, table);
+    }
+
+    fn set_deadline(&mut self, deadline: u64) -> Alarm {
+        let timer = self.timer.as_mut();
+        timer.map_or(Alarm::Host, |timer| {
+            timer.set(deadline);
+            Alarm::Hardware
+        })
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {

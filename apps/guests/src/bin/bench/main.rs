@@ -7,7 +7,8 @@
 //! nanoseconds on RISC-V and ticks of the time stamp counter on x86.
 //!
 //! Options: `only=KEY` measures one row alone; `lazy=ADDRESS` (decimal) says where 1 MiB of RAM is
-//! that the hypervisor fills on first touch.
+//! that the hypervisor fills on first touch; on RISC-V, `mmio=ADDRESS` says where a register is that the
+//! hypervisor answers for, if not in the PLIC.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -64,7 +64,7 @@ proptest! {
                 Step::Switch(cpu, base) => {
                     let before = bench.apics[cpu].read_msr(BASE).unwrap();
                     let after = match bench.apics[cpu].write_msr(BASE, base) {
-                        Ok(()) => base | before & BASE_BSP,
+                        Ok(_) => base | before & BASE_BSP,
                         Err(AccessFault) => before,
                     };
                     prop_assert_eq!(bench.apics[cpu].read_msr(BASE), Ok(after));

@@ -26,7 +26,10 @@ fn loaded(
         console: Arc::new(TestConsole::new()),
     };
     let mut ram = TestRam::new(BASE, SIZE as usize);
-    (load(&config, &[range(BASE, SIZE)], &mut ram), ram)
+    (
+        load(&config, CpuFeatures::all(), &[range(BASE, SIZE)], &mut ram),
+        ram,
+    )
 }
 
 fn error(files: Vec<(&'static str, Vec<u8>)>, text: &str) -> std::string::String {
@@ -183,7 +186,7 @@ fn an_entry_point_outside_ram_is_refused() {
         console: Arc::new(TestConsole::new()),
     };
     let mut ram = TestRam::new(BASE, SIZE as usize);
-    let why = load(&config, &[range(BASE, SIZE)], &mut ram).unwrap_err();
+    let why = load(&config, CpuFeatures::all(), &[range(BASE, SIZE)], &mut ram).unwrap_err();
     assert_eq!(why.key, "kernel.entry_point");
     assert!(
         why.message

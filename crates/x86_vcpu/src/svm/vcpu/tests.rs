@@ -272,15 +272,23 @@ fn fetched_bytes_count_where_they_are_there() {
     assert_eq!(self::vcpu().fetched_bytes(), []);
 }
 
+/// Why the guest is not entered.
+fn refusal_of(vcpu: &mut Vcpu) -> &'static str {
+    vcpu.enter(&mut GuestRegisters::default()).unwrap();
+    assert_eq!(vcpu.frequent(), Frequent::Other);
+    let Exit::Refused(what) = vcpu.exit().exit else {
+        panic!("it was entered");
+    };
+    what
+}
+
 #[test]
 fn refusals_name_the_rule() {
     let mut vcpu = vcpu();
     let mut refused = |change: fn(&mut Vcpu)| {
         change(&mut vcpu);
         then(|_, vmcb| vmcb.control.exit_code = exit_code::INVALID);
-        let error = vcpu.enter(&mut GuestRegisters::default()).unwrap_err();
-        error
-            .what
+        refusal_of(&mut vcpu)
             .strip_prefix("VMRUN refused the guest: ")
             .unwrap()
     };
@@ -307,9 +315,9 @@ fn a_refusal_has_words_whatever_the_width_of_its_code() {
         vcpu.set(Register::Cr0, cr0::PG);
         vcpu.set(Register::Cr4, crate::cr::cr4::PAE);
         then(move |_, vmcb| vmcb.control.exit_code = code);
-        let refused = vcpu.enter(&mut GuestRegisters::default()).unwrap_err();
-        assert!(refused.what.contains("without CR0.PE"), "{}", refused.what);
-        assert_eq!(refused.raw.reason, exit_code::INVALID);
+        let refused = refusal_of(&mut vcpu);
+        assert!(refused.contains("without CR0.PE"), "{refused}");
+        assert_eq!(vcpu.raw_exit().reason, exit_code::INVALID);
         assert_eq!(vcpu.exit_name(), "invalid guest state");
     }
 }

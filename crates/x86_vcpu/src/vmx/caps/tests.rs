@@ -11,6 +11,7 @@ const SKYLAKE: VmxCapabilityWords = VmxCapabilityWords {
     exit: 0x007f_ffff_0003_6dfb,
     entry: 0x0000_ffff_0000_11fb,
     ept_vpid: 0x0000_0f01_0633_4141,
+    misc: 0x2000_41e5,
     cr0: FixedBits {
         must_be_set: 0x8000_0021,
         may_be_set: 0xffff_ffff,
@@ -45,6 +46,7 @@ fn takes_what_skylake_has() {
     assert_eq!(found.revision, 0x2b);
     assert_eq!(found.pin, 0x16 | 0b10_1001);
     assert_eq!(found.secondary, 0x0010_10ea);
+    assert_eq!(found.timer_shift, Some(5));
     assert_eq!(found.invvpid, Some(InvvpidType::SingleContext));
     assert_eq!(found.ept_leaf, LargestLeaf::Size1G);
     assert_eq!(found.primary & WINDOWS, 0, "the windows begin shut");
@@ -158,6 +160,7 @@ fn reads_only_msrs_that_exist() {
         (msr::PRIMARY, 2),
         (msr::EXIT, 3),
         (msr::ENTRY, 4),
+        (msr::MISC, 0),
         (msr::CR0_FIXED0, 5),
         (msr::CR0_FIXED1, 6),
         (msr::CR4_FIXED0, 7),
@@ -176,6 +179,7 @@ fn reads_only_msrs_that_exist() {
         (msr::TRUE_PRIMARY, secondary_allowed),
         (msr::TRUE_EXIT, 13),
         (msr::TRUE_ENTRY, 14),
+        (msr::MISC, 16),
         (msr::SECONDARY, ept_allowed),
         (msr::EPT_VPID, 15),
         (msr::CR0_FIXED0, 0),
@@ -185,6 +189,7 @@ fn reads_only_msrs_that_exist() {
     ]);
     assert_eq!((words.pin, words.primary), (11, secondary_allowed));
     assert_eq!((words.secondary, words.ept_vpid), (ept_allowed, 15));
+    assert_eq!(words.misc, 16);
 }
 
 #[test]
@@ -195,4 +200,10 @@ fn finds_both_kinds_of_wrong_bits() {
     };
     assert_eq!(fixed.violated_by(0b0011), 0);
     assert_eq!(fixed.violated_by(0b1010), 0b1001);
+}
+
+#[test]
+fn does_without_the_timer() {
+    let found = negotiate(|w| w.pin &= !(u64::from(pin::PREEMPTION_TIMER) << 32)).unwrap();
+    assert_eq!(found.timer_shift, None);
 }

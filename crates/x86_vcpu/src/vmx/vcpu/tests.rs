@@ -1,11 +1,11 @@
 use super::*;
 use crate::{
-    backend::{Exit, Instruction, VendorPerCpu},
+    backend::{Alarm, Exit, Instruction, VendorPerCpu},
     cr::cr4,
     regs::{SegmentRights, dr6},
     vmx::{
         VmxExitReason, VmxPerCpuState,
-        fields::VmcsField,
+        fields::{VmcsField, VmcsTimer32},
         machine::{self, Fields, TestHal, power_on},
     },
 };
@@ -345,4 +345,17 @@ fn the_last_exit_stays_on_record() {
     vcpu.put();
     assert_eq!(vcpu.raw_exit(), raw);
     assert_eq!(vcpu.exit_name(), "EPT violation");
+}
+
+#[test]
+fn the_timer_exits_once() {
+    let mut vcpu = vcpu();
+    let controls = || VmcsControl32::PinBased.read() & 1 << 6;
+    assert_eq!(vcpu.set_deadline(0x1000), Alarm::Hardware);
+    step(exits_with(VmxExitReason::PreemptionTimer));
+    assert_eq!(run(&mut vcpu).exit, Exit::Deadline);
+    assert_eq!((controls(), VmcsTimer32::Preemption.read()), (1 << 6, 0x80));
+    step(exits_with(VmxExitReason::Hlt));
+    run(&mut vcpu);
+    assert_eq!(controls(), 0);
 }

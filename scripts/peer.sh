@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Runs the VM of a bundle under KVM of Debian's kernel, on the machine that the hypervisor itself boots on: the peer to measure against.
+# The kernel is the one that guests run (scripts/guests.sh linux), with kvmrun of apps/kvmrun, KVM's modules and the bundle in its initramfs.
+# Status 0 if the guest powered its machine off.
+# usage: [EMU=bochs] [SMP=2] [MEM=1G] scripts/peer.sh ARCH BUNDLE [QEMU-FLAG...]
+set -euo pipefail
+umask 022
+
+arch=${1:?usage: scripts/peer.sh ARCH BUNDLE [QEMU-FLAG...]} bundle=$(realpath "${2:?usage: scripts/peer.sh ARCH BUNDLE [QEMU-FLAG...]}")
+shift 2
+cd "$(dirname "$0")/.."
+emulator=${EMU:-qemu} out=target/$arch/peer guests=target/guests/$arch
+
+die() { # what is wrong, what to type
+    echo "peer: error: $1" >&2
+    echo "peer: remedy: $2" >&2
+    exit 1
+}
+
+# The kernel's options: nothing in it is random, nothing printed but what goes wrong, and no clock source is given up because the
+# emulator's host was busy.
+cmdline="nokaslr mitigations=off quiet loglevel=3 panic=-1 tsc=reliable"
+case $arch-$emulator in
+    riscv64-qemu) image=Image cmdline="console=ttyS0 ${cmdline/ tsc=reliable/}" ;;
+    x86_64-qemu | x86_64-bochs)
+        image=bzImage cmdline="console=ttyS0 $cmdline"
+        # Without instructions that read real randomness, two runs are the same (QEMU).
+        [ "$emulator" != qemu ] || export CPU=${CPU:-EPYC,+svm,+npt,-rdrand,-rdseed}
+        ;;
+    *) die "there is no KVM for ARCH=$arch EMU=$emulator" "use ARCH=riscv64, ARCH=x86_64, or ARCH=x86_64 EMU=bochs" ;;
+esac
+[ -s "$guests/$image" ] && compgen -G "$guests/debs/linux-image-*.deb" >/dev/null ||
+    die "Debian's kernel is not there" "scripts/guests.sh linux $arch"
+
+# shellcheck source=scripts/toolchain.sh
+. scripts/toolchain.sh
+axhv_toolchain "$arch" || die "there is no Rust toolchain for $arch" "make setup ARCH=$arch"
+"$CARGO" build --quiet "${BUILD_FLAGS[@]}" -p kvmrun
+
+# KVM's modules of that very kernel; their names stay as long as the package does.
+modules() {
+    local deb=$1 tree
+    [ "$out/modules.from" -nt "$deb" ] && return
+    tree=$(mktemp -d "target/$arch/modules.XXXXXX")
+    dpkg-deb --fsys-tarfile "$deb" |
+        tar --extract --directory "$tree" --wildcards '*/kvm.ko.xz' '*/kvm-amd.ko.xz' '*/kvm-intel.ko.xz' '*/irqbypass.ko.xz' 2>"$tree/tar.log" || true
+    rm -rf "$out/modules"
+    mkdir -p "$out/modules"
+    find "$tree" -name '*.ko.xz' -exec mv -t "$out/modules" {} +
+    rm -rf "$tree"
+    [ -s "$out/modules/kvm.ko.xz" ] || die "Debian's kernel package has no KVM" "report this as a bug"
+    touch "$out/modules.from"
+}
+mkdir -p "$out"
+modules "$(echo "$guests"/debs/linux-image-*.deb)"
+
+# The same inputs give the same bytes, so that counts do not depend on who packed them.
+tree=$(mktemp -d "target/$arch/initramfs.XXXXXX")
+trap 'rm -rf "$tree"' EXIT
+mkdir "$tree/dev"
+cp -r "$out/modules" "$tree/modules"
+install -m 755 "${CARGO_TARGET_DIR:-target}/$TARGET/release/kvmrun" "$tree/init"
+llvm-objcopy --strip-all "$tree/init"
+cp "$bundle" "$tree/bundle.cpio"
+find "$tree" -exec touch --date=@0 {} +
+(cd "$tree" && find . | LC_ALL=C sort | cpio --quiet --create --format=newc --owner=0:0 --reproducible) >"$out/initramfs.cpio"
+
+status=0
+case $emulator in
+    qemu) SMP=${SMP:-2} scripts/qemu.sh "$arch" "$guests/$image" "$out/initramfs.cpio" -append "$cmdline" "$@" ;;
+    bochs) CMDLINE=$cmdline scripts/bochs.sh "$arch" "$guests/$image" "$out/initramfs.cpio" ;;
+esac </dev/null | tee "$out/console.txt" || status=$?
+tr -d '\r' <"$out/console.txt" | grep -qx 'kvmrun: the guest powered off' || {
+    echo "peer: the guest did not power off (status $status of the emulator)" >&2
+    exit 1
+}
