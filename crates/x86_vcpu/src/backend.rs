@@ -22,6 +22,7 @@ use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 use crate::{
     HltPolicy, Unfit,
     event::Event,
+    operand::MemoryOperand,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
     vmx::VmxVcpu,
@@ -90,6 +91,8 @@ pub(crate) enum ControlAccess {
     Lmsw { source: u16 },
     /// LMSW of general register `gpr`.
     LmswRegister { gpr: u8 },
+    /// LMSW of what is in memory.
+    LmswMemory { operand: MemoryOperand },
 }
 
 /// How a port access moves its data.
