@@ -3,7 +3,8 @@
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
-    AccessWidth, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError, RawExit, VCpuError,
+    AccessWidth, AtHostInterrupt, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError,
+    RawExit, VCpuError,
 };
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, link::Link, smp};
@@ -75,6 +76,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             bus: self.devices.bus_of(door.vcpu().id()),
             link: &self.link,
             console: &*self.config.console,
+            at_host_interrupt: if H::needs_reschedule() {
+                AtHostInterrupt::Leave
+            } else {
+                AtHostInterrupt::Stay
+            },
         };
         loop {
             if let Some(kind) = self.shutting_down() {
@@ -198,6 +204,7 @@ struct LoopDevices<'a, M: AxMmHal, A> {
     bus: &'a AxVmDevices,
     link: &'a Link<M, A>,
     console: &'a dyn CharBackend,
+    at_host_interrupt: AtHostInterrupt,
 }
 
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
@@ -234,6 +241,10 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
 
     fn console_write_byte(&self, byte: u8) -> Option<()> {
         (self.console.write(&[byte]) == 1).then_some(())
+    }
+
+    fn at_host_interrupt(&self) -> AtHostInterrupt {
+        self.at_host_interrupt
     }
 
     fn wants_exit(&self) -> bool {

@@ -95,7 +95,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) start: X86Start,
     pub(crate) vcpu_id: usize,
     vm_id: usize,
-    sharing: Sharing,
+    pub(crate) sharing: Sharing,
     /// The program counter when the guest was left last.
     pc: u64,
 
@@ -180,7 +180,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                         return Ok(());
                     }
                     // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-                    if mailbox.has_changed_from(NO_LINES) {
+                    if mailbox.has_changed_from(NO_LINES) || self.is_stale() {
                         next = self.open(mailbox.take())?;
                         continue;
                     }

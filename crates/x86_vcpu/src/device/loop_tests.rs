@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use axvcpu::AxArchVCpu;
+use axvcpu::{AtHostInterrupt, AxArchVCpu};
 
 use super::*;
 use crate::{
-    INIT, NOTIFY,
+    INIT, NOTIFY, machine,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, World, set_now, timers_set},
 };
@@ -22,6 +22,7 @@ struct Devices<'a> {
     seen: RefCell<Vec<(u64, Option<u64>)>>,
     at_write: Option<&'a dyn Fn()>,
     ends: Cell<bool>,
+    stays: Cell<bool>,
 }
 
 impl Devices<'_> {
@@ -66,6 +67,14 @@ impl DeviceAccess for Devices<'_> {
 
     fn sys_reg_write(&self, addr: u32, value: u64) -> Option<()> {
         self.write(addr.into(), value)
+    }
+
+    fn at_host_interrupt(&self) -> AtHostInterrupt {
+        if self.stays.get() {
+            AtHostInterrupt::Stay
+        } else {
+            AtHostInterrupt::Leave
+        }
     }
 
     fn wants_exit(&self) -> bool {
@@ -238,4 +247,40 @@ fn what_was_seen_before_is_looked_at_again() {
     devices.take();
     assert_eq!(run(&mut world, &devices), HOST);
     assert_eq!(devices.take(), []);
+}
+
+/// Where the pCPU is the vCPU's own, a host interrupt is served within the loop, and what it brought takes effect.
+#[test]
+fn a_host_interrupt_is_served_in_the_loop() {
+    let mut world = World::new();
+    let timer = world.timer.clone();
+    timer
+        .deadline
+        .store(1000, core::sync::atomic::Ordering::SeqCst);
+    let World { vcpu, mailbox, .. } = &mut world;
+    let init = || mailbox.raise(INIT);
+    let devices = Devices {
+        at_write: Some(&init),
+        stays: Cell::new(true),
+        ..Devices::default()
+    };
+    set_now(500);
+    then(|guest| {
+        *guest.rflags() |= 1 << 9;
+        // The timer's time has come.
+        set_now(1000);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    then(|guest| {
+        assert_eq!(guest.injected(), 0x8000_00ec);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    then(|guest| {
+        assert_eq!(guest.injected(), 0);
+        guest.exits(0x7b, 0x0064_0010, ENTRY + 2);
+    });
+    let before = machine::with(|m| m.interrupts_served);
+    let reason = vcpu.run(mailbox, &devices).unwrap();
+    assert_eq!(reason, AxVCpuExitReason::CpuDown);
+    assert_eq!(machine::with(|m| m.interrupts_served), before + 2);
 }

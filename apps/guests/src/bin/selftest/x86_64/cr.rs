@@ -1,6 +1,6 @@
 //! Control and debug registers: they keep what is written, and refuse what cannot be.
 
-use guests::arch::context::reg::{RAX, RBX};
+use guests::arch::context::reg::{RAX, RBX, RCX};
 use guests::arch::context::{Code, Context, Regs, exception};
 use guests::arch::cpu::{CR0_TS, CR4_DE, CR4_PAE, Feature};
 use guests::arch::lapic::register;
