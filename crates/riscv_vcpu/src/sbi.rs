@@ -3,7 +3,7 @@
 //! One file an extension. Each has one function, [`call`](base::call), which answers in the guest's registers and resumes it, or
 //! leaves with what must be done outside. A new extension is a file and a line in the table below.
 
-mod base;
+pub(crate) mod base;
 mod dbcn;
 mod hart_mask;
 mod hsm;

@@ -99,5 +99,13 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         let dr7 = self.guest.read(VmcsGuestNW::Dr7);
         self.guest
             .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
+        // INT1 raises it as a trap, but exits before it is done (SDM vol. 3, 28.2.2 and 28.2.5).
+        if exit::is_int1() {
+            let next = self
+                .guest
+                .read(VmcsGuestNW::Rip)
+                .wrapping_add(exit::instruction_length().into());
+            self.guest.write(VmcsGuestNW::Rip, next);
+        }
     }
 }

@@ -333,6 +333,23 @@ fn a_debug_exception_is_told_in_dr6() {
 }
 
 #[test]
+fn int1_is_over_when_its_exception_comes() {
+    let mut vcpu = vcpu();
+    vcpu.set(Register::Rip, 0x1000);
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 0);
+        fields.set(VmcsReadOnly32::ExitInterruptInfo.encoding(), 0x8000_0501);
+        fields.set(VmcsReadOnly32::ExitInstructionLength.encoding(), 1);
+    });
+    let debug = Exit::Exception {
+        vector: 1,
+        error_code: None,
+    };
+    assert_eq!(run(&mut vcpu).exit, debug);
+    assert_eq!(vcpu.get(Register::Rip), 0x1001);
+}
+
+#[test]
 fn the_last_exit_stays_on_record() {
     let mut vcpu = vcpu();
     step(|_, fields| {
