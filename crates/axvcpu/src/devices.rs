@@ -43,8 +43,12 @@ pub trait DeviceAccess {
         None
     }
 
-    /// Answers a hypercall; `None`: not answered.
-    fn hypercall(&self, _nr: u64, _args: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+    /// Answers a hypercall, and asks for the arguments if it knows the number; `None`: not answered.
+    fn hypercall(
+        &self,
+        _nr: u64,
+        _args: &dyn Fn() -> [u64; 6],
+    ) -> Option<Result<u64, HypercallError>> {
         None
     }
 

@@ -211,6 +211,15 @@ struct LoopDevices<'a, M: AxMmHal, A> {
     now: fn() -> u64,
 }
 
+impl<M: AxMmHal, A> LoopDevices<'_, M, A> {
+    /// Apart, so that other hypercalls need not make room for a statement.
+    #[cold]
+    #[inline(never)]
+    fn account_call(&self, args: [u64; 6]) -> Result<u64, HypercallError> {
+        account::answer(&self.account.statement((self.now)()), args)
+    }
+}
+
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
     #[inline(always)]
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
@@ -242,9 +251,13 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
     }
 
     /// VMs are offered one.
-    fn hypercall(&self, nr: u64, args: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+    fn hypercall(
+        &self,
+        nr: u64,
+        args: &dyn Fn() -> [u64; 6],
+    ) -> Option<Result<u64, HypercallError>> {
         Some(match nr {
-            ACCOUNT_CALL => account::answer(&self.account.statement((self.now)()), args),
+            ACCOUNT_CALL => self.account_call(args()),
             _ => Err(HypercallError::NotSupported),
         })
     }

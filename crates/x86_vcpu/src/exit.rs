@@ -226,7 +226,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn serve_hypercall(&mut self, length: Option<u8>, devices: &dyn DeviceAccess) -> Step<Next> {
         self.counters.count(ExitKind::Hypercall);
         let length = self.length(length, &[Opcode::VMMCALL, Opcode::VMCALL])?;
@@ -272,27 +272,25 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if self.backend.privilege() != 0 {
             return self.raise(Exception::UNDEFINED);
         }
-        let [nr, args @ ..] = [
-            gpr::RAX,
-            gpr::RBX,
-            gpr::RCX,
-            gpr::RDX,
-            gpr::RSI,
-            gpr::RDI,
-            gpr::R8,
-        ]
-        .map(|number| self.regs.gpr[number]);
+        let nr = self.regs.gpr[gpr::RAX];
         let next = self.advance(length);
         if next == Next::Leave {
             return next;
         }
-        self.pending = Pending::Hypercall;
-        match devices.hypercall(nr, args) {
+        let args = || {
+            let registers = [gpr::RBX, gpr::RCX, gpr::RDX, gpr::RSI, gpr::RDI, gpr::R8];
+            registers.map(|number| self.regs.gpr[number])
+        };
+        match devices.hypercall(nr, &args) {
             Some(answer) => {
                 self.answer_hypercall(answer);
                 next
             }
-            None => self.leave(AxVCpuExitReason::Hypercall { nr, args }),
+            None => {
+                let args = args();
+                self.pending = Pending::Hypercall;
+                self.leave(AxVCpuExitReason::Hypercall { nr, args })
+            }
         }
     }
 

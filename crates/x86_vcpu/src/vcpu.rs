@@ -133,19 +133,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// In RAX: the answer, or an error as a negative number.
+    #[inline]
     pub(crate) fn answer_hypercall(&mut self, answer: Result<u64, HypercallError>) {
-        if self.pending == Pending::Hypercall {
-            self.pending = Pending::Nothing;
-            let code = |error| match error {
-                HypercallError::Failed => -1i64,
-                HypercallError::NotSupported => -2,
-                HypercallError::InvalidParam => -3,
-                HypercallError::Denied => -4,
-                HypercallError::InvalidAddress => -5,
-                HypercallError::AlreadyAvailable => -6,
-            };
-            self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
-        }
+        let code = |error| match error {
+            HypercallError::Failed => -1i64,
+            HypercallError::NotSupported => -2,
+            HypercallError::InvalidParam => -3,
+            HypercallError::Denied => -4,
+            HypercallError::InvalidAddress => -5,
+            HypercallError::AlreadyAvailable => -6,
+        };
+        self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
     }
 
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
@@ -372,7 +370,10 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     }
 
     fn set_return_value(&mut self, answer: Result<u64, HypercallError>) {
-        self.answer_hypercall(answer);
+        if self.pending == Pending::Hypercall {
+            self.pending = Pending::Nothing;
+            self.answer_hypercall(answer);
+        }
     }
 
     fn finish_read(&mut self, value: u64) -> AxResult {

@@ -11,7 +11,7 @@ pub(super) const NUMBER: u64 = ACCOUNT_CALL;
 pub(super) fn call<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, devices: &impl DeviceAccess) -> Next {
     let arg = |n| vcpu.arg(n);
     let args = [arg(FUNCTION), arg(0), arg(1), arg(2), arg(3), arg(4)];
-    match devices.hypercall(NUMBER, args) {
+    match devices.hypercall(NUMBER, &|| args) {
         Some(answer) => vcpu.answer(answer),
         None => vcpu.ask(AxVCpuExitReason::Hypercall { nr: NUMBER, args }),
     }
