@@ -11,6 +11,7 @@
 
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod account;
 pub mod acpi;
 pub mod heartbeat;
 pub mod measure;
