@@ -84,10 +84,16 @@ pub(crate) fn data() -> &'static Page {
 pub(crate) fn stage(offset: usize, bytes: &[u8]) {
     for (at, &byte) in (offset..).zip(bytes) {
         let page = STAGE_PAGES[1 - at / PAGE].address();
-        // SAFETY: nobody holds a reference to the inside of these atomics, and no CPU runs what is
-        // there.
+        // SAFETY: nobody holds a reference to the inside of these atomics. A CPU that runs what is
+        // there runs the one or the other.
         unsafe { ptr::write_volatile((page + at % PAGE) as *mut u8, byte) }
     }
+}
+
+/// The first byte at [`STAGE`].
+pub(crate) fn staged() -> u8 {
+    // SAFETY: the page is there, and any byte is one.
+    unsafe { ptr::read_volatile(STAGE_PAGES[1].address() as *const u8) }
 }
 
 /// The tables of the checks are in use as long as this lives.

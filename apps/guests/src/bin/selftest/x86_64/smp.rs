@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use guests::arch::context::reg::RDI;
-use guests::arch::context::{Context, Interrupts, Regs, exception};
+use guests::arch::context::reg::{RAX, RDI};
+use guests::arch::context::{Code, Context, Interrupts, Regs, exception};
 use guests::arch::ioapic::MASKED;
 use guests::arch::lapic::register::{DFR, LDR};
 use guests::arch::lapic::{self, command};
@@ -13,9 +13,10 @@ use guests::code;
 use guests::report::{Hex, Miss, Verdict, Words, case, equal, holds};
 
 use super::Check;
-use super::expect::{interrupted, undisturbed};
+use super::expect::{completes, interrupted, same_registers, undisturbed};
 use super::ioapic::to;
 use super::lapic::taken as taken_here;
+use super::paging::{self, Paging, STAGE};
 use crate::soon::soon;
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -44,6 +45,9 @@ pub(crate) const CHECKS: &[Check] = &[
     }),
     Check::new("smp.own_registers", |machine| {
         with_second(machine, own_registers)
+    }),
+    Check::new("smp.code_changes", |machine| {
+        with_second(machine, code_changes)
     }),
     Check::new("smp.stop_and_start", stop_and_start),
 ];
@@ -74,6 +78,8 @@ const TIME: usize = 2;
 const BUSY: usize = 3;
 /// Exchange a register for the answer.
 const REGISTER: usize = 4;
+/// Change the first CPU's code under its feet.
+const CHANGE: usize = 5;
 
 /// The vector of the interrupts between the two.
 const VECTOR: u8 = 0x90;
@@ -121,6 +127,7 @@ extern "C" fn second() -> ! {
                 unsafe { msr::write(msr::KERNEL_GS_BASE, ANSWER.load(Ordering::Relaxed)) }
                 ANSWER.store(before, Ordering::Relaxed);
             }
+            CHANGE => (0..20_000).for_each(|n| paging::stage(0, &OPCODES[n % 4..][..1])),
             _ => {}
         }
         TAKEN.fetch_add(1, Ordering::Release);
@@ -372,6 +379,37 @@ fn own_registers(machine: &Machine, id: u32) -> Verdict {
     equal("here", Hex(here as usize), Hex(VALUES[0] as usize))?;
     let there = ANSWER.load(Ordering::Relaxed);
     equal("there", Hex(there as usize), Hex(VALUES[1] as usize))
+}
+
+/// Loads and stores between AL or EAX and where RDI points: their first bytes.
+const OPCODES: [u8; 4] = [0x8b, 0x88, 0x8a, 0x89];
+
+/// An instruction that leaves the CPU is looked at by whoever completes it: while another CPU makes
+/// it a different one, it is done as one of the two.
+fn code_changes(machine: &Machine, id: u32) -> Verdict {
+    const INT3: u8 = 0xcc;
+    let _paging = Paging::on();
+    // The second byte says RDI, and the register of the same number as RAX.
+    paging::stage(0, &[OPCODES[0], 0x07, INT3]);
+    let code = Code {
+        start: STAGE,
+        end: STAGE + 2,
+    };
+    // Writing the id changes nothing.
+    let regs = Regs::pattern().with(RDI, lapic::BASE + lapic::register::ID as usize);
+    let count = taken();
+    order(CHANGE, id);
+    soon(machine, "the first change", || taken() > count || changed())?;
+    while taken() == count {
+        let after = completes(&code, regs)?;
+        same_registers(&after, &regs.with(RAX, after[RAX]))?;
+    }
+    Ok(())
+}
+
+/// Whether the other CPU has begun.
+fn changed() -> bool {
+    paging::staged() != OPCODES[0]
 }
 
 /// A CPU can be stopped and started as often as one likes.
