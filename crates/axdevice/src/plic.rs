@@ -141,6 +141,8 @@ impl InterruptController for Plic {
 struct State {
     sources: Sources,
     contexts: Box<[Context]>,
+    /// How many contexts have their vCPU's line high.
+    high_lines: usize,
 }
 
 struct Context {
@@ -162,6 +164,7 @@ impl State {
         Self {
             sources: Sources::new(sources),
             contexts: contexts.iter().map(context).collect(),
+            high_lines: 0,
         }
     }
 
@@ -222,6 +225,7 @@ impl State {
     }
 
     /// Takes the best candidate of `context` in service and returns its number, 0 if there is none.
+    #[inline(never)]
     fn claim(&mut self, context: usize, cpus: &dyn CpuInterrupts) -> u32 {
         let Some(context) = self.contexts.get(context) else {
             return 0;
@@ -244,7 +248,16 @@ impl State {
     }
 
     /// Lets every vCPU's line follow the registers.
+    #[inline]
     fn notify(&mut self, cpus: &dyn CpuInterrupts) {
+        // A driver that sets up its sources finds it so.
+        if self.sources.any_pending() || self.high_lines != 0 {
+            self.move_lines(cpus);
+        }
+    }
+
+    #[inline(never)]
+    fn move_lines(&mut self, cpus: &dyn CpuInterrupts) {
         for context in &mut self.contexts {
             let Some(cpu) = context.cpu else { continue };
             let level = match self.sources.best_of(&context.enabled) {
@@ -253,6 +266,10 @@ impl State {
             };
             if level != context.line {
                 context.line = level;
+                match level {
+                    LineLevel::High => self.high_lines += 1,
+                    LineLevel::Low => self.high_lines -= 1,
+                }
                 cpus.set_line(cpu, level);
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     trap::{self, Next},
 };
 
-pub(crate) use device::{Decoded, DeviceStep, device_handler};
+pub(crate) use device::{Decoded, device_handler};
 
 /// What the vCPU reaches of its VM while its loop runs.
 pub(crate) struct Context<'a, D> {
@@ -35,9 +35,8 @@ pub(crate) extern "C" fn vmexit_handler<H: AxVCpuHal, D: DeviceAccess>(
 ) -> Next {
     match SCAUSE.read() {
         cause::CALL_FROM_VS => sbi::call(vcpu, context),
-        cause::LOAD_GUEST_PAGE_FAULT | cause::STORE_GUEST_PAGE_FAULT => {
-            device::page_fault(vcpu, context)
-        }
+        cause::LOAD_GUEST_PAGE_FAULT => device::load_fault(vcpu, context),
+        cause::STORE_GUEST_PAGE_FAULT => device::store_fault(vcpu, context),
         scause => less_frequent(vcpu, scause),
     }
 }

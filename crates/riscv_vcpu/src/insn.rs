@@ -67,6 +67,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Stands where there was none.
+    pub(crate) const NONE: Self = Self {
+        width: AccessWidth::Byte,
+        extension: Extension::Zero,
+        to: Register(0),
+    };
+
     /// The register's value for what the device answered.
     pub(crate) fn extend(self, value: u64) -> u64 {
         let unused = 64 - 8 * self.width.bytes() as u32;
@@ -85,6 +92,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Stands where there was none.
+    pub(crate) const NONE: Self = Self {
+        width: AccessWidth::Byte,
+        from: Register(0),
+    };
+
     /// What it writes.
     pub(crate) fn data(self, x: &[u64; 32]) -> u64 {
         self.from.read(x) & self.width.mask()
@@ -105,14 +118,6 @@ impl Operation {
             Self::Store(store) => store.width,
         }
     }
-
-    /// What is loaded or stored.
-    pub(crate) const fn register(self) -> Register {
-        match self {
-            Self::Load(load) => load.to,
-            Self::Store(store) => store.from,
-        }
-    }
 }
 
 /// A load or store and how far the program counter moves past it.
@@ -121,18 +126,6 @@ pub(crate) struct Access {
     pub(crate) operation: Operation,
     /// 2 or 4 bytes.
     pub(crate) length: u64,
-}
-
-impl Access {
-    /// Stands where nothing was decoded yet.
-    pub(crate) const NONE: Self = Self {
-        operation: Operation::Load(Load {
-            width: AccessWidth::Byte,
-            extension: Extension::Zero,
-            to: Register(0),
-        }),
-        length: 0,
-    };
 }
 
 /// What `htinst` says.

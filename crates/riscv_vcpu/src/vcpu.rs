@@ -20,17 +20,18 @@ use axvcpu::{
 };
 
 use crate::{
-    CpuFeatures, ExitKind, MachineIds, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
+    CpuFeatures, ExitKind, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
     config::MAX_CPUS,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
-    exit::{Context, Decoded, DeviceStep},
-    insn::Load,
+    exit::{Context, Decoded},
+    insn::{Load, Store},
     percpu::Cell,
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
     },
-    sbi, trap,
+    sbi::{self, base},
+    trap,
 };
 
 /// The interrupt that one vCPU sends another, as [`inject_interrupt`](AxArchVCpu::inject_interrupt) numbers it.
@@ -83,16 +84,16 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     pub(crate) exit: AxVCpuExitReason,
     pub(crate) pending: Pending,
     pub(crate) last_access: Option<LastAccess>,
-    /// The access that the device handler is asked for.
-    pub(crate) step: DeviceStep,
-    pub(crate) decoded: Decoded,
+    pub(crate) load: Decoded<Load>,
+    pub(crate) store: Decoded<Store>,
     /// The mailbox's lines as they were taken last.
     pub(crate) lines: u64,
     pub(crate) account: Arc<Account>,
     pub(crate) vcpu_id: usize,
     pub(crate) vcpu_count: usize,
     pub(crate) features: CpuFeatures,
-    pub(crate) machine_ids: MachineIds,
+    /// What SBI BASE answers, by function.
+    pub(crate) base_constants: [u64; base::FUNCTIONS],
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
     /// When the guest's timer is due. With Sstc the truth is in `vstimecmp` while the state is in the hardware.
     pub(crate) deadline: u64,
@@ -266,14 +267,14 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             exit: AxVCpuExitReason::Nothing,
             pending: Pending::Nothing,
             last_access: None,
-            step: DeviceStep::NONE,
-            decoded: Decoded::NONE,
+            load: Decoded::<Load>::NONE,
+            store: Decoded::<Store>::NONE,
             lines: 0,
             account: Arc::new(Account::new::<ExitKind>()),
             vcpu_id,
             vcpu_count: config.vcpu_count,
             features: config.features,
-            machine_ids: config.machine_ids,
+            base_constants: base::constants(config.machine_ids),
             ram: config.ram,
             deadline: u64::MAX,
             vm_id,

@@ -68,6 +68,11 @@ impl SourceSet {
         self.update(source as usize / 32, |word| word & !(1 << (source % 32)));
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
     /// Whether the sets may have members in common. If not, they have none.
     #[inline]
     pub(super) fn may_meet(&self, other: &Self) -> bool {

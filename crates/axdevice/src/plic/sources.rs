@@ -62,6 +62,12 @@ impl Sources {
         self.pending.word(index)
     }
 
+    /// Whether any source has a request that no context has claimed.
+    #[inline]
+    pub(super) fn any_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The line of `source` is high.
     pub(super) fn raise(&mut self, source: u32) {
         self.high.insert(source);

@@ -1,8 +1,8 @@
 //! A guest's loads and stores of devices.
 //!
-//! A guest that polls, or fills a register, runs the same instruction at the same device again and again. So the last one is remembered
-//! decoded, by what the hardware says of it ([`Decoded`]); then the access is answered with no more of the guest's registers in memory than
-//! the trap stored. The rest takes the longer way: [`undecoded`], and [`device_handler`] with all registers in memory.
+//! A guest that polls, or fills a register, runs the same instruction at the same device again and again. So the last load and the last store
+//! are remembered decoded, by what the hardware says of them ([`Decoded`]); then the access is answered with no more of the guest's registers
+//! in memory than the trap stored. The rest takes the longer way: [`undecoded`], and [`device_handler`] with all registers in memory.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess};
@@ -12,84 +12,101 @@ use crate::{
     ExitKind, RISCVVCpu,
     csr::{HTINST, HTVAL, SCAUSE, SEPC, STVAL},
     exception::cause,
-    insn::{self, Access, Operation, TrapInstruction},
+    insn::{self, Load, Operation, Store, TrapInstruction},
     regs::TrapCsrs,
     trap::{Next, Stored},
     vcpu::{LastAccess, Pending},
 };
 
-/// A load or store of a device, decoded.
+/// The last load, or the last store, that was decoded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DeviceStep {
-    pub(crate) addr: GuestPhysAddr,
-    pub(crate) access: Access,
-}
-
-impl DeviceStep {
-    /// Stands where there was none yet.
-    pub(crate) const NONE: Self = Self {
-        addr: GuestPhysAddr::new(0),
-        access: Access::NONE,
-    };
-}
-
-/// The last access that was decoded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Decoded {
-    /// What it was decoded from. Its opcode says whether it loads or stores, as the cause does.
+pub(crate) struct Decoded<T> {
+    /// What it was decoded from; [`NOTHING`] where the hardware did not say, so that it has to be decoded again.
     htinst: u64,
     /// The page that it was in, in which there is no RAM.
     page: u64,
     /// The bits of an address that it is not aligned with.
     misaligned: u64,
-    access: Access,
+    /// How far the program counter moves past it.
+    length: u64,
+    access: T,
     /// Where its register is while the trap is served.
     register: Stored,
 }
 
-impl Decoded {
-    /// Of no instruction: `htinst` never has all bits set.
-    pub(crate) const NONE: Self = Self {
-        htinst: u64::MAX,
-        page: 0,
-        misaligned: 0,
-        access: Access::NONE,
-        register: Stored::Later,
-    };
+/// `htinst` never has all bits set.
+const NOTHING: u64 = u64::MAX;
+
+impl<T> Decoded<T> {
+    /// Where nothing was decoded yet, `access` may be any.
+    const fn none(access: T) -> Self {
+        Self {
+            htinst: NOTHING,
+            page: 0,
+            misaligned: 0,
+            length: 0,
+            access,
+            register: Stored::Later,
+        }
+    }
+
+    /// Whether the present trap is of this instruction, at a place that it can be at. Its opcode says whether it loads or stores, as the cause does.
+    #[inline(always)]
+    fn traps(&self) -> bool {
+        HTINST.read() == self.htinst
+            && HTVAL.read() >> HTVAL_PAGE_SHIFT == self.page
+            && STVAL.read() & self.misaligned == 0
+    }
 }
 
 /// How far `htval`, an address without its two lowest bits, is to be shifted to give a page.
 const HTVAL_PAGE_SHIFT: u32 = 12 - 2;
 
-/// A load or store that the nested table does not allow.
+impl Decoded<Load> {
+    pub(crate) const NONE: Self = Self::none(Load::NONE);
+}
+
+impl Decoded<Store> {
+    pub(crate) const NONE: Self = Self::none(Store::NONE);
+}
+
+/// What the present trap tried to reach.
+#[inline(always)]
+fn target() -> GuestPhysAddr {
+    GuestPhysAddr::new(HTVAL.read() << 2 | STVAL.read() & 0b11)
+}
+
+/// A load that the nested table does not allow.
 #[inline(never)]
-pub(super) fn page_fault<H: AxVCpuHal, D: DeviceAccess>(
+pub(super) fn load_fault<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &Context<'_, D>,
 ) -> Next {
-    let decoded = &vcpu.decoded;
-    let (htval, low_bits) = (HTVAL.read(), STVAL.read() & 0b11);
-    let addr = htval << 2 | low_bits;
-    if HTINST.read() != decoded.htinst
-        || htval >> HTVAL_PAGE_SHIFT != decoded.page
-        || addr & decoded.misaligned != 0
-    {
+    if !vcpu.load.traps() {
         return undecoded(vcpu);
     }
-    let step = DeviceStep {
-        addr: GuestPhysAddr::new(addr),
-        access: decoded.access,
-    };
-    match decoded.register {
-        Stored::AtTrap => perform(vcpu, context, step),
-        Stored::Later => {
-            vcpu.step = step;
-            Next::Device
-        }
+    match vcpu.load.register {
+        Stored::AtTrap => load(vcpu, context),
+        Stored::Later => Next::Device,
     }
 }
 
-/// As [`page_fault`], where the instruction or the place is another than last time; also fetches.
+/// A store that the nested table does not allow.
+#[inline(never)]
+pub(super) fn store_fault<H: AxVCpuHal, D: DeviceAccess>(
+    vcpu: &mut RISCVVCpu<H>,
+    context: &Context<'_, D>,
+) -> Next {
+    if !vcpu.store.traps() {
+        return undecoded(vcpu);
+    }
+    match vcpu.store.register {
+        Stored::AtTrap => store(vcpu, context),
+        Stored::Later => Next::Device,
+    }
+}
+
+/// As [`load_fault`] and [`store_fault`], where the instruction or the place is another than last time; also fetches.
 #[cold]
 #[inline(never)]
 pub(super) fn undecoded<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
@@ -136,26 +153,45 @@ pub(super) fn undecoded<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
         | TrapInstruction::PageTableRead
         | TrapInstruction::PageTableWrite => return vcpu.suffer(access_fault(scause, stval)),
     };
-    let operation = access.operation;
-    let expected = match operation {
+    let width = access.operation.width().bytes() as u64;
+    let expected = match access.operation {
         Operation::Load(_) => cause::LOAD_GUEST_PAGE_FAULT,
         Operation::Store(_) => cause::STORE_GUEST_PAGE_FAULT,
     };
-    let misaligned = operation.width().bytes() as u64 - 1;
     // The code may have been changed between the fault and our look at it.
-    if scause != expected || addr.as_u64() & misaligned != 0 {
+    if scause != expected || !addr.is_aligned(width) {
         return vcpu.suffer(access_fault(scause, stval));
     }
-    if let TrapInstruction::Access(access) = trapped {
-        vcpu.decoded = Decoded {
-            htinst,
-            page: htval >> HTVAL_PAGE_SHIFT,
-            misaligned,
-            access,
-            register: Stored::of(operation.register()),
-        };
+    let htinst = match trapped {
+        TrapInstruction::Access(_) => htinst,
+        TrapInstruction::Absent
+        | TrapInstruction::Other
+        | TrapInstruction::PageTableRead
+        | TrapInstruction::PageTableWrite => NOTHING,
+    };
+    let (page, length) = (htval >> HTVAL_PAGE_SHIFT, access.length);
+    match access.operation {
+        Operation::Load(access) => {
+            vcpu.load = Decoded {
+                htinst,
+                page,
+                misaligned: width - 1,
+                length,
+                access,
+                register: Stored::of(access.to),
+            }
+        }
+        Operation::Store(access) => {
+            vcpu.store = Decoded {
+                htinst,
+                page,
+                misaligned: width - 1,
+                length,
+                access,
+                register: Stored::of(access.from),
+            }
+        }
     }
-    vcpu.step = DeviceStep { addr, access };
     Next::Device
 }
 
@@ -164,36 +200,46 @@ pub(crate) extern "C" fn device_handler<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &Context<'_, D>,
 ) -> Next {
-    let step = vcpu.step;
-    perform(vcpu, context, step)
+    match SCAUSE.read() {
+        cause::LOAD_GUEST_PAGE_FAULT => load(vcpu, context),
+        _ => store(vcpu, context),
+    }
 }
 
-/// Asks the VM's devices. The access's register is in memory. What they do not answer leaves the loop.
+/// The load that was decoded, whose register is in memory. What the devices do not answer leaves the loop.
 #[inline(always)]
-fn perform<H: AxVCpuHal, D: DeviceAccess>(
+fn load<H: AxVCpuHal, D: DeviceAccess>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> Next {
+    vcpu.account.count(ExitKind::MmioRead);
+    let answer = context.devices.mmio_read(target(), vcpu.load.access.width);
+    let Some(value) = answer else {
+        return unanswered_load(vcpu);
+    };
+    let access = &vcpu.load.access;
+    let (to, value) = (access.to, access.extend(value));
+    to.write(&mut vcpu.regs.guest_regs.x, value);
+    answered(vcpu, context, vcpu.load.length)
+}
+
+/// The store likewise.
+#[inline(always)]
+fn store<H: AxVCpuHal, D: DeviceAccess>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> Next {
+    vcpu.account.count(ExitKind::MmioWrite);
+    let access = &vcpu.store.access;
+    let (width, data) = (access.width, access.data(&vcpu.regs.guest_regs.x));
+    if context.devices.mmio_write(target(), width, data).is_none() {
+        return unanswered_store(vcpu);
+    }
+    answered(vcpu, context, vcpu.store.length)
+}
+
+/// Past the instruction, and back.
+#[inline(always)]
+fn answered<H: AxVCpuHal, D>(
     vcpu: &mut RISCVVCpu<H>,
     context: &Context<'_, D>,
-    step: DeviceStep,
+    length: u64,
 ) -> Next {
-    let DeviceStep { addr, access } = step;
-    match access.operation {
-        Operation::Load(load) => {
-            vcpu.account.count(ExitKind::MmioRead);
-            let Some(value) = context.devices.mmio_read(addr, load.width) else {
-                return unanswered(vcpu, step);
-            };
-            load.to
-                .write(&mut vcpu.regs.guest_regs.x, load.extend(value));
-        }
-        Operation::Store(store) => {
-            vcpu.account.count(ExitKind::MmioWrite);
-            let (width, data) = (store.width, store.data(&vcpu.regs.guest_regs.x));
-            if context.devices.mmio_write(addr, width, data).is_none() {
-                return unanswered(vcpu, step);
-            }
-        }
-    }
-    vcpu.advance(access.length);
+    vcpu.advance(length);
     // The device may have moved a line of this very vCPU.
     if context.mailbox.has_changed_from(vcpu.lines) {
         open(vcpu, context)
@@ -211,22 +257,32 @@ fn open<H: AxVCpuHal, D>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> N
 /// No device answers in the loop: the VM decides.
 #[cold]
 #[inline(never)]
-fn unanswered<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, step: DeviceStep) -> Next {
-    let DeviceStep { addr, access } = step;
+fn unanswered_load<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+    let Decoded { access, length, .. } = vcpu.load;
+    vcpu.pending = Pending::Load(access);
+    let exit = AxVCpuExitReason::MmioRead {
+        addr: target(),
+        width: access.width,
+    };
+    leave_past(vcpu, length, exit)
+}
+
+#[cold]
+#[inline(never)]
+fn unanswered_store<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+    let Decoded { access, length, .. } = vcpu.store;
+    let exit = AxVCpuExitReason::MmioWrite {
+        addr: target(),
+        width: access.width,
+        data: access.data(&vcpu.regs.guest_regs.x),
+    };
+    leave_past(vcpu, length, exit)
+}
+
+fn leave_past<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, length: u64, exit: AxVCpuExitReason) -> Next {
     let fault = access_fault(SCAUSE.read(), STVAL.read());
     let pc = SEPC.read();
     vcpu.last_access = Some(LastAccess { pc, fault });
-    vcpu.advance(access.length);
-    let exit = match access.operation {
-        Operation::Load(load) => {
-            vcpu.pending = Pending::Load(load);
-            let width = load.width;
-            AxVCpuExitReason::MmioRead { addr, width }
-        }
-        Operation::Store(store) => {
-            let (width, data) = (store.width, store.data(&vcpu.regs.guest_regs.x));
-            AxVCpuExitReason::MmioWrite { addr, width, data }
-        }
-    };
+    vcpu.advance(length);
     vcpu.leave(exit)
 }
