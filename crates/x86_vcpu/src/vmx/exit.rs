@@ -40,6 +40,16 @@ pub(super) fn frequent(raw: u32) -> Option<Exit> {
     })
 }
 
+/// A nested fault that leaves nothing behind; `raw` is the whole word.
+#[inline(always)]
+pub(super) fn plain_nested(raw: u32) -> Option<Exit> {
+    if raw != VmxExitReason::EptViolation as u32 {
+        return None;
+    }
+    let info = EptViolationInfo::new(qualification());
+    (!info.interrupted_iret()).then(|| Exit::Nested(nested(info)))
+}
+
 /// Why the guest was left.
 pub(super) fn decode(reason: VmxExitReason) -> Exit {
     use VmxExitReason as Reason;

@@ -31,9 +31,9 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         let VmxExitKind::Exit(reason) = info.kind else {
             return self.no_exit(info.kind);
         };
-        let exit = match (exit::decode(reason), &mut self.timer) {
-            (Exit::Deadline, Some(timer)) => timer.exit(),
-            (exit, _) => exit,
+        let exit = match exit::decode(reason) {
+            Exit::Deadline => self.timer.exit(),
+            exit => exit,
         };
         let interrupted = exit::interrupted();
         self.settle(exit, interrupted);

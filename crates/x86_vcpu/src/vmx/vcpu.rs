@@ -54,7 +54,7 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     host_rsp: HostRsp,
 
     pub(super) primary: PrimaryControls,
-    pub(super) timer: Option<PreemptionTimer>,
+    pub(super) timer: PreemptionTimer,
     pub(super) cr0_shadow: u64,
     pub(super) cr4_shadow: u64,
     eptp: u64,
@@ -137,6 +137,16 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
     }
 
+    #[inline(never)]
+    fn write_injected(&mut self) {
+        if let Some(event) = self.injected.take() {
+            if let Some(code) = event.error_code {
+                VmcsControl32::EntryExceptionErrorCode.write(code);
+            }
+            VmcsControl32::EntryInterruptInfo.write(event.encode());
+        }
+    }
+
     fn forget_guest_translations(&self) {
         match self.capabilities.invvpid {
             Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
@@ -156,9 +166,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
-            timer: capabilities
-                .timer_shift
-                .map(|shift| PreemptionTimer::new(capabilities.pin, shift, longest_turn)),
+            timer: PreemptionTimer::new(capabilities.pin, capabilities.timer_shift, longest_turn),
             capabilities,
             vmcs,
             msr_bitmap,
@@ -281,16 +289,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             // Saved since the last exit, and nobody else was loaded.
             self.bring_back();
         }
-        if let Some(event) = self.injected.take() {
-            if let Some(code) = event.error_code {
-                VmcsControl32::EntryExceptionErrorCode.write(code);
-            }
-            VmcsControl32::EntryInterruptInfo.write(event.encode());
+        if self.injected.is_some() {
+            self.write_injected();
         }
         self.primary.update();
-        if let Some(timer) = &mut self.timer {
-            timer.update(H::now);
-        }
+        self.timer.update(H::now);
         let entry = if self.launched {
             Entry::Resume
         } else {
@@ -308,13 +311,20 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     #[inline(always)]
     fn exit(&mut self) -> ExitInfo {
         let raw = VmcsReadOnly32::ExitReason.read();
-        match exit::frequent(raw) {
-            Some(exit) if !exit::is_during_delivery() => ExitInfo {
-                exit,
-                length: Some(exit::instruction_length()),
-                interrupted: None,
-            },
-            _ => self.settled_exit(raw),
+        if exit::is_during_delivery() {
+            return self.settled_exit(raw);
+        }
+        let (exit, length) = if let Some(exit) = exit::frequent(raw) {
+            (exit, Some(exit::instruction_length()))
+        } else if let Some(exit) = exit::plain_nested(raw) {
+            (exit, None)
+        } else {
+            return self.settled_exit(raw);
+        };
+        ExitInfo {
+            exit,
+            length,
+            interrupted: None,
         }
     }
 
@@ -364,11 +374,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn set_deadline(&mut self, deadline: u64) -> Alarm {
-        let timer = self.timer.as_mut();
-        timer.map_or(Alarm::Host, |timer| {
-            timer.set(deadline);
-            Alarm::Hardware
-        })
+        self.timer.set(deadline)
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
