@@ -23,7 +23,7 @@ use super::{
     vmcs::{self, Forget},
 };
 use crate::{
-    backend::{Alarm, ExitInfo, VendorVcpu, Window},
+    backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
     config::HltPolicy,
     cr::{cr0, efer},
     event::{Event, Exception, vector},
@@ -308,24 +308,31 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    #[inline(always)]
-    fn exit(&mut self) -> ExitInfo {
-        let raw = VmcsReadOnly32::ExitReason.read();
+    #[inline]
+    fn frequent(&self) -> Frequent {
         if exit::is_during_delivery() {
-            return self.settled_exit(raw);
+            return Frequent::Other;
         }
-        let (exit, length) = if let Some(exit) = exit::frequent(raw) {
-            (exit, Some(exit::instruction_length()))
-        } else if let Some(exit) = exit::plain_nested(raw) {
-            (exit, None)
-        } else {
-            return self.settled_exit(raw);
-        };
-        ExitInfo {
-            exit,
-            length,
-            interrupted: None,
-        }
+        exit::frequent(VmcsReadOnly32::ExitReason.read())
+    }
+
+    fn exit(&mut self) -> ExitInfo {
+        self.settled_exit(VmcsReadOnly32::ExitReason.read())
+    }
+
+    #[inline]
+    fn length(&self) -> Option<u8> {
+        Some(exit::instruction_length())
+    }
+
+    #[inline]
+    fn io(&self) -> Option<(IoExit, Option<u8>)> {
+        Some((exit::io(), Some(exit::instruction_length())))
+    }
+
+    #[inline]
+    fn nested(&self) -> Option<NestedFault> {
+        exit::plain_nested()
     }
 
     fn raw_exit(&self) -> RawExit {
