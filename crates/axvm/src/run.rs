@@ -3,11 +3,11 @@
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
-    AccessWidth, AtHostInterrupt, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError,
-    RawExit, VCpuError,
+    ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
+    FailReason, HypercallError, RawExit, VCpuError,
 };
 
-use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, link::Link, smp};
+use crate::{AxVM, AxVMHal, GuestArch, VmError, account, console, door::VCpuDoor, link::Link, smp};
 
 /// Why the vCPU leaves its pCPU.
 enum Leave {
@@ -81,6 +81,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             } else {
                 AtHostInterrupt::Stay
             },
+            account: door.vcpu().account(),
+            now: H::now,
         };
         loop {
             if let Some(kind) = self.shutting_down() {
@@ -205,6 +207,8 @@ struct LoopDevices<'a, M: AxMmHal, A> {
     link: &'a Link<M, A>,
     console: &'a dyn CharBackend,
     at_host_interrupt: AtHostInterrupt,
+    account: &'a Account,
+    now: fn() -> u64,
 }
 
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
@@ -219,11 +223,14 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
     }
 
     fn port_read(&self, port: u16, width: AccessWidth) -> Option<u64> {
-        self.bus.handle_port_read(port, width).ok()
+        // Where there is nothing the lines of the bus float high.
+        Some(self.bus.handle_port_read(port, width).unwrap_or(u64::MAX))
     }
 
     fn port_write(&self, port: u16, width: AccessWidth, data: u64) -> Option<()> {
-        self.bus.handle_port_write(port, width, data).ok()
+        // What nobody takes is lost.
+        let _ = self.bus.handle_port_write(port, width, data);
+        Some(())
     }
 
     fn sys_reg_read(&self, addr: u32) -> Option<u64> {
@@ -234,9 +241,12 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
         self.bus.handle_sys_reg_write(addr, value).ok()
     }
 
-    /// VMs are offered none.
-    fn hypercall(&self, _: u64, _: [u64; 6]) -> Option<Result<u64, HypercallError>> {
-        Some(Err(HypercallError::NotSupported))
+    /// VMs are offered one.
+    fn hypercall(&self, nr: u64, args: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+        Some(match nr {
+            ACCOUNT_CALL => account::answer(&self.account.statement((self.now)()), args),
+            _ => Err(HypercallError::NotSupported),
+        })
     }
 
     fn console_write_byte(&self, byte: u8) -> Option<()> {

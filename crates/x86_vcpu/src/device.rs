@@ -205,7 +205,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let (pending, exit) = match direction {
             Direction::Read => {
                 if let Some(value) = devices.port_read(port, width) {
-                    self.set_part(accumulator(width), value);
+                    let rax = &mut self.regs.gpr[gpr::RAX];
+                    *rax = accumulator(width).write(*rax, value);
                     return Ok(self.answered(length));
                 }
                 (
