@@ -14,30 +14,45 @@ use super::{
 };
 use crate::{
     backend::{
-        ControlAccess, ControlRegister, Direction, Exit, Instruction, IoExit, IoKind, NestedFault,
-        NestedPurpose,
+        ControlAccess, ControlRegister, Direction, Exit, Frequent, Instruction, IoExit, IoKind,
+        NestedFault, NestedPurpose,
     },
     event::{Event, Exception, vector},
 };
 
-/// The exits that guests make most, of which nothing but an instruction's length remains to be known: the short way. `raw` is the whole word.
+/// Which of the frequent exits the word is.
 #[inline(always)]
-pub(super) fn frequent(raw: u32) -> Option<Exit> {
+pub(super) fn frequent(raw: u32) -> Frequent {
+    const HOST_INTERRUPT: u32 = VmxExitReason::ExternalInterrupt as u32;
     const CPUID: u32 = VmxExitReason::Cpuid as u32;
-    const HLT: u32 = VmxExitReason::Hlt as u32;
     const VMCALL: u32 = VmxExitReason::Vmcall as u32;
     const IO: u32 = VmxExitReason::Io as u32;
     const RDMSR: u32 = VmxExitReason::MsrRead as u32;
     const WRMSR: u32 = VmxExitReason::MsrWrite as u32;
-    Some(match raw {
-        CPUID => Exit::Instruction(Instruction::Cpuid),
-        HLT => Exit::Instruction(Instruction::Hlt),
-        VMCALL => Exit::Instruction(Instruction::Hypercall),
-        IO => Exit::Io(io(VmxIoExitInfo::decode(qualification()))),
-        RDMSR => Exit::Msr(Direction::Read),
-        WRMSR => Exit::Msr(Direction::Write),
-        _ => return None,
-    })
+    const EPT_VIOLATION: u32 = VmxExitReason::EptViolation as u32;
+    match raw {
+        HOST_INTERRUPT => Frequent::HostInterrupt,
+        CPUID => Frequent::Cpuid,
+        VMCALL => Frequent::Hypercall,
+        IO => Frequent::Port,
+        RDMSR => Frequent::MsrRead,
+        WRMSR => Frequent::MsrWrite,
+        EPT_VIOLATION => Frequent::Nested,
+        _ => Frequent::Other,
+    }
+}
+
+/// The access to a port that the guest was left for.
+#[inline]
+pub(super) fn io() -> IoExit {
+    port_access(VmxIoExitInfo::decode(qualification()))
+}
+
+/// The nested fault that the guest was left for, if it leaves nothing behind.
+#[inline]
+pub(super) fn plain_nested() -> Option<NestedFault> {
+    let info = EptViolationInfo::new(qualification());
+    (!info.interrupted_iret()).then(|| nested(info))
 }
 
 /// Why the guest was left.
@@ -88,7 +103,7 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::RdmsrList
         | Reason::WrmsrList => Exit::Instruction(Instruction::Absent),
         Reason::CrAccess => control(CrAccessInfo::decode(qualification())),
-        Reason::Io => Exit::Io(io(VmxIoExitInfo::decode(qualification()))),
+        Reason::Io => Exit::Io(io()),
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
         Reason::EptViolation => Exit::Nested(nested(EptViolationInfo::new(qualification()))),
@@ -234,7 +249,7 @@ fn control(info: CrAccessInfo) -> Exit {
     access.map_or(Exit::Unknown, Exit::Control)
 }
 
-fn io(info: VmxIoExitInfo) -> IoExit {
+fn port_access(info: VmxIoExitInfo) -> IoExit {
     IoExit {
         port: info.port,
         width: info.width,

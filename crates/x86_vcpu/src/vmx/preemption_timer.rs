@@ -6,46 +6,71 @@ use super::{
     controls::pin,
     fields::{VmcsControl32, VmcsTimer32},
 };
-use crate::backend::Exit;
+use crate::backend::{Alarm, Exit};
 
 /// Never.
 const NEVER: u64 = u64::MAX;
+
+/// Whether the guest is to be taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No, and the VMCS says so.
+    Idle,
+    /// No, which the VMCS does not say yet.
+    Stopped,
+    /// Yes: each entry says when.
+    Counting,
+}
 
 /// The timer, and the pin-based controls, which switch it.
 #[derive(Debug)]
 pub(super) struct PreemptionTimer {
     /// The controls without it.
     pin: u32,
-    /// How much slower it counts than the time stamp counter, as a shift.
-    shift: u32,
+    /// How much slower it counts than the time stamp counter; `None`: there is no timer.
+    shift: Option<u32>,
     /// No turn is longer.
     longest_turn: u64,
     deadline: u64,
+    state: State,
     /// The controls as the VMCS holds them.
     written: u32,
 }
 
 impl PreemptionTimer {
     /// For a VMCS that holds the controls `pin`.
-    pub(super) const fn new(pin: u32, shift: u32, longest_turn: u64) -> Self {
+    pub(super) const fn new(pin: u32, shift: Option<u32>, longest_turn: u64) -> Self {
         Self {
             pin,
             shift,
             longest_turn,
             deadline: NEVER,
+            state: match (shift, longest_turn) {
+                (None, _) | (Some(_), NEVER) => State::Idle,
+                (Some(_), _) => State::Counting,
+            },
             written: pin,
         }
     }
 
-    /// The guest is to exit when the time stamp counter shows `deadline`.
-    pub(super) fn set(&mut self, deadline: u64) {
+    /// The guest is to exit when the time stamp counter shows `deadline`, if there is a timer.
+    pub(super) fn set(&mut self, deadline: u64) -> Alarm {
+        if self.shift.is_none() {
+            return Alarm::Host;
+        }
         self.deadline = deadline;
+        self.state = if deadline & self.longest_turn == NEVER {
+            State::Stopped
+        } else {
+            State::Counting
+        };
+        Alarm::Hardware
     }
 
     /// What its exit is. Where turns have an end, something of the host's may wait that the processor held back: it is let in.
     pub(super) fn exit(&mut self) -> Exit {
         if self.longest_turn == NEVER {
-            self.deadline = NEVER;
+            self.set(NEVER);
             Exit::Deadline
         } else {
             Exit::HostInterrupt
@@ -55,30 +80,34 @@ impl PreemptionTimer {
     /// Brings the VMCS up to date, right before an entry.
     #[inline(always)]
     pub(super) fn update(&mut self, now: impl FnOnce() -> u64) {
-        if self.deadline & self.longest_turn == NEVER {
-            if self.written != self.pin {
-                self.switch(self.pin);
-            }
-        } else {
-            self.count(now());
+        match self.state {
+            State::Idle => {}
+            State::Stopped => self.switch(self.pin, State::Idle),
+            State::Counting => self.count(now()),
         }
     }
 
+    #[inline(never)]
     fn count(&mut self, now: u64) {
         let on = self.pin | pin::PREEMPTION_TIMER;
         if self.written != on {
-            self.switch(on);
+            self.switch(on, State::Counting);
         }
+        let shift = self.shift.unwrap_or(0);
         let end = self.deadline.min(now.saturating_add(self.longest_turn));
         // It counts changes of one bit of the time stamp counter: to the first at the end or after it.
-        let last = end.saturating_add((1 << self.shift) - 1) >> self.shift;
-        let counts = last.saturating_sub(now >> self.shift);
+        let last = end.saturating_add((1 << shift) - 1) >> shift;
+        let counts = last.saturating_sub(now >> shift);
         VmcsTimer32::Preemption.write(u32::try_from(counts).unwrap_or(u32::MAX));
     }
 
-    fn switch(&mut self, controls: u32) {
-        VmcsControl32::PinBased.write(controls);
-        self.written = controls;
+    #[inline(never)]
+    fn switch(&mut self, controls: u32, state: State) {
+        if self.written != controls {
+            VmcsControl32::PinBased.write(controls);
+            self.written = controls;
+        }
+        self.state = state;
     }
 }
 
@@ -92,7 +121,7 @@ mod tests {
 
     /// The controls and the count that an entry writes.
     fn enter(timer: &mut PreemptionTimer, deadline: u64, now: u64) -> (u32, u32) {
-        timer.set(deadline);
+        assert_eq!(timer.set(deadline), Alarm::Hardware);
         timer.update(|| now);
         let counts = VmcsTimer32::Preemption.read();
         (VmcsControl32::PinBased.read(), counts)
@@ -101,7 +130,7 @@ mod tests {
     #[test]
     fn counts_what_is_left() {
         machine::with(|m| m.load(0x1000)).unwrap();
-        let timer = &mut PreemptionTimer::new(PIN, 5, NEVER);
+        let timer = &mut PreemptionTimer::new(PIN, Some(5), NEVER);
         assert_eq!(enter(timer, 1000, 63), (ON, 31));
         assert_eq!(enter(timer, 1000, 64), (ON, 30));
         assert_eq!(enter(timer, 1024, 64), (ON, 30));
@@ -115,10 +144,19 @@ mod tests {
     #[test]
     fn no_turn_is_longer_than_the_longest() {
         machine::with(|m| m.load(0x1000)).unwrap();
-        let timer = &mut PreemptionTimer::new(PIN, 5, 3200);
+        let timer = &mut PreemptionTimer::new(PIN, Some(5), 3200);
         assert_eq!(enter(timer, NEVER, 320), (ON, 100));
         assert_eq!(enter(timer, 640, 320), (ON, 10));
         assert_eq!(enter(timer, 6400, 320), (ON, 100));
         assert_eq!(timer.exit(), Exit::HostInterrupt);
+    }
+
+    #[test]
+    fn there_may_be_no_timer() {
+        machine::with(|m| m.load(0x1000)).unwrap();
+        let mut timer = PreemptionTimer::new(PIN, None, 3200);
+        assert_eq!(timer.set(1000), Alarm::Host);
+        timer.update(|| 0);
+        assert_eq!(VmcsControl32::PinBased.read(), 0, "nothing was written");
     }
 }

@@ -24,16 +24,15 @@ const DR6_BREAKPOINTS: u64 = 0xf;
 const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
-    /// What an exit is that is not one of the [frequent](exit::frequent) ones, or came while an event was being delivered.
-    #[inline(never)]
+    /// What an exit is.
     pub(super) fn settled_exit(&mut self, raw: u32) -> ExitInfo {
         let info = VmxExitInfo::decode(raw);
         let VmxExitKind::Exit(reason) = info.kind else {
             return self.no_exit(info.kind);
         };
-        let exit = match (exit::decode(reason), &mut self.timer) {
-            (Exit::Deadline, Some(timer)) => timer.exit(),
-            (exit, _) => exit,
+        let exit = match exit::decode(reason) {
+            Exit::Deadline => self.timer.exit(),
+            exit => exit,
         };
         let interrupted = exit::interrupted();
         self.settle(exit, interrupted);

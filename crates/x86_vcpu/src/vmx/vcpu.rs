@@ -23,7 +23,7 @@ use super::{
     vmcs::{self, Forget},
 };
 use crate::{
-    backend::{Alarm, ExitInfo, VendorVcpu, Window},
+    backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
     config::HltPolicy,
     cr::{cr0, efer},
     event::{Event, Exception, vector},
@@ -54,7 +54,7 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     host_rsp: HostRsp,
 
     pub(super) primary: PrimaryControls,
-    pub(super) timer: Option<PreemptionTimer>,
+    pub(super) timer: PreemptionTimer,
     pub(super) cr0_shadow: u64,
     pub(super) cr4_shadow: u64,
     eptp: u64,
@@ -137,6 +137,16 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
     }
 
+    #[inline(never)]
+    fn write_injected(&mut self) {
+        if let Some(event) = self.injected.take() {
+            if let Some(code) = event.error_code {
+                VmcsControl32::EntryExceptionErrorCode.write(code);
+            }
+            VmcsControl32::EntryInterruptInfo.write(event.encode());
+        }
+    }
+
     fn forget_guest_translations(&self) {
         match self.capabilities.invvpid {
             Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
@@ -156,9 +166,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
-            timer: capabilities
-                .timer_shift
-                .map(|shift| PreemptionTimer::new(capabilities.pin, shift, longest_turn)),
+            timer: PreemptionTimer::new(capabilities.pin, capabilities.timer_shift, longest_turn),
             capabilities,
             vmcs,
             msr_bitmap,
@@ -281,16 +289,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             // Saved since the last exit, and nobody else was loaded.
             self.bring_back();
         }
-        if let Some(event) = self.injected.take() {
-            if let Some(code) = event.error_code {
-                VmcsControl32::EntryExceptionErrorCode.write(code);
-            }
-            VmcsControl32::EntryInterruptInfo.write(event.encode());
+        if self.injected.is_some() {
+            self.write_injected();
         }
         self.primary.update();
-        if let Some(timer) = &mut self.timer {
-            timer.update(H::now);
-        }
+        self.timer.update(H::now);
         let entry = if self.launched {
             Entry::Resume
         } else {
@@ -305,17 +308,31 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    #[inline(always)]
-    fn exit(&mut self) -> ExitInfo {
-        let raw = VmcsReadOnly32::ExitReason.read();
-        match exit::frequent(raw) {
-            Some(exit) if !exit::is_during_delivery() => ExitInfo {
-                exit,
-                length: Some(exit::instruction_length()),
-                interrupted: None,
-            },
-            _ => self.settled_exit(raw),
+    #[inline]
+    fn frequent(&self) -> Frequent {
+        if exit::is_during_delivery() {
+            return Frequent::Other;
         }
+        exit::frequent(VmcsReadOnly32::ExitReason.read())
+    }
+
+    fn exit(&mut self) -> ExitInfo {
+        self.settled_exit(VmcsReadOnly32::ExitReason.read())
+    }
+
+    #[inline]
+    fn length(&self) -> Option<u8> {
+        Some(exit::instruction_length())
+    }
+
+    #[inline]
+    fn io(&self) -> Option<(IoExit, Option<u8>)> {
+        Some((exit::io(), Some(exit::instruction_length())))
+    }
+
+    #[inline]
+    fn nested(&self) -> Option<NestedFault> {
+        exit::plain_nested()
     }
 
     fn raw_exit(&self) -> RawExit {
@@ -364,11 +381,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn set_deadline(&mut self, deadline: u64) -> Alarm {
-        let timer = self.timer.as_mut();
-        timer.map_or(Alarm::Host, |timer| {
-            timer.set(deadline);
-            Alarm::Hardware
-        })
+        self.timer.set(deadline)
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
