@@ -93,7 +93,7 @@ fn selftest_passes_on_two_vcpus() {
         .shipped_vm("selftest", &[])
         .guest("selftest.bin");
     let ended = Machine::new().boot(&bundle).end();
-    ended.selftest_passed(170);
+    ended.selftest_passed(215);
     assert!(!ended.output.contains("there is one CPU only"));
 }
 
@@ -105,7 +105,7 @@ fn selftest_passes_on_one_vcpu() {
             &[("cpu_num = 2\nphys_cpu_ids = [1, 2]", "phys_cpu_ids = [1]")],
         )
         .guest("selftest.bin");
-    Machine::new().boot(&bundle).end().selftest_passed(150);
+    Machine::new().boot(&bundle).end().selftest_passed(195);
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub struct Config {
     pub report: u64,
     /// Beats until the end; 0 is for ever (`beats=`).
     pub beats: u64,
+    /// Before all that, beats in which nothing is printed and the hypervisor's exits are counted
+    /// (`steady=`).
+    pub steady: u64,
 }
 
 impl Config {
@@ -30,6 +33,7 @@ impl Config {
                 .unwrap_or(1_000_000 / period_us)
                 .max(1),
             beats: options.number("beats")?.unwrap_or(0),
+            steady: options.number("steady")?.unwrap_or(0),
         })
     }
 }
@@ -137,7 +141,8 @@ mod tests {
             Config {
                 period_us: 10_000,
                 report: 100,
-                beats: 0
+                beats: 0,
+                steady: 0
             }
         );
         assert_eq!(config("period_us=0 report=0").period_us, 1);

@@ -5,6 +5,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// The hypercall by which a guest asks for its own vCPU's account: a number in the range that the SBI leaves to experiments, "ACC" in its low bits.
+/// On RISC-V it is an SBI extension.
+pub const ACCOUNT_CALL: u64 = 0x0841_4343;
+
 /// The most kinds of exit that an architecture tells apart.
 pub const MAX_EXIT_KINDS: usize = 32;
 

@@ -19,7 +19,7 @@ mod mailbox;
 mod state;
 mod vcpu;
 
-pub use account::{Account, ExitKinds, MAX_EXIT_KINDS, Statement};
+pub use account::{ACCOUNT_CALL, Account, ExitKinds, MAX_EXIT_KINDS, Statement};
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel};
 pub use devices::{AtHostInterrupt, DeviceAccess, NoDevices};
 pub use exit::{

@@ -3,11 +3,11 @@
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
-    AccessWidth, AtHostInterrupt, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError,
-    RawExit, VCpuError,
+    ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
+    FailReason, HypercallError, RawExit, VCpuError,
 };
 
-use crate::{AxVM, AxVMHal, GuestArch, VmError, console, door::VCpuDoor, link::Link, smp};
+use crate::{AxVM, AxVMHal, GuestArch, VmError, account, console, door::VCpuDoor, link::Link, smp};
 
 /// Why the vCPU leaves its pCPU.
 enum Leave {
@@ -81,6 +81,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             } else {
                 AtHostInterrupt::Stay
             },
+            account: door.vcpu().account(),
+            now: H::now,
         };
         loop {
             if let Some(kind) = self.shutting_down() {
@@ -205,6 +207,8 @@ struct LoopDevices<'a, M: AxMmHal, A> {
     link: &'a Link<M, A>,
     console: &'a dyn CharBackend,
     at_host_interrupt: AtHostInterrupt,
+    account: &'a Account,
+    now: fn() -> u64,
 }
 
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
@@ -237,9 +241,12 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
         self.bus.handle_sys_reg_write(addr, value).ok()
     }
 
-    /// VMs are offered none.
-    fn hypercall(&self, _: u64, _: [u64; 6]) -> Option<Result<u64, HypercallError>> {
-        Some(Err(HypercallError::NotSupported))
+    /// VMs are offered one.
+    fn hypercall(&self, nr: u64, args: [u64; 6]) -> Option<Result<u64, HypercallError>> {
+        Some(match nr {
+            ACCOUNT_CALL => account::answer(&self.account.statement((self.now)()), args),
+            _ => Err(HypercallError::NotSupported),
+        })
     }
 
     fn console_write_byte(&self, byte: u8) -> Option<()> {

@@ -19,6 +19,8 @@ axvcpu::exit_kinds! {
         SbiDbcn = "sbi-dbcn",
         /// The legacy SBI console.
         SbiLegacy = "sbi-legacy",
+        /// The guest's question for its own account.
+        SbiAccount = "sbi-account",
         /// An SBI extension that is not there.
         SbiOther = "sbi-other",
         /// A load from a device.

@@ -3,6 +3,7 @@
 //! One file an extension. Each has one function, [`call`](base::call), which answers in the guest's registers and resumes it, or
 //! leaves with what must be done outside. A new extension is a file and a line in the table below.
 
+mod account;
 pub(crate) mod base;
 mod dbcn;
 mod hart_mask;
@@ -21,12 +22,12 @@ use crate::{ExitKind, RISCVVCpu, exit::Context, trap::Next, vcpu::Pending};
 const EXTENSION: usize = 7;
 const FUNCTION: usize = 6;
 
-/// Declares which extensions there are and who answers them: those that answer without leaving, those of the console, and those that leave.
+/// Declares which extensions there are and who answers them: those that answer by themselves, those that ask the VM within the loop, and those that leave.
 /// The latter two are looked up in a function of their own, so that the former are reached without a stack frame.
 macro_rules! extensions {
     (
         answers { $($number:path => $module:ident, $kind:ident;)* }
-        prints { $($console_number:path => $console_module:ident, $console_kind:ident;)* }
+        asks { $($asking_number:path => $asking_module:ident, $asking_kind:ident;)* }
         leaves { $($leaving_number:path => $leaving_module:ident, $leaving_kind:ident;)* }
     ) => {
         /// Answers the guest's call.
@@ -51,9 +52,9 @@ macro_rules! extensions {
             number: u64,
         ) -> Next {
             match number {
-                $($console_number => {
-                    vcpu.account.count(ExitKind::$console_kind);
-                    $console_module::call(vcpu, context.devices)
+                $($asking_number => {
+                    vcpu.account.count(ExitKind::$asking_kind);
+                    $asking_module::call(vcpu, context.devices)
                 })*
                 $($leaving_number => {
                     vcpu.account.count(ExitKind::$leaving_kind);
@@ -68,7 +69,7 @@ macro_rules! extensions {
 
         /// Whether there is extension `number`.
         fn is_present(number: u64) -> bool {
-            matches!(number, $($number)|* $(| $console_number)* $(| $leaving_number)*)
+            matches!(number, $($number)|* $(| $asking_number)* $(| $leaving_number)*)
         }
     };
 }
@@ -80,10 +81,11 @@ extensions! {
         ipi::NUMBER => ipi, SbiIpi;
         rfence::NUMBER => rfence, SbiRfence;
     }
-    prints {
+    asks {
         dbcn::NUMBER => dbcn, SbiDbcn;
         legacy::CONSOLE_PUTCHAR => legacy, SbiLegacy;
         legacy::CONSOLE_GETCHAR => legacy, SbiLegacy;
+        account::NUMBER => account, SbiAccount;
     }
     leaves {
         hsm::NUMBER => hsm, SbiHsm;

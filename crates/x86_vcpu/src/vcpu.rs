@@ -229,7 +229,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         }
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
-            backend: Backend::new(vendor, config.hlt)?,
+            backend: Backend::new(vendor, config.hlt, config.longest_turn)?,
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
@@ -342,6 +342,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         self.cell = Some(cell);
         // Others may have used the timer meanwhile.
         self.armed = NEVER;
+        self.backend.set_deadline(NEVER);
         Ok(())
     }
 

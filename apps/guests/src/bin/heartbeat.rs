@@ -1,5 +1,6 @@
 //! A guest in the manner of an RTOS: it beats by its timer, sleeps in between, and reports how late
-//! it was woken at worst. Options: `period_us=`, `report=`, `beats=` (see [`guests::heartbeat`]).
+//! it was woken at worst. Options: `period_us=`, `report=`, `beats=`, `steady=` (see
+//! [`guests::heartbeat`]).
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -24,6 +25,9 @@ fn run(machine: &'static guests::arch::Machine) -> guests::Exit {
         machine.name()
     );
 
+    if config.steady != 0 {
+        be_steady(config, timer);
+    }
     let mut heart = Heartbeat::new(config, timer.ticks_per_second(), timer.now());
     loop {
         let woken = timer.sleep_until(heart.deadline());
@@ -36,4 +40,33 @@ fn run(machine: &'static guests::arch::Machine) -> guests::Exit {
             }
         }
     }
+}
+
+/// Beats without a word, then says what exits the hypervisor took meanwhile.
+#[cfg(target_os = "none")]
+fn be_steady(config: guests::heartbeat::Config, timer: guests::arch::Timer) {
+    use guests::account::Exits;
+    use guests::arch::account;
+    use guests::heartbeat::Heartbeat;
+    use guests::println;
+
+    /// Until everything has happened that happens once.
+    const WARM_UP: u64 = 10;
+
+    if !account::is_there() {
+        println!("heartbeat: nobody keeps an account");
+        return;
+    }
+    let mut heart = Heartbeat::new(config, timer.ticks_per_second(), timer.now());
+    let mut beat = |beats| {
+        for _ in 0..beats {
+            let woken = timer.sleep_until(heart.deadline());
+            let _ = heart.beat(woken);
+        }
+    };
+    beat(WARM_UP);
+    let before = Exits::now(account::ask);
+    beat(config.steady);
+    let since = Exits::now(account::ask).since(&before);
+    println!("heartbeat: {} steady beats, exits: {since}", config.steady);
 }

@@ -3,6 +3,7 @@
 //! There are no trap handlers: a guest runs with interrupts off, and code that is to be
 //! interrupted or to fault runs as a [`context`], which ends in its trap.
 
+pub mod account;
 pub mod context;
 pub mod csr;
 mod entry;

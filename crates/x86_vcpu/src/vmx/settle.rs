@@ -8,7 +8,6 @@ use super::{
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     percpu,
-    preemption_timer::PreemptionTimer,
     vcpu::VmxVcpu,
 };
 use crate::{
@@ -32,7 +31,10 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         let VmxExitKind::Exit(reason) = info.kind else {
             return self.no_exit(info.kind);
         };
-        let exit = exit::decode(reason);
+        let exit = match (exit::decode(reason), &mut self.timer) {
+            (Exit::Deadline, Some(timer)) => timer.exit(),
+            (exit, _) => exit,
+        };
         let interrupted = exit::interrupted();
         self.settle(exit, interrupted);
         ExitInfo {
@@ -65,8 +67,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
-            Exit::Deadline => self.timer.as_mut().map_or((), PreemptionTimer::stop),
             Exit::HostInterrupt
+            | Exit::Deadline
             | Exit::TripleFault
             | Exit::Instruction(_)
             | Exit::Msr(_)

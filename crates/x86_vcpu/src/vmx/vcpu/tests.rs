@@ -17,7 +17,7 @@ fn vcpu() -> Vcpu {
     power_on();
     core::mem::forget(VmxPerCpuState::<TestHal>::enable().ok().unwrap());
     machine::with(|m| m.forgotten.clear());
-    let mut vcpu = Vcpu::new(HltPolicy::Exit).unwrap();
+    let mut vcpu = Vcpu::new(HltPolicy::Exit, u64::MAX).unwrap();
     vcpu.set_nested_root(HostPhysAddr::new(0x5000));
     vcpu.reset();
     vcpu.set(Register::Rip, 0xfff0);
