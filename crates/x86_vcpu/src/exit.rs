@@ -4,8 +4,8 @@ mod control;
 mod msr;
 
 use axvcpu::{
-    AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, NoDevices,
-    SystemDownKind,
+    AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, HypercallError,
+    NoDevices, SystemDownKind,
 };
 
 use crate::{
@@ -272,27 +272,29 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if self.backend.privilege() != 0 {
             return self.raise(Exception::UNDEFINED);
         }
-        let [nr, args @ ..] = [
-            gpr::RAX,
-            gpr::RBX,
-            gpr::RCX,
-            gpr::RDX,
-            gpr::RSI,
-            gpr::RDI,
-            gpr::R8,
-        ]
-        .map(|number| self.regs.gpr[number]);
+        let registers = &self.regs.gpr;
+        let nr = registers[gpr::RAX];
+        let args = [
+            registers[gpr::RBX],
+            registers[gpr::RCX],
+            registers[gpr::RDX],
+            registers[gpr::RSI],
+            registers[gpr::RDI],
+            registers[gpr::R8],
+        ];
         let next = self.advance(length);
         if next == Next::Leave {
             return next;
         }
-        self.pending = Pending::Hypercall;
         match devices.hypercall(nr, args) {
             Some(answer) => {
-                self.answer_hypercall(answer);
+                self.regs.gpr[gpr::RAX] = hypercall_answer(answer);
                 next
             }
-            None => self.leave(AxVCpuExitReason::Hypercall { nr, args }),
+            None => {
+                self.pending = Pending::Hypercall;
+                self.leave(AxVCpuExitReason::Hypercall { nr, args })
+            }
         }
     }
 
@@ -361,6 +363,19 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Privilege::Supervisor
         }
     }
+}
+
+/// What RAX shows of a hypercall's answer: an error is a negative number.
+pub(crate) fn hypercall_answer(answer: Result<u64, HypercallError>) -> u64 {
+    let code = |error| match error {
+        HypercallError::Failed => -1i64,
+        HypercallError::NotSupported => -2,
+        HypercallError::InvalidParam => -3,
+        HypercallError::Denied => -4,
+        HypercallError::InvalidAddress => -5,
+        HypercallError::AlreadyAvailable => -6,
+    };
+    answer.unwrap_or_else(|error| code(error) as u64)
 }
 
 /// The processor shut down: a PC resets.
