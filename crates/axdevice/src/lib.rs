@@ -54,5 +54,6 @@ pub use pit::Pit8254;
 pub use plic::{Plic, PlicError};
 pub use power::SystemPower;
 pub use rtc::CmosRtc;
+pub(crate) use timed::SharedClock;
 pub use timed::{Clock, Timed};
 pub use uart16550::{RegisterLayout, Uart16550};

@@ -14,6 +14,9 @@ pub trait Clock: Send + Sync {
     fn frequency_hz(&self) -> u64;
 }
 
+/// A clock that several devices read.
+pub(crate) type SharedClock = Arc<dyn Clock>;
+
 /// A device that has something to do at some time.
 ///
 /// Somebody, a vCPU before it enters its guest, looks at [`deadline`](Self::deadline) and calls [`advance`](Self::advance) once it is due.

@@ -4,8 +4,8 @@ mod control;
 mod msr;
 
 use axvcpu::{
-    AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, NoDevices,
-    SystemDownKind,
+    AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, HypercallError,
+    NoDevices, SystemDownKind,
 };
 
 use crate::{
@@ -283,7 +283,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         };
         match devices.hypercall(nr, &args) {
             Some(answer) => {
-                self.answer_hypercall(answer);
+                self.regs.gpr[gpr::RAX] = hypercall_answer(answer);
                 next
             }
             None => {
@@ -359,6 +359,19 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Privilege::Supervisor
         }
     }
+}
+
+/// What RAX shows of a hypercall's answer: an error is a negative number.
+pub(crate) fn hypercall_answer(answer: Result<u64, HypercallError>) -> u64 {
+    let code = |error| match error {
+        HypercallError::Failed => -1i64,
+        HypercallError::NotSupported => -2,
+        HypercallError::InvalidParam => -3,
+        HypercallError::Denied => -4,
+        HypercallError::InvalidAddress => -5,
+        HypercallError::AlreadyAvailable => -6,
+    };
+    answer.unwrap_or_else(|error| code(error) as u64)
 }
 
 /// The processor shut down: a PC resets.

@@ -28,7 +28,7 @@ use crate::{
     deliver::NEVER,
     device::Pending,
     event::EventQueue,
-    exit::Next,
+    exit::{Next, hypercall_answer},
     fetch::CodePages,
     hardware::InterruptsOff,
     msr::{self, MsrKind, MsrStorage},
@@ -130,20 +130,6 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Whether the VM has RAM there.
     pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
         self.ram.iter().any(|range| range.contains(&addr))
-    }
-
-    /// In RAX: the answer, or an error as a negative number.
-    #[inline]
-    pub(crate) fn answer_hypercall(&mut self, answer: Result<u64, HypercallError>) {
-        let code = |error| match error {
-            HypercallError::Failed => -1i64,
-            HypercallError::NotSupported => -2,
-            HypercallError::InvalidParam => -3,
-            HypercallError::Denied => -4,
-            HypercallError::InvalidAddress => -5,
-            HypercallError::AlreadyAvailable => -6,
-        };
-        self.regs.gpr[gpr::RAX] = answer.unwrap_or_else(|error| code(error) as u64);
     }
 
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
@@ -372,7 +358,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     fn set_return_value(&mut self, answer: Result<u64, HypercallError>) {
         if self.pending == Pending::Hypercall {
             self.pending = Pending::Nothing;
-            self.answer_hypercall(answer);
+            self.regs.gpr[gpr::RAX] = hypercall_answer(answer);
         }
     }
 

@@ -1,7 +1,5 @@
 //! The registers of one local APIC, and what follows from them.
 
-use alloc::sync::Arc;
-
 use axvcpu::LineLevel;
 
 use super::icr::{self, Command};
@@ -11,7 +9,7 @@ use super::mode::Mode;
 use super::registers::{self as reg, Register};
 use super::timer::Timer;
 use super::vectors::VectorSet;
-use crate::{AccessFault, Clock};
+use crate::{AccessFault, SharedClock};
 
 /// What has to be done elsewhere, once the lock is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,7 +373,7 @@ impl State {
         self.log_error(reg::ERROR_ILLEGAL_REGISTER);
     }
 
-    pub(super) fn read(&self, register: Register, clock: &Arc<dyn Clock>) -> u64 {
+    pub(super) fn read(&self, register: Register, clock: &SharedClock) -> u64 {
         u64::from(match register {
             Register::Id => match self.mode {
                 Mode::X2Apic => self.id,
@@ -406,12 +404,7 @@ impl State {
     }
 
     /// Writes a register: all bits of `value` where it has 64, else the lower half. Bits that do not exist are ignored.
-    pub(super) fn write(
-        &mut self,
-        register: Register,
-        value: u64,
-        clock: &Arc<dyn Clock>,
-    ) -> Effect {
+    pub(super) fn write(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
         let word = value as u32;
         match register {
             Register::EndOfInterrupt => return self.end_of_interrupt(),

@@ -1,3 +1,4 @@
+use axaddrspace::MappingFlags;
 use axvcpu::AxArchVCpu;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Why VMRUN would not have a guest, in words.
 
-use super::{percpu::EFER_SVME, vcpu::unpack, vmcb::SaveArea};
+use super::{percpu::EFER_SVME, segment::unpack, vmcb::SaveArea};
 use crate::cr::{cr0, cr4, efer};
 
 /// Which of VMRUN's checks a state fails (APM 2, "Canonicalization and Consistency Checks").

@@ -9,18 +9,15 @@ use super::{
     entry, exit_code,
     percpu::{EFER_SVME, SvmFeatures},
     refusal::refusal,
-    vmcb::{
-        Clean, Intercepts, Intercepts2, SaveArea, TlbControl, VirtualInterrupt, VmcbPages,
-        VmcbSegment,
-    },
+    vmcb::{Clean, Intercepts, Intercepts2, SaveArea, TlbControl, VirtualInterrupt, VmcbPages},
 };
 use crate::{
     HltPolicy,
     backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
     event::{Event, vector},
     regs::{
-        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
-        dr6, gpr, rflags,
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, gpr,
+        rflags,
     },
 };
 
@@ -114,30 +111,6 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
         self.nmi = NmiState::Open;
         self.change(Clean::DEBUG_REGISTERS).save.dr6 &= !dr6::SINGLE_STEP;
     }
-
-    #[inline]
-    fn vmcb_segment(&self, name: SegmentName) -> &VmcbSegment {
-        let save = self.save_area();
-        match name {
-            SegmentName::Es => &save.es,
-            SegmentName::Cs => &save.cs,
-            SegmentName::Ss => &save.ss,
-            SegmentName::Ds => &save.ds,
-            SegmentName::Fs => &save.fs,
-            SegmentName::Gs => &save.gs,
-            SegmentName::Ldtr => &save.ldtr,
-            SegmentName::Tr => &save.tr,
-        }
-    }
-}
-
-/// The descriptor's bits, closed up as the VMCB has them.
-const fn pack(rights: SegmentRights) -> u16 {
-    rights.0 & 0xff | rights.0 >> 4 & 0xf00
-}
-
-pub(super) const fn unpack(attributes: u16) -> SegmentRights {
-    SegmentRights(attributes & 0xff | (attributes & 0xf00) << 4)
 }
 
 impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
@@ -401,46 +374,20 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn segment(&self, name: SegmentName) -> Segment {
-        let &VmcbSegment {
-            selector,
-            attributes,
-            limit,
-            base,
-        } = self.vmcb_segment(name);
-        Segment {
-            selector,
-            rights: unpack(attributes),
-            limit,
-            base,
-        }
+        self.save_area().segment(name).get()
     }
 
     #[inline]
     fn segment_base(&self, name: SegmentName) -> u64 {
-        self.vmcb_segment(name).base
+        self.save_area().segment(name).base
     }
 
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         let save = &mut self.change(Clean::SEGMENTS).save;
-        let place = match name {
-            SegmentName::Es => &mut save.es,
-            SegmentName::Cs => &mut save.cs,
-            SegmentName::Ss => {
-                save.cpl = segment.rights.dpl();
-                &mut save.ss
-            }
-            SegmentName::Ds => &mut save.ds,
-            SegmentName::Fs => &mut save.fs,
-            SegmentName::Gs => &mut save.gs,
-            SegmentName::Ldtr => &mut save.ldtr,
-            SegmentName::Tr => &mut save.tr,
-        };
-        *place = VmcbSegment {
-            selector: segment.selector,
-            attributes: pack(segment.rights),
-            limit: segment.limit,
-            base: segment.base,
-        };
+        if name == SegmentName::Ss {
+            save.cpl = segment.rights.dpl();
+        }
+        save.segment_mut(name).set(segment);
     }
 
     fn privilege(&self) -> u8 {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::regs::SegmentRights;
 use crate::{
     machine as cpu,
     regs::gpr,
