@@ -19,7 +19,7 @@ RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --no-deps
 for arch in "$@"; do
     axhv_toolchain "$arch"
     export AX_CONFIG_PATH=$PWD/configs/platforms/$arch.toml
-    image=(-p hv -p axhv -p "axplat-$arch" -p guests)
+    image=(-p hv -p axhv -p "axplat-$arch" -p guests -p kvmrun)
     echo "check: lints and documentation, for $arch"
     "$CARGO" clippy --quiet "${BUILD_FLAGS[@]}" "${image[@]}" -- -D warnings
     RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --no-deps "${BUILD_FLAGS[@]}" "${image[@]}"

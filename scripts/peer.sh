@@ -9,7 +9,7 @@ umask 022
 arch=${1:?usage: scripts/peer.sh ARCH BUNDLE [QEMU-FLAG...]} bundle=$(realpath "${2:?usage: scripts/peer.sh ARCH BUNDLE [QEMU-FLAG...]}")
 shift 2
 cd "$(dirname "$0")/.."
-emulator=${EMU:-qemu} out=target/$arch/peer guests=target/guests/$arch
+emulator=${EMU:-qemu} out=target/peer/$arch guests=target/guests/$arch
 
 die() { # what is wrong, what to type
     echo "peer: error: $1" >&2
@@ -37,40 +37,51 @@ esac
 axhv_toolchain "$arch" || die "there is no Rust toolchain for $arch" "make setup ARCH=$arch"
 "$CARGO" build --quiet "${BUILD_FLAGS[@]}" -p kvmrun
 
-# KVM's modules of that very kernel; their names stay as long as the package does.
+# KVM's modules of that very kernel. Whoever comes first unpacks them, and what is there is whole.
 modules() {
-    local deb=$1 tree
-    [ "$out/modules.from" -nt "$deb" ] && return
-    tree=$(mktemp -d "target/$arch/modules.XXXXXX")
-    dpkg-deb --fsys-tarfile "$deb" |
-        tar --extract --directory "$tree" --wildcards '*/kvm.ko.xz' '*/kvm-amd.ko.xz' '*/kvm-intel.ko.xz' '*/irqbypass.ko.xz' 2>"$tree/tar.log" || true
-    rm -rf "$out/modules"
-    mkdir -p "$out/modules"
-    find "$tree" -name '*.ko.xz' -exec mv -t "$out/modules" {} +
-    rm -rf "$tree"
-    [ -s "$out/modules/kvm.ko.xz" ] || die "Debian's kernel package has no KVM" "report this as a bug"
-    touch "$out/modules.from"
+    local deb=$1 all=$out/modules
+    [ ! "$all" -nt "$deb" ] || return 0
+    mkdir -p "$work/kernel" "$work/modules"
+    dpkg-deb --extract "$deb" "$work/kernel"
+    find "$work/kernel" \( -name 'kvm*.ko.xz' -o -name irqbypass.ko.xz \) -exec mv -t "$work/modules" {} +
+    [ -s "$work/modules/kvm.ko.xz" ] || die "Debian's kernel package has no KVM" "report this as a bug"
+    rm -rf "$work/kernel" "$all"
+    mv -T "$work/modules" "$all" 2>/dev/null || [ -d "$all" ]
 }
 mkdir -p "$out"
+work=$(mktemp -d "$out/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+exec 9>"$out/lock"
+flock 9
 modules "$(echo "$guests"/debs/linux-image-*.deb)"
+flock -u 9
 
 # The same inputs give the same bytes, so that counts do not depend on who packed them.
-tree=$(mktemp -d "target/$arch/initramfs.XXXXXX")
-trap 'rm -rf "$tree"' EXIT
-mkdir "$tree/dev"
+tree=$work/initramfs initramfs=$work/initramfs.cpio console=$work/console.txt
+mkdir -p "$tree/dev"
 cp -r "$out/modules" "$tree/modules"
-install -m 755 "${CARGO_TARGET_DIR:-target}/$TARGET/release/kvmrun" "$tree/init"
-llvm-objcopy --strip-all "$tree/init"
+llvm-objcopy --strip-all "${CARGO_TARGET_DIR:-target}/$TARGET/release/kvmrun" "$tree/init"
 cp "$bundle" "$tree/bundle.cpio"
+chmod -R u=rwX,go=rX "$tree"
+chmod 755 "$tree/init"
 find "$tree" -exec touch --date=@0 {} +
-(cd "$tree" && find . | LC_ALL=C sort | cpio --quiet --create --format=newc --owner=0:0 --reproducible) >"$out/initramfs.cpio"
+(cd "$tree" && find . | LC_ALL=C sort | cpio --quiet --create --format=newc --owner=0:0 --reproducible) >"$initramfs"
 
-status=0
 case $emulator in
-    qemu) SMP=${SMP:-2} scripts/qemu.sh "$arch" "$guests/$image" "$out/initramfs.cpio" -append "$cmdline" "$@" ;;
-    bochs) CMDLINE=$cmdline scripts/bochs.sh "$arch" "$guests/$image" "$out/initramfs.cpio" ;;
-esac </dev/null | tee "$out/console.txt" || status=$?
-tr -d '\r' <"$out/console.txt" | grep -qx 'kvmrun: the guest powered off' || {
+    qemu) SMP=${SMP:-2} signal=KILL run=(scripts/qemu.sh "$arch" "$guests/$image" "$initramfs" -append "$cmdline" "$@") ;;
+    bochs) SMP=${SMP:-1} signal=TERM run=(env CMDLINE="$cmdline" scripts/bochs.sh "$arch" "$guests/$image" "$initramfs") ;;
+esac
+export SMP
+# Whoever ends this shell ends the emulator.
+exec 3> >(tee "$console")
+tee=$!
+status=0
+setpriv --pdeathsig "$signal" "${run[@]}" </dev/null >&3 &
+wait $! || status=$?
+exec 3>&-
+wait "$tee"
+tr -d '\r' <"$console" | grep -qx 'kvmrun: the guest powered off' || {
     echo "peer: the guest did not power off (status $status of the emulator)" >&2
     exit 1
 }

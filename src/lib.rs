@@ -91,7 +91,7 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
             }
         }
     }
-    note_memory(&house, &alone, &manager);
+    note_memory(house, &alone, &manager);
     let ended = house.keep(&mut manager);
     if started { ended } else { RunResult::Failed }
 }

@@ -17,7 +17,7 @@ use kspin::SpinNoIrq;
 
 use crate::{
     arch::{MachineInfo, VCpu},
-    host::{Host, RunResult},
+    host::{self, Host, RunResult},
     housekeeping::{self, Housekeeping},
     vcpu_task,
 };
@@ -166,11 +166,36 @@ impl Life {
     }
 }
 
-/// A VM and what the manager knows of it.
-struct Entry {
-    life: Arc<Life>,
-    /// Whether its end has been reported.
-    reported: bool,
+/// A VM, and how far it has come.
+enum Entry {
+    /// Its end, if it has come, has not been reported.
+    Running(Arc<Life>),
+    /// It has ended. The tasks of its vCPUs may not have.
+    Leaving(Arc<Life>),
+    /// Nothing of it is left.
+    Gone,
+}
+
+impl Entry {
+    fn running(&self) -> Option<&Arc<Life>> {
+        match self {
+            Self::Running(life) => Some(life),
+            Self::Leaving(_) | Self::Gone => None,
+        }
+    }
+
+    /// The life that nobody but this entry knows of any more.
+    fn take_left(&mut self) -> Option<Life> {
+        let Self::Leaving(life) = self else {
+            return None;
+        };
+        // Nobody makes a second one of the only one, so this cannot fail after the question.
+        Arc::get_mut(life)?;
+        match core::mem::replace(self, Self::Gone) {
+            Self::Leaving(life) => Arc::into_inner(life),
+            Self::Running(_) | Self::Gone => None,
+        }
+    }
 }
 
 /// The registry of VMs.
@@ -221,10 +246,7 @@ impl Manager {
         house.add_vm(vm.name(), port);
         house.note(&describe(&vm));
         let life = Life::new(vm);
-        self.vms.push(Entry {
-            life: life.clone(),
-            reported: false,
-        });
+        self.vms.push(Entry::Running(life.clone()));
         vcpu_task::spawn_all(&life);
         Ok(())
     }
@@ -244,35 +266,44 @@ impl Manager {
 
     /// The RAM of all VMs, as far as it is filled.
     pub(crate) fn ram_bytes(&self) -> u64 {
-        let vms = self.vms.iter().map(|entry| entry.life.vm());
-        vms.map(|vm| vm.memory_usage().ram_bytes).sum()
+        let vms = self.vms.iter().filter_map(Entry::running);
+        vms.map(|life| life.vm().memory_usage().ram_bytes).sum()
     }
 
     /// The VM that was started as number `index`.
     pub(crate) fn vm(&self, index: usize) -> Option<&Vm> {
-        self.vms.get(index).map(|entry| entry.life.vm())
+        let life = self.vms.get(index)?.running()?;
+        Some(life.vm())
     }
 
     /// Whether a VM has something to say.
     pub(crate) fn has_news(&self) -> bool {
-        self.vms.iter().any(|entry| {
-            (!entry.reported && entry.life.over.load(Ordering::SeqCst))
-                || !entry.life.news.lock().is_empty()
+        self.vms.iter().any(|entry| match entry {
+            Entry::Running(life) => {
+                life.over.load(Ordering::SeqCst) || !life.news.lock().is_empty()
+            }
+            Entry::Leaving(life) => Arc::strong_count(life) == 1,
+            Entry::Gone => false,
         })
     }
 
     /// Reports what happened, through `report`; gives the numbers of the VMs that ended to `ended`.
     pub(crate) fn report(&mut self, mut report: impl FnMut(&str), mut ended: impl FnMut(usize)) {
         for (index, entry) in self.vms.iter_mut().enumerate() {
-            for line in core::mem::take(&mut *entry.life.news.lock()) {
+            if let Some(life) = entry.take_left() {
+                report(&free(life));
+            }
+            let Some(life) = entry.running().cloned() else {
+                continue;
+            };
+            for line in core::mem::take(&mut *life.news.lock()) {
                 report(&line);
             }
-            if entry.reported || !entry.life.over.load(Ordering::SeqCst) {
+            if !life.over.load(Ordering::SeqCst) {
                 continue;
             }
-            entry.reported = true;
-            let name = entry.life.vm().name();
-            match entry.life.outcome.lock().take() {
+            let name = life.vm().name();
+            match life.outcome.lock().take() {
                 Some(Outcome::PoweredOff) => report(&format!("VM {name:?} powered off")),
                 Some(Outcome::Crashed) => {
                     self.all_well = false;
@@ -291,17 +322,18 @@ impl Manager {
             }
             let mut statistics = String::new();
             // Writing to a string does not fail.
-            let _ = entry.life.vm().write_statistics(&mut statistics);
+            let _ = life.vm().write_statistics(&mut statistics);
             for line in statistics.lines() {
                 report(&format!("  {line}"));
             }
             ended(index);
+            *entry = Entry::Leaving(life);
         }
     }
 
     /// Whether no VM runs any more.
     pub(crate) fn all_ended(&self) -> bool {
-        self.vms.iter().all(|entry| entry.reported)
+        self.vms.iter().all(|entry| entry.running().is_none())
     }
 
     /// How it went.
@@ -312,6 +344,17 @@ impl Manager {
             RunResult::Failed
         }
     }
+}
+
+/// Gives the memory of a VM, which no task runs any more, back to the host; says how much that was. The pCPUs forget its nested translations
+/// first, so that they are out of their guests for a moment.
+fn free(life: Life) -> String {
+    let name = String::from(life.vm().name());
+    let held = || host::own_memory().frame_bytes;
+    let before = held();
+    drop(life);
+    let freed = before.saturating_sub(held());
+    format!("VM {name:?} gave {} KiB back", freed >> 10)
 }
 
 fn describe(vm: &Vm) -> String {

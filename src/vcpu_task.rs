@@ -13,6 +13,7 @@ use axvmconfig::{Sharing, VCpuPlacement};
 use crate::{
     arch,
     host::{self, Host, NEVER, VmTimer},
+    housekeeping,
     manager::{AfterDown, Life, home},
     park::Place,
 };
@@ -55,7 +56,12 @@ pub(crate) fn spawn_all(life: &Arc<Life>) {
         let hook = Hook(Arc::new(VCpuTask { timer, sharing }));
         let (life, id) = (life.clone(), placement.vcpu_id);
         let name = format!("{}/{id}", life.vm().name());
-        host::spawn_pinned(home(placement), name, hook, move || run(&life, id, timer));
+        host::spawn_pinned(home(placement), name, hook, move || {
+            run(&life, id, timer);
+            // The last to know of it is housekeeping, which gives its memory back.
+            drop(life);
+            housekeeping::wake();
+        });
     }
 }
 

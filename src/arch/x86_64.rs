@@ -19,8 +19,8 @@ pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, Unfit> {
         epoch_s: found.epoch_s,
         ..X86Machine::default()
     };
-    let isa = isa.told(found.bootargs).unwrap_or_else(|hlt| {
-        log::error!("the command line's hlt={hlt} is not supported; use hlt=exit or leave it out");
+    let isa = isa.told(found.bootargs).unwrap_or_else(|option| {
+        log::error!("the command line's {option} is no number of microseconds above 0");
         isa
     });
     Ok(Machine {

@@ -32,7 +32,8 @@ fn expect_shell(run: &mut Run) {
     run.expect("# ");
 }
 
-/// The main job: two VMs from the shipped configs; a shell that answers the keyboard; `poweroff` ends its own VM only. `interrupts` is how
+/// The main job: two VMs from the shipped configs; a shell that answers the keyboard; `poweroff` ends its own VM only, whose memory is the
+/// host's again. `interrupts` is how
 /// the console's interrupt looks in /proc/interrupts.
 fn side_by_side(arch: Arch, interrupts: &str) {
     let mut run = Machine::new().boot(&main_job(arch));
@@ -46,6 +47,10 @@ fn side_by_side(arch: Arch, interrupts: &str) {
     run.expect("[heartbeat] heartbeat: ");
     run.send("poweroff\n");
     run.expect("VM \"linux\" powered off");
+    // All of its RAM, and the tables for it.
+    run.expect("VM \"linux\" gave ");
+    let freed: u64 = run.expect(" KiB back").parse().expect("a number of KiB");
+    assert!(freed >= 256 << 10, "{freed}");
     for _ in 0..2 {
         run.expect("heartbeat: ");
         run.expect(" beats");

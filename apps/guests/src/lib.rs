@@ -24,6 +24,8 @@ pub mod report;
 pub mod console;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod snippet;
 
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 #[path = "riscv64/mod.rs"]

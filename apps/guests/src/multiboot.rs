@@ -52,22 +52,22 @@ impl<'a, M: Memory<'a>> Info<M> {
 
     /// Where the RAM ends that begins at 1 MiB.
     pub fn ram_end(&self) -> Option<u64> {
-        self.mapped_end().or_else(|| {
+        const MIB: u64 = 1 << 20;
+        self.mapped_end(MIB).or_else(|| {
             let kib = self.field(HAS_MEMORY, 8)?;
             Some((1 << 20) + u64::from(kib) * 1024)
         })
     }
 
-    /// As the memory map has it.
-    fn mapped_end(&self) -> Option<u64> {
-        const MIB: u64 = 1 << 20;
+    /// Where the RAM ends that `address` is in, as the memory map has it.
+    pub fn mapped_end(&self, address: u64) -> Option<u64> {
         let len = u64::from(self.field(HAS_MEMORY_MAP, 44)?);
         let start = u64::from(self.memory.u32(self.address + 48)?);
         let mut entry = start;
         while entry < start + len {
             let base = self.memory.u64(entry + 4)?;
             let end = base.checked_add(self.memory.u64(entry + 12)?)?;
-            if self.memory.u32(entry + 20)? == AVAILABLE && (base..end).contains(&MIB) {
+            if self.memory.u32(entry + 20)? == AVAILABLE && (base..end).contains(&address) {
                 return Some(end);
             }
             // The size does not count itself.
@@ -123,6 +123,8 @@ mod tests {
         let bytes = image(0b100_0101);
         assert_eq!(info(&bytes).command_line(), "beats=3 native");
         assert_eq!(info(&bytes).ram_end(), Some(0x40f_0000));
+        assert_eq!(info(&bytes).mapped_end(0x8000), Some(0x9_fc00));
+        assert_eq!(info(&bytes).mapped_end(0x9_fc00), None);
         let bytes = image(0b1);
         assert_eq!(info(&bytes).command_line(), "");
         assert_eq!(info(&bytes).ram_end(), Some(128 << 20));

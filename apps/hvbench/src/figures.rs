@@ -55,6 +55,11 @@ impl Figures {
         }
     }
 
+    /// Takes a figure out: it was not to be measured.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.0.retain(|figure| figure.key != key);
+    }
+
     /// The figure of a name; none if that was not measured, or is absent.
     pub(crate) fn value(&self, key: &str) -> Option<f64> {
         self.0.iter().find(|figure| figure.key == key)?.value
@@ -107,5 +112,7 @@ mod tests {
         assert_eq!(figures.value("hypercall"), Some(5.0));
         assert_eq!(figures.iter().last().unwrap().key, "image-kib");
         assert_eq!(figures.iter().count(), 4);
+        figures.remove("hypercall");
+        assert!(!figures.has("hypercall"));
     }
 }

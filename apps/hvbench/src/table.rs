@@ -17,6 +17,9 @@ const HEAD: [&str; 8] = [
     "change",
 ];
 
+/// A peer's guest has a clock that starts with it, so this says nothing there.
+const SINCE_POWER_ON: &str = "power-on";
+
 /// The whole table. A peer that was measured in this run stands in the place of those that are on record.
 pub(crate) fn render(
     subject: Subject,
@@ -28,6 +31,7 @@ pub(crate) fn render(
     let rows = figures.iter().map(|figure| {
         let key = figure.key.as_str();
         let peer = match measured_peer {
+            Some(_) if key == SINCE_POWER_ON => None,
             Some(peer) => peer.value(key).map(|value| PeerFigure {
                 name: "KVM, here".into(),
                 value,
@@ -172,13 +176,15 @@ mod tests {
         let mut figures = Figures::default();
         figures.add("cpuid", Some(100.0));
         figures.add("rdmsr", Some(100.0));
+        figures.add("power-on", Some(1e8));
         let mut peer = Figures::default();
+        peer.add("power-on", Some(5e6));
         peer.add("cpuid", Some(2711.0));
         let none = Expectations::default();
         let text = render(Subject::Svm, &figures, Some(&peer), &none, None);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 4, "{text}");
+        assert_eq!(lines.len(), 5, "{text}");
         assert!(lines[2].starts_with("cpuid") && lines[2].contains("KVM, here 2711"));
-        assert!(!lines[3].contains("KVM"));
+        assert!(!lines[3].contains("KVM") && !lines[4].contains("KVM"));
     }
 }

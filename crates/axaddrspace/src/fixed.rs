@@ -199,7 +199,7 @@ impl RamPage {
             return None;
         }
         // SAFETY: the bytes are in the page, which is mapped and held; an array of bytes has no alignment.
-        Some(unsafe { self.host.add(offset).cast::<[u8; N]>().read_volatile() })
+        Some(unsafe { self.host.add(offset).cast::<[u8; N]>().read() })
     }
 
     /// The eight bytes at `offset`; `None` where it is not aligned or not in the page.

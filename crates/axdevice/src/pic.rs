@@ -63,13 +63,18 @@ impl Pic8259 {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = f(&mut state);
+        self.follow(&mut state);
+        result
+    }
+
+    /// Lets the output follow the state.
+    fn follow(&self, state: &mut State) {
         state.cascade();
         let level = state.first.output();
         if state.line != level {
             state.line = level;
             self.output.set(level);
         }
-        result
     }
 }
 
@@ -80,7 +85,14 @@ impl Device for Pic8259 {
 
     fn read(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
         let port = Port::at(offset, width)?;
-        Ok(self.with(|state| state.read(port)).into())
+        let mut state = self.state.lock();
+        let polls = state.is_polled(port);
+        let value = state.read(port);
+        // All other reads change nothing.
+        if polls {
+            self.follow(&mut state);
+        }
+        Ok(value.into())
     }
 
     fn write(&self, offset: u64, width: AccessWidth, data: u64) -> Result<(), AccessFault> {
@@ -196,6 +208,14 @@ impl State {
                 self.second.vector(input)
             }
             input => self.first.vector(input),
+        }
+    }
+
+    /// Whether a read of `port` acknowledges an interrupt.
+    fn is_polled(&mut self, port: Port) -> bool {
+        match port {
+            Port::Command(which) | Port::Data(which) => self.chip(which).is_polled(),
+            Port::EdgeLevel(_) => false,
         }
     }
 

@@ -4,6 +4,15 @@ use axaddrspace::GuestPhysAddr;
 
 use crate::{AccessWidth, HypercallError};
 
+/// What a host interrupt does to a vCPU's loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtHostInterrupt {
+    /// It ends it: another task may have been made ready.
+    Leave,
+    /// It is let in and served, and the guest goes on: nobody else waits for the pCPU.
+    Stay,
+}
+
 /// A VM's devices, as its vCPUs reach them in the midst of an exit.
 ///
 /// Host interrupts are off during a call. What is not answered here leaves the loop as an exit, and the VM decides.
@@ -42,6 +51,11 @@ pub trait DeviceAccess {
     /// Writes a byte to the debug console; `None`: not answered, and nothing has happened.
     fn console_write_byte(&self, _byte: u8) -> Option<()> {
         None
+    }
+
+    /// What a host interrupt does to the vCPU's loop, where the vCPU can serve it itself.
+    fn at_host_interrupt(&self) -> AtHostInterrupt {
+        AtHostInterrupt::Leave
     }
 
     /// Whether the vCPU is to leave its loop although the access was answered: the VM goes down.

@@ -21,7 +21,7 @@ mod vcpu;
 
 pub use account::{ACCOUNT_CALL, Account, ExitKinds, MAX_EXIT_KINDS, Statement};
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel};
-pub use devices::{DeviceAccess, NoDevices};
+pub use devices::{AtHostInterrupt, DeviceAccess, NoDevices};
 pub use exit::{
     AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, SystemDownKind, VCpuSet,
 };

@@ -3,8 +3,8 @@
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
-    ACCOUNT_CALL, AccessWidth, Account, AxVCpuExitReason, DeviceAccess, FailReason, HypercallError,
-    RawExit, VCpuError,
+    ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
+    FailReason, HypercallError, RawExit, VCpuError,
 };
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, account, console, door::VCpuDoor, link::Link, smp};
@@ -76,6 +76,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             bus: self.devices.bus_of(door.vcpu().id()),
             link: &self.link,
             console: &*self.config.console,
+            at_host_interrupt: if H::needs_reschedule() {
+                AtHostInterrupt::Leave
+            } else {
+                AtHostInterrupt::Stay
+            },
             account: door.vcpu().account(),
             now: H::now,
         };
@@ -201,6 +206,7 @@ struct LoopDevices<'a, M: AxMmHal, A> {
     bus: &'a AxVmDevices,
     link: &'a Link<M, A>,
     console: &'a dyn CharBackend,
+    at_host_interrupt: AtHostInterrupt,
     account: &'a Account,
     now: fn() -> u64,
 }
@@ -217,11 +223,14 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
     }
 
     fn port_read(&self, port: u16, width: AccessWidth) -> Option<u64> {
-        self.bus.handle_port_read(port, width).ok()
+        // Where there is nothing the lines of the bus float high.
+        Some(self.bus.handle_port_read(port, width).unwrap_or(u64::MAX))
     }
 
     fn port_write(&self, port: u16, width: AccessWidth, data: u64) -> Option<()> {
-        self.bus.handle_port_write(port, width, data).ok()
+        // What nobody takes is lost.
+        let _ = self.bus.handle_port_write(port, width, data);
+        Some(())
     }
 
     fn sys_reg_read(&self, addr: u32) -> Option<u64> {
@@ -242,6 +251,10 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
 
     fn console_write_byte(&self, byte: u8) -> Option<()> {
         (self.console.write(&[byte]) == 1).then_some(())
+    }
+
+    fn at_host_interrupt(&self) -> AtHostInterrupt {
+        self.at_host_interrupt
     }
 
     fn wants_exit(&self) -> bool {

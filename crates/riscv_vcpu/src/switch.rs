@@ -83,6 +83,8 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         if self.cell.is_some_and(|cell| cell.holds(self.uid)) {
             // An interrupt that nobody takes any more would wake the idle host for ever.
             VSIE.write(0);
+            // The hart may translate ahead of time by whatever table is in force, which may be memory for other use before long.
+            csr::HGATP.write(0);
         }
         self.home = Home::Memory;
     }

@@ -22,6 +22,7 @@ use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 use crate::{
     HltPolicy, Unfit,
     event::Event,
+    operand::MemoryOperand,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
     vmx::VmxVcpu,
@@ -90,6 +91,8 @@ pub(crate) enum ControlAccess {
     Lmsw { source: u16 },
     /// LMSW of general register `gpr`.
     LmswRegister { gpr: u8 },
+    /// LMSW of what is in memory.
+    LmswMemory { operand: MemoryOperand },
 }
 
 /// How a port access moves its data.
@@ -210,8 +213,9 @@ pub(crate) enum Alarm {
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
 pub(crate) trait VendorVcpu: Sized {
-    /// With all controls set, registers at zero: the shared part writes the reset state next. `hlt`: whether HLT exits.
-    fn new(hlt: HltPolicy) -> AxResult<Self>;
+    /// With all controls set, registers at zero: the shared part writes the reset state next. `hlt`: whether HLT exits. `longest_turn`: after how many ticks
+    /// of the host's counter without an exit there is to be one, if the hardware has a timer for that.
+    fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self>;
 
     /// The root of the nested page table. What was cached of another is no good any more.
     fn set_nested_root(&mut self, root: HostPhysAddr);
@@ -374,10 +378,10 @@ pub(crate) enum Backend<H: AxVCpuHal> {
 
 impl<H: AxVCpuHal> Backend<H> {
     /// For the machine's vendor.
-    pub(crate) fn new(vendor: Vendor, hlt: HltPolicy) -> AxResult<Self> {
+    pub(crate) fn new(vendor: Vendor, hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
         Ok(match vendor {
-            Vendor::Vmx => Self::Vmx(VmxVcpu::new(hlt)?),
-            Vendor::Svm => Self::Svm(SvmVcpu::new(hlt)?),
+            Vendor::Vmx => Self::Vmx(VmxVcpu::new(hlt, longest_turn)?),
+            Vendor::Svm => Self::Svm(SvmVcpu::new(hlt, longest_turn)?),
         })
     }
 

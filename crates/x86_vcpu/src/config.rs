@@ -10,13 +10,12 @@ use axdevice::{LocalInterrupts, Timed};
 pub const MAX_CPUS: usize = 64;
 
 /// What a guest's HLT does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HltPolicy {
     /// It leaves as [`Halt`](axvcpu::AxVCpuExitReason::Halt), so that others can have the pCPU.
     Exit,
     /// It stops the pCPU until an interrupt, the guest's or the host's, is pending. Whoever has an interrupt for the guest must interrupt the pCPU.
     /// With SVM an interrupt of the host's ends the guest's wait as well: its idle loops must loop, as they do.
-    #[default]
     Untrapped,
 }
 
@@ -86,6 +85,8 @@ pub struct X86VCpuConfig {
     pub nested_mode: NestedMode,
     /// What HLT does.
     pub hlt: HltPolicy,
+    /// The longest that the guest may run without an exit, in ticks of the host's counter; `u64::MAX`: as long as it likes. Kept with VMX.
+    pub longest_turn: u64,
     /// Who else runs on the pCPU.
     pub sharing: Sharing,
     /// Where the VM has RAM. A nested fault there leaves as [`NestedPageFault`](axvcpu::AxVCpuExitReason::NestedPageFault); elsewhere it is an

@@ -6,7 +6,7 @@
 use axvcpu::AccessWidth;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use crate::{alu::Operator, regs::gpr};
+use crate::{alu::Operator, operand::MemoryOperand, regs::gpr};
 
 /// The longest instruction.
 pub(crate) const MAX_LENGTH: usize = 15;
@@ -206,19 +206,18 @@ struct Known {
 pub(crate) struct DecodeCache([Option<Known>; REMEMBERED]);
 
 impl DecodeCache {
-    /// What the `bytes` at `rip` were decoded to.
+    /// What the code at `rip` was decoded to, which begins with `bytes`.
     #[inline]
     pub(crate) fn find(
         &self,
         rip: u64,
-        bytes: &Bytes,
+        bytes: [u8; 16],
         mode: CodeMode,
-    ) -> Option<MemoryInstruction> {
+    ) -> Option<&MemoryInstruction> {
         let known = self.0[Self::place(rip)].as_ref()?;
-        let same = (u128::from_le_bytes(bytes.bytes) ^ known.bytes) & known.mask == 0
-            && known.mode == mode
-            && usize::from(known.found.length) <= bytes.count;
-        same.then_some(known.found)
+        let same =
+            (u128::from_le_bytes(bytes) ^ known.bytes) & known.mask == 0 && known.mode == mode;
+        same.then_some(&known.found)
     }
 
     /// Remembers it.
@@ -251,7 +250,7 @@ pub(crate) struct ControlInstruction {
     pub(crate) length: u8,
 }
 
-const fn width_of(bytes: usize) -> Option<AccessWidth> {
+pub(crate) const fn width_of(bytes: usize) -> Option<AccessWidth> {
     match bytes {
         1 => Some(AccessWidth::Byte),
         2 => Some(AccessWidth::Word),
@@ -298,7 +297,9 @@ pub(crate) fn control_instruction(bytes: &[u8], mode: CodeMode) -> Option<Contro
     let (first, second) = (instruction.op0_register(), instruction.op1_register());
     let access = match instruction.mnemonic() {
         Mnemonic::Clts => ControlAccess::Clts,
-        // Its form with an operand in memory is not supported: only systems of 16 bits ever used it.
+        Mnemonic::Lmsw if is_memory(&instruction, 0) => ControlAccess::LmswMemory {
+            operand: MemoryOperand::of(&instruction)?,
+        },
         Mnemonic::Lmsw => ControlAccess::LmswRegister {
             gpr: general(first)?,
         },

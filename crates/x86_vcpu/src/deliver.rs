@@ -18,15 +18,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Runs the timers that are due, and has the host come back for the next.
     #[inline]
     pub(crate) fn advance_timers(&mut self) {
-        let mut next = self.next_deadline();
-        if next != NEVER {
-            let now = H::now();
-            if next <= now {
-                for timed in self.timed.iter().filter(|timed| timed.deadline() <= now) {
-                    timed.advance(now);
-                }
-                next = self.next_deadline();
+        let now = H::now();
+        let mut next = NEVER;
+        for timed in self.timed.iter() {
+            let mut deadline = timed.deadline();
+            if deadline <= now {
+                deadline = timed.advance(now);
             }
+            next = next.min(deadline);
         }
         if next != self.armed {
             self.armed = next;

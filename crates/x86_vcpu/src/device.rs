@@ -178,7 +178,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// IN, OUT, INS, OUTS.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn port_access(
         &mut self,
         length: Option<u8>,
@@ -205,7 +205,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let (pending, exit) = match direction {
             Direction::Read => {
                 if let Some(value) = devices.port_read(port, width) {
-                    self.set_part(accumulator(width), value);
+                    let rax = &mut self.regs.gpr[gpr::RAX];
+                    *rax = accumulator(width).write(*rax, value);
                     return Ok(self.answered(length));
                 }
                 (
@@ -254,6 +255,55 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         fault: NestedFault,
         devices: &dyn DeviceAccess,
     ) -> Step<Next> {
+        match self.simple_access(fault, devices) {
+            Some(next) => Ok(next),
+            None => self.any_nested_fault(fault),
+        }
+    }
+
+    /// A load or store that was seen before, and that a device answers at once. `None`: nothing has happened.
+    #[inline]
+    fn simple_access(&mut self, fault: NestedFault, devices: &dyn DeviceAccess) -> Option<Next> {
+        let NestedFault { gpa, access, .. } = fault;
+        let is_own = gpa.align_down(LocalApic::PAGE_SIZE) == LocalApic::PAGE;
+        if fault.purpose == NestedPurpose::PageWalk
+            || self.events.is_delivering()
+            || !is_own && self.is_ram(gpa)
+        {
+            return None;
+        }
+        let &MemoryInstruction {
+            ref operation,
+            width,
+            length,
+        } = self.known_instruction()?;
+        match *operation {
+            Operation::Load { to, extend } if access == MappingFlags::READ => {
+                let value = if is_own {
+                    self.local.load(gpa, width)?
+                } else {
+                    devices.mmio_read(gpa, width)?
+                };
+                self.counters.count(ExitKind::MmioRead);
+                self.set_part(to, extended(value, width, extend));
+            }
+            Operation::Store { from } if access == MappingFlags::WRITE => {
+                let data = self.value(from) & width.mask();
+                if is_own {
+                    let schedule = self.local.store(gpa, width, data)?;
+                    self.follow(schedule);
+                } else {
+                    devices.mmio_write(gpa, width, data)?;
+                }
+                self.counters.count(ExitKind::MmioWrite);
+            }
+            _ => return None,
+        }
+        Some(self.answered(length))
+    }
+
+    #[cold]
+    fn any_nested_fault(&mut self, fault: NestedFault) -> Step<Next> {
         let NestedFault {
             gpa,
             access,
@@ -279,38 +329,15 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         let instruction = self.memory_instruction()?;
         if access.contains(MappingFlags::WRITE) {
-            self.device_write(instruction, gpa, devices)
+            self.device_write(instruction, gpa)
         } else {
-            Ok(self.device_read(instruction, gpa, devices))
+            Ok(self.device_read(instruction, gpa))
         }
-    }
-
-    /// Whether the vCPU's own local APIC may be at `addr`.
-    #[inline]
-    fn own_page(&self, addr: GuestPhysAddr) -> Option<()> {
-        (addr.align_down(LocalApic::PAGE_SIZE) == LocalApic::PAGE).then_some(())
     }
 
     /// The device's part of an instruction that only reads it, or reads it first.
-    #[inline]
-    fn device_read(
-        &mut self,
-        instruction: MemoryInstruction,
-        addr: GuestPhysAddr,
-        devices: &dyn DeviceAccess,
-    ) -> Next {
+    fn device_read(&mut self, instruction: MemoryInstruction, addr: GuestPhysAddr) -> Next {
         self.counters.count(ExitKind::MmioRead);
-        let width = instruction.width;
-        if let Operation::Load { to, extend } = instruction.operation {
-            let own = self
-                .own_page(addr)
-                .and_then(|()| self.local.load(addr, width));
-            let answer = own.or_else(|| devices.mmio_read(addr, width));
-            if let Some(value) = answer {
-                self.set_part(to, extended(value, width, extend));
-                return self.answered(instruction.length);
-            }
-        }
         let pending = Pending::MmioRead { instruction, addr };
         let exit = AxVCpuExitReason::MmioRead {
             addr,
@@ -335,13 +362,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// The device's part of an instruction that writes it.
-    #[inline]
-    fn device_write(
-        &mut self,
-        instruction: MemoryInstruction,
-        addr: GuestPhysAddr,
-        devices: &dyn DeviceAccess,
-    ) -> Step<Next> {
+    fn device_write(&mut self, instruction: MemoryInstruction, addr: GuestPhysAddr) -> Step<Next> {
         let MemoryInstruction {
             operation,
             width,
@@ -355,16 +376,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         match operation {
             Operation::Store { from } => {
                 self.counters.count(ExitKind::MmioWrite);
-                let data = self.value(from) & width.mask();
-                let own = self.own_page(addr);
-                if let Some(schedule) = own.and_then(|()| self.local.store(addr, width, data)) {
-                    self.follow(schedule);
-                    return Ok(self.answered(length));
-                }
-                if devices.mmio_write(addr, width, data).is_some() {
-                    return Ok(self.answered(length));
-                }
-                let exit = store(data);
+                let exit = store(self.value(from));
                 Ok(self.leave_for_device(length, Pending::MmioWrite, exit))
             }
             Operation::Fill(form) => {
@@ -382,7 +394,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             }
             // The hardware tells of the write, but they read first.
             Operation::Exchange { .. } | Operation::Update { .. } => {
-                Ok(self.device_read(instruction, addr, devices))
+                Ok(self.device_read(instruction, addr))
             }
             // They do not write memory, or not this memory: the code was changed.
             Operation::Load { .. }

@@ -3,16 +3,20 @@
 mod control;
 mod msr;
 
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, NoDevices, SystemDownKind};
+use axvcpu::{
+    AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, NoDevices,
+    SystemDownKind,
+};
 
 use crate::{
-    ExitKind, X86VCpu,
+    ExitKind, Sharing, X86VCpu,
     backend::{Direction, Exit, Frequent, Instruction},
     cpuid::CpuidState,
     cr::{self, cr4},
     decode,
     device::Pending,
     event::{Exception, Raised, vector},
+    hardware,
     opcode::Opcode,
     regs::{Register, dr6, gpr, rflags},
     vcpu::Activity,
@@ -53,7 +57,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 Some(fault) => self.nested_fault(fault, devices),
                 None => self.serve_any(devices),
             },
-            Frequent::HostInterrupt => Ok(self.host_interrupt()),
+            Frequent::HostInterrupt => Ok(self.host_interrupt(devices)),
             Frequent::Other => self.serve_any(devices),
         };
         next.unwrap_or_else(|next| next)
@@ -72,7 +76,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Msr(Direction::Write) => self.write_msr(info.length),
             Exit::Io(io) => self.port_access(info.length, io, devices),
             Exit::Nested(fault) => self.nested_fault(fault, devices),
-            Exit::HostInterrupt => Ok(self.host_interrupt()),
+            Exit::HostInterrupt => Ok(self.host_interrupt(devices)),
             Exit::HostNmi => {
                 self.counters.count(ExitKind::HostNmi);
                 Ok(Next::Resume)
@@ -121,12 +125,22 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// A host interrupt is pending.
-    fn host_interrupt(&mut self) -> Next {
+    /// A host interrupt is pending. Where the pCPU is this vCPU's own, it is served here and now: most often it is the guest's own timer.
+    #[inline]
+    fn host_interrupt(&mut self, devices: &dyn DeviceAccess) -> Next {
         self.counters.count(ExitKind::HostInterrupt);
-        self.leave(AxVCpuExitReason::ExternalInterrupt {
-            vector: H::irq_fetch(),
-        })
+        match (self.sharing, devices.at_host_interrupt()) {
+            (Sharing::Dedicated, AtHostInterrupt::Stay) => {
+                hardware::let_interrupts_in();
+                self.follow_local();
+                Next::Look
+            }
+            (Sharing::Shared, _) | (_, AtHostInterrupt::Leave) => {
+                self.leave(AxVCpuExitReason::ExternalInterrupt {
+                    vector: H::irq_fetch(),
+                })
+            }
+        }
     }
 
     /// Leaves the loop.

@@ -10,7 +10,7 @@ use crate::{
     event::Exception,
     exit::{Next, Step},
     opcode::{Length, Opcode, length_of},
-    regs::{Register, SegmentName},
+    regs::{Register, SegmentName, SegmentRights},
     walk::{Access, Paging, Privilege},
 };
 
@@ -36,6 +36,9 @@ struct CodePage {
     /// The base of CS, and RIP at the start of the page.
     base: u64,
     rip: u64,
+    /// What the code is for, by the rights of CS and by EFER.
+    mode: CodeMode,
+    cs: SegmentRights,
     page: RamPage,
     walk: Option<Walk>,
 }
@@ -122,19 +125,25 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Some(found.length())
     }
 
-    /// The bytes at RIP, where nothing has changed since the page that they are in was found.
+    /// What the guest's instruction does with memory, if it was decoded before and nothing has changed since its page was found.
     #[inline]
-    fn fetch_again(&self) -> Option<Bytes> {
+    pub(crate) fn known_instruction(&self) -> Option<&MemoryInstruction> {
+        let (page, offset) = self.known_code()?;
+        let bytes = page.page.read(offset)?;
+        self.decoded_before
+            .find(page.rip | offset as u64, bytes, page.mode)
+    }
+
+    /// Where RIP is, if nothing has changed since its page was found.
+    #[inline]
+    fn known_code(&self) -> Option<(&CodePage, usize)> {
         let (page, offset) = self.code_page()?;
         let walk = page.walk.as_ref()?;
-        let bytes = page.page.read(offset)?;
         let is_same = walk.registers == self.control_registers()
             && walk.privilege == self.privilege()
+            && page.cs == self.backend.segment(SegmentName::Cs).rights
             && walk.is_as_it_was();
-        is_same.then_some(Bytes {
-            bytes,
-            count: MAX_LENGTH,
-        })
+        is_same.then_some((page, offset))
     }
 
     /// The linear address of the guest's next instruction.
@@ -149,10 +158,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// The bytes at the guest's instruction pointer, as far as its pages reach.
-    #[inline]
     fn fetch(&mut self) -> Step<Bytes> {
-        match self.fetch_again() {
-            Some(bytes) => Ok(bytes),
+        let known = self.known_code();
+        let known = known.and_then(|(page, offset)| page.page.read(offset));
+        match known {
+            Some(bytes) => Ok(Bytes {
+                bytes,
+                count: MAX_LENGTH,
+            }),
             None => self.fetch_anew(),
         }
     }
@@ -214,6 +227,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             cr3: paging.registers.cr3,
             base: self.backend.segment_base(SegmentName::Cs),
             rip: rip - offset,
+            mode: self.code_mode(),
+            cs: self.backend.segment(SegmentName::Cs).rights,
             page: self.memory.page(at)?,
             walk: self.note_walk(paging, way),
         })
@@ -260,9 +275,6 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
         let rip = self.backend.get(Register::Rip);
         let bytes = self.fetch()?;
-        if let Some(found) = self.decoded_before.find(rip, &bytes, mode) {
-            return Ok(found);
-        }
         let Some(found) = decode::memory_instruction(bytes.as_slice(), mode) else {
             return Err(self.raise(Exception::UNDEFINED));
         };

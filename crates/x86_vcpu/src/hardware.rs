@@ -12,8 +12,9 @@ pub(crate) struct CpuidResult {
 }
 
 pub(crate) use imp::{
-    InterruptsOff, cpuid, fxrstor, fxsave, read_breakpoints, read_cr0, read_cr4, read_msr,
-    read_tsc, write_breakpoints, write_cr0, write_cr4, write_msr, write_xcr0, xrstor, xsave,
+    InterruptsOff, cpuid, fxrstor, fxsave, let_interrupts_in, read_breakpoints, read_cr0, read_cr4,
+    read_msr, read_tsc, write_breakpoints, write_cr0, write_cr4, write_msr, write_xcr0, xrstor,
+    xsave,
 };
 
 #[cfg(target_os = "none")]
@@ -139,6 +140,14 @@ mod imp {
         }
     }
 
+    /// What interrupts the host is served now. Interrupts are off before and afterwards.
+    #[inline(always)]
+    pub(crate) fn let_interrupts_in() {
+        // SAFETY: nothing is held that an interrupt handler wants; the compiler takes memory for changed. After STI one more instruction is
+        // executed before an interrupt is taken.
+        unsafe { asm!("sti", "nop", "cli") };
+    }
+
     /// Host interrupts are off while this lives, and as before afterwards.
     #[derive(Debug)]
     pub(crate) struct InterruptsOff {
@@ -240,6 +249,10 @@ mod imp {
 
     pub(crate) fn write_breakpoints(values: [u64; 4]) {
         machine::with(|m| m.breakpoints = values);
+    }
+
+    pub(crate) fn let_interrupts_in() {
+        machine::with(|m| m.interrupts_served += 1);
     }
 
     #[derive(Debug)]

@@ -7,7 +7,7 @@
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
 //! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in; `event` what the guest is about to suffer.
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
-//!   `decode` for instructions that must be read, `device`, `string` and `alu` for accesses that leave the vCPU.
+//!   `decode` for instructions that must be read, `device`, `string`, `operand` and `alu` for accesses that leave the vCPU.
 //! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
 //! - `vcpu` and `percpu` are what the outside sees.
 
@@ -33,6 +33,7 @@ mod hardware;
 mod machine;
 mod msr;
 mod opcode;
+mod operand;
 mod percpu;
 mod regs;
 mod reset;

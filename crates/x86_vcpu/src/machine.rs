@@ -20,6 +20,8 @@ pub(crate) struct Machine {
     pub(crate) tsc: u64,
     pub(crate) float: [u8; 32],
     pub(crate) breakpoints: [u64; 4],
+    /// How often host interrupts were let in.
+    pub(crate) interrupts_served: usize,
 }
 
 std::thread_local! {

@@ -7,7 +7,7 @@
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::AxVCpuHal;
 
-use crate::{X86VCpu, hardware, msr::number::TSC_AUX};
+use crate::{X86VCpu, hardware, msr::number::TSC_AUX, percpu::Cell};
 
 /// Where the vCPU's present state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,12 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if self.cpuid.has_tsc_aux() {
             hardware::write_msr(TSC_AUX, self.tsc_aux);
         }
+    }
+
+    /// Whether what the pCPU has cached of nested tables must go before the guest goes on.
+    #[inline(always)]
+    pub(crate) fn is_stale(&self) -> bool {
+        self.cell.is_some_and(Cell::is_stale)
     }
 
     /// The nested tables may have changed since the vCPU was loaded. It has said that it is entering.

@@ -237,6 +237,7 @@ impl World {
             tsc_hz: 2_000_000_000,
             nested_mode: NestedMode::Npt(LargestLeaf::Size1G),
             hlt,
+            longest_turn: u64::MAX,
             sharing,
             ram: Arc::from([GuestPhysAddr::new(0)..GuestPhysAddr::new(RAM_BYTES as u64)]),
             local: local.clone(),

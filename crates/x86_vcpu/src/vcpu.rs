@@ -95,7 +95,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) start: X86Start,
     pub(crate) vcpu_id: usize,
     vm_id: usize,
-    sharing: Sharing,
+    pub(crate) sharing: Sharing,
     /// The program counter when the guest was left last.
     pc: u64,
 
@@ -180,7 +180,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                         return Ok(());
                     }
                     // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-                    if mailbox.has_changed_from(NO_LINES) {
+                    if mailbox.has_changed_from(NO_LINES) || self.is_stale() {
                         next = self.open(mailbox.take())?;
                         continue;
                     }
@@ -229,7 +229,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         }
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
-            backend: Backend::new(vendor, config.hlt)?,
+            backend: Backend::new(vendor, config.hlt, config.longest_turn)?,
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
@@ -342,6 +342,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         self.cell = Some(cell);
         // Others may have used the timer meanwhile.
         self.armed = NEVER;
+        self.backend.set_deadline(NEVER);
         Ok(())
     }
 

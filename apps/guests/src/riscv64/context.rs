@@ -9,7 +9,8 @@
 use core::arch::naked_asm;
 use core::fmt::{self, Debug, Formatter};
 use core::mem::offset_of;
-use core::ops::{Index, Range};
+
+pub use crate::snippet::{Code, Interrupts, Mode, Registers};
 
 use crate::arch::{csr, entry};
 use crate::read_csr;
@@ -63,34 +64,7 @@ pub mod reg {
     pub const A7: usize = 17;
 }
 
-/// A snippet of machine code.
-#[derive(Clone, Copy, Debug)]
-pub struct Code {
-    /// Address of its first instruction.
-    pub start: usize,
-    /// Address of the `ebreak` after its last instruction.
-    pub end: usize,
-}
-
 impl Code {
-    /// Where all snippets are: whole pages of their own.
-    pub fn section() -> Range<usize> {
-        unsafe extern "C" {
-            static __snippets_start: u8;
-            static __snippets_end: u8;
-        }
-        (&raw const __snippets_start).addr()..(&raw const __snippets_end).addr()
-    }
-
-    /// The same code at another virtual address, where the whole section appears at `base`.
-    pub fn seen_at(&self, base: usize) -> Self {
-        let offset = base.wrapping_sub(Self::section().start);
-        Self {
-            start: self.start.wrapping_add(offset),
-            end: self.end.wrapping_add(offset),
-        }
-    }
-
     /// The `n`th of equal parts of this code, each of an instruction and an `ebreak` of `width`
     /// bytes each.
     pub fn part(&self, n: usize, width: usize) -> Self {
@@ -133,43 +107,7 @@ macro_rules! code {
 }
 
 /// The general-purpose registers x1 to x31; in the place of x0 is the PC.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Regs([usize; 32]);
-
-impl Regs {
-    /// All registers zero.
-    pub const ZERO: Self = Self([0; 32]);
-
-    /// A different value in every register, with every byte of it non-zero.
-    pub const fn pattern() -> Self {
-        let mut regs = [0; 32];
-        let mut n = 1;
-        while n < 32 {
-            regs[n] = 0x8142_2418_8142_2418_usize.rotate_left(n as u32) ^ (n * 0x0101_0101);
-            n += 1;
-        }
-        Self(regs)
-    }
-
-    /// These registers, but one that is `value`.
-    pub const fn with(mut self, register: usize, value: usize) -> Self {
-        self.0[register] = value;
-        self
-    }
-
-    /// The number of the first register in which these differ from `other`, PC aside.
-    pub fn difference(&self, other: &Self) -> Option<usize> {
-        (1..32).find(|&n| self.0[n] != other.0[n])
-    }
-}
-
-impl Index<usize> for Regs {
-    type Output = usize;
-    fn index(&self, register: usize) -> &usize {
-        &self.0[register]
-    }
-}
+pub type Regs = Registers<32, 1, 32>;
 
 /// The trap that ended a context.
 #[repr(C)]
@@ -191,24 +129,6 @@ impl Debug for Trap {
             self.cause, self.value, self.pc
         )
     }
-}
-
-/// The privilege mode that a context runs in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Supervisor mode.
-    Supervisor,
-    /// User mode.
-    User,
-}
-
-/// Whether a context can be interrupted by what `sie` enables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interrupts {
-    /// It can.
-    On,
-    /// Not in supervisor mode; user mode always can.
-    Off,
 }
 
 /// A snippet with its registers and modes.

@@ -9,7 +9,8 @@
 use core::arch::naked_asm;
 use core::fmt::{self, Debug, Formatter};
 use core::mem::offset_of;
-use core::ops::{Index, Range};
+
+pub use crate::snippet::{Code, Interrupts, Mode, Registers};
 
 use crate::arch::cpu::FLAGS_IF;
 use crate::arch::segment::{Cpu, selector};
@@ -59,34 +60,7 @@ pub mod reg {
     ];
 }
 
-/// A snippet of machine code.
-#[derive(Clone, Copy, Debug)]
-pub struct Code {
-    /// Address of its first instruction.
-    pub start: usize,
-    /// Address of the INT3 after its last instruction.
-    pub end: usize,
-}
-
 impl Code {
-    /// Where all snippets are: whole pages of their own.
-    pub fn section() -> Range<usize> {
-        unsafe extern "C" {
-            static __snippets_start: u8;
-            static __snippets_end: u8;
-        }
-        (&raw const __snippets_start).addr()..(&raw const __snippets_end).addr()
-    }
-
-    /// The same code at another virtual address, where the whole section appears at `base`.
-    pub fn seen_at(&self, base: usize) -> Self {
-        let offset = base.wrapping_sub(Self::section().start);
-        Self {
-            start: self.start.wrapping_add(offset),
-            end: self.end.wrapping_add(offset),
-        }
-    }
-
     /// The `n`th of equal parts of this code, each of an instruction and an INT3, filled up to 16
     /// bytes; `width` is the instruction's length.
     pub fn part(&self, n: usize, width: usize) -> Self {
@@ -133,43 +107,7 @@ macro_rules! code {
 }
 
 /// The general-purpose registers, and after them RIP.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Regs([usize; 17]);
-
-impl Regs {
-    /// All registers zero.
-    pub const ZERO: Self = Self([0; 17]);
-
-    /// A different value in every register, with every byte of it non-zero.
-    pub const fn pattern() -> Self {
-        let mut regs = [0; 17];
-        let mut n = 0;
-        while n < reg::RIP {
-            regs[n] = 0x8142_2418_8142_2418_usize.rotate_left(n as u32) ^ ((n + 1) * 0x0101_0101);
-            n += 1;
-        }
-        Self(regs)
-    }
-
-    /// These registers, but one that is `value`.
-    pub const fn with(mut self, register: usize, value: usize) -> Self {
-        self.0[register] = value;
-        self
-    }
-
-    /// The number of the first register in which these differ from `other`, RIP aside.
-    pub fn difference(&self, other: &Self) -> Option<usize> {
-        (0..reg::RIP).find(|&n| self.0[n] != other.0[n])
-    }
-}
-
-impl Index<usize> for Regs {
-    type Output = usize;
-    fn index(&self, register: usize) -> &usize {
-        &self.0[register]
-    }
-}
+pub type Regs = Registers<17, 0, { reg::RIP }>;
 
 /// The trap that ended a context.
 #[repr(C)]
@@ -193,24 +131,6 @@ impl Debug for Trap {
             self.vector, self.error, self.pc
         )
     }
-}
-
-/// The privilege level that a context runs at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Ring 0.
-    Supervisor,
-    /// Ring 3.
-    User,
-}
-
-/// Whether a context can be interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interrupts {
-    /// It can.
-    On,
-    /// Only by NMIs.
-    Off,
 }
 
 /// A snippet with its registers and modes.

@@ -101,6 +101,12 @@ impl Machine {
         self.info?.ram_end()?.try_into().ok()
     }
 
+    /// Whether the loader says that there is RAM at `address`.
+    pub fn has_ram_at(&self, address: usize) -> bool {
+        let end = |info: Info<Physical>| info.mapped_end(address as u64);
+        self.info.and_then(end).is_some()
+    }
+
     /// The CPUs' timer.
     pub fn timer(&self) -> Timer {
         self.timer

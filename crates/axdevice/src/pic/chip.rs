@@ -165,6 +165,11 @@ impl Chip {
         }
     }
 
+    /// Whether a poll was asked for: the next read acknowledges.
+    pub(super) fn is_polled(&self) -> bool {
+        self.poll
+    }
+
     /// Reads with A0 high: the mask, unless a poll was asked for.
     pub(super) fn read_data(&mut self) -> u8 {
         if self.poll {

@@ -44,7 +44,7 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
         let placements = config.vm.vcpus.iter();
         let vcpus = placements.zip(sockets).map(|(placement, socket)| {
             let (hlt, sharing) = match placement.sharing_on(machine.pcpus) {
-                Sharing::Dedicated => (machine.isa.dedicated_hlt, x86_vcpu::Sharing::Dedicated),
+                Sharing::Dedicated => (HltPolicy::Untrapped, x86_vcpu::Sharing::Dedicated),
                 Sharing::Shared => (HltPolicy::Exit, x86_vcpu::Sharing::Shared),
             };
             X86VCpuConfig {
@@ -52,6 +52,7 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
                 tsc_hz: machine.timebase_hz,
                 nested_mode: machine.nested_mode,
                 hlt,
+                longest_turn: machine.isa.longest_turn(machine.timebase_hz),
                 sharing,
                 ram: ram.clone(),
                 local: socket.local,

@@ -1,32 +1,43 @@
 //! What only an x86 machine has to say.
 
-use x86_vcpu::HltPolicy;
-
 /// An x86 machine. What its CPUs can do, they say themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct X86Machine {
     /// The time of day when the host's counter showed zero, in seconds since 1970.
     pub epoch_s: u64,
-    /// What HLT does on a pCPU that one vCPU owns. On a shared one it exits.
-    pub dedicated_hlt: HltPolicy,
+    /// The longest that a guest may run without an exit, in microseconds, where something demands one.
+    pub longest_turn_us: Option<u32>,
 }
 
+/// The option of the command line.
+const LONGEST_TURN: &str = "longest_turn_us=";
+
 impl X86Machine {
-    /// With what the hypervisor's command line says of the machine: `hlt=exit`, for one whose CPUs do not leave a halted guest for every interrupt of the host's
-    /// (Bochs). All else on the line is a bootloader's.
+    /// With what the hypervisor's command line says of the machine: `longest_turn_us=N`, for one that may hold the host's interrupts back from
+    /// a guest that has its own off (Bochs). All else on the line is a bootloader's.
     ///
     /// # Errors
-    /// The value of `hlt`, if it is another.
+    /// The option, if its value is no number of microseconds.
     pub fn told(self, command_line: &str) -> Result<Self, &str> {
         let mut words = command_line.split_ascii_whitespace();
-        match words.find_map(|word| word.strip_prefix("hlt=")) {
-            Some("exit") => Ok(Self {
-                dedicated_hlt: HltPolicy::Exit,
+        let Some(word) = words.find(|word| word.starts_with(LONGEST_TURN)) else {
+            return Ok(self);
+        };
+        let value = word.get(LONGEST_TURN.len()..).unwrap_or_default();
+        match value.parse() {
+            Ok(us) if us > 0 => Ok(Self {
+                longest_turn_us: Some(us),
                 ..self
             }),
-            Some(other) => Err(other),
-            None => Ok(self),
+            Ok(_) | Err(_) => Err(word),
         }
+    }
+
+    /// The longest turn in ticks of a counter of this rate; [`u64::MAX`]: there is none.
+    pub(crate) fn longest_turn(&self, hz: u64) -> u64 {
+        self.longest_turn_us.map_or(u64::MAX, |us| {
+            (u64::from(us).saturating_mul(hz) / 1_000_000).max(1)
+        })
     }
 }
 
@@ -35,14 +46,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_says_what_hlt_does() {
-        let hlt = |line| X86Machine::default().told(line).map(|m| m.dedicated_hlt);
-        for line in ["", "/boot/hv.elf", "nohlt=exit hlt"] {
-            assert_eq!(hlt(line), Ok(HltPolicy::Untrapped), "{line}");
+    fn the_command_line_says_how_long_a_turn_may_be() {
+        let turn = |line| {
+            let told = X86Machine::default().told(line);
+            told.map(|machine| machine.longest_turn(200_000_000))
+        };
+        for line in ["", "/boot/hv.elf", "nolongest_turn_us=3 quiet"] {
+            assert_eq!(turn(line), Ok(u64::MAX), "{line}");
         }
-        for line in ["hlt=exit", "/boot/hv.elf  hlt=exit quiet"] {
-            assert_eq!(hlt(line), Ok(HltPolicy::Exit), "{line}");
+        assert_eq!(
+            turn("/boot/hv.elf  longest_turn_us=10000 quiet"),
+            Ok(2_000_000)
+        );
+        for line in [
+            "longest_turn_us=",
+            "longest_turn_us=0",
+            "longest_turn_us=1ms",
+        ] {
+            assert_eq!(turn(line), Err(line));
         }
-        assert_eq!(hlt("hlt=never"), Err("never"));
     }
 }

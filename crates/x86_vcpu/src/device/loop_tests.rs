@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use axvcpu::AxArchVCpu;
+use axvcpu::{AtHostInterrupt, AxArchVCpu};
 
 use super::*;
 use crate::{
-    INIT, NOTIFY,
+    INIT, NOTIFY, machine,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, World, set_now, timers_set},
 };
@@ -22,6 +22,7 @@ struct Devices<'a> {
     seen: RefCell<Vec<(u64, Option<u64>)>>,
     at_write: Option<&'a dyn Fn()>,
     ends: Cell<bool>,
+    stays: Cell<bool>,
 }
 
 impl Devices<'_> {
@@ -66,6 +67,14 @@ impl DeviceAccess for Devices<'_> {
 
     fn sys_reg_write(&self, addr: u32, value: u64) -> Option<()> {
         self.write(addr.into(), value)
+    }
+
+    fn at_host_interrupt(&self) -> AtHostInterrupt {
+        if self.stays.get() {
+            AtHostInterrupt::Stay
+        } else {
+            AtHostInterrupt::Leave
+        }
     }
 
     fn wants_exit(&self) -> bool {
@@ -182,4 +191,96 @@ fn what_a_write_did_to_its_own_vcpu_takes_effect_at_once() {
     exits(0x7b, 0x0040_0010, ENTRY + 4);
     let reason = vcpu.run(mailbox, &devices).unwrap();
     assert_eq!(reason, AxVCpuExitReason::CpuDown);
+}
+
+/// Each time an instruction is served that was seen before, it is the one that is there now: the guest may change its code, its tables, its mode.
+#[test]
+fn what_was_seen_before_is_looked_at_again() {
+    const READ: (u64, u64) = (0x400, 1 << 32 | 4);
+    let (mut world, devices) = (World::new(), Devices::default());
+    let loads = |world: &mut World| {
+        // Twice: what the first leaves behind serves the second.
+        let mut loaded = Vec::new();
+        for _ in 0..2 {
+            then(move |guest| {
+                guest.registers.gpr[gpr::RCX] = 0;
+                guest.registers.gpr[gpr::RDX] = 0;
+                *guest.rip() = ENTRY;
+                guest.exits(READ.0, READ.1, DEVICE);
+            });
+            exits(HOST_INTERRUPT, 0, 0);
+            assert_eq!(run(world, &devices), HOST);
+            let registers = &world.vcpu.regs.gpr;
+            loaded.push((registers[gpr::RCX], registers[gpr::RDX]));
+            assert_eq!(world.vcpu.backend.get(Register::Rip), ENTRY + 2);
+        }
+        assert_eq!(loaded[0], loaded[1]);
+        loaded[0]
+    };
+    let (in_ecx, in_edx) = ((0x1234_5678, 0), (0, 0x1234_5678));
+    // mov ecx, [rbx]
+    world.ram.put(ENTRY, &[0x8b, 0x0b]);
+    assert_eq!(loads(&mut world), in_ecx);
+    // mov edx, [rbx]
+    world.ram.put(ENTRY, &[0x8b, 0x13]);
+    assert_eq!(loads(&mut world), in_edx);
+    // The page is another one, with the tables where they were.
+    world.ram.put(0x1_0000, &[0x8b, 0x0b]);
+    world.ram.put_u64(0x2000, 0x3007);
+    world.ram.put_u64(0x3000, 0x4007);
+    world.ram.put_u64(0x4000 + 8 * 8, 0x1_0007);
+    assert_eq!(loads(&mut world), in_ecx);
+    // And one more, of which only the last level knows.
+    world.ram.put(0x2_0000, &[0x8b, 0x13]);
+    world.ram.put_u64(0x4000 + 8 * 8, 0x2_0007);
+    assert_eq!(loads(&mut world), in_edx);
+    // A page that is not there raises a fault, whatever was seen in it.
+    world.ram.put_u64(0x4000 + 8 * 8, 0);
+    then(|guest| {
+        *guest.rip() = ENTRY;
+        guest.exits(READ.0, READ.1, DEVICE);
+    });
+    then(|guest| {
+        assert_eq!(guest.injected(), 0x8000_0b0e);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    devices.take();
+    assert_eq!(run(&mut world, &devices), HOST);
+    assert_eq!(devices.take(), []);
+}
+
+/// Where the pCPU is the vCPU's own, a host interrupt is served within the loop, and what it brought takes effect.
+#[test]
+fn a_host_interrupt_is_served_in_the_loop() {
+    let mut world = World::new();
+    let timer = world.timer.clone();
+    timer
+        .deadline
+        .store(1000, core::sync::atomic::Ordering::SeqCst);
+    let World { vcpu, mailbox, .. } = &mut world;
+    let init = || mailbox.raise(INIT);
+    let devices = Devices {
+        at_write: Some(&init),
+        stays: Cell::new(true),
+        ..Devices::default()
+    };
+    set_now(500);
+    then(|guest| {
+        *guest.rflags() |= 1 << 9;
+        // The timer's time has come.
+        set_now(1000);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    then(|guest| {
+        assert_eq!(guest.injected(), 0x8000_00ec);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    then(|guest| {
+        assert_eq!(guest.injected(), 0);
+        guest.exits(0x7b, 0x0064_0010, ENTRY + 2);
+    });
+    let before = machine::with(|m| m.interrupts_served);
+    let reason = vcpu.run(mailbox, &devices).unwrap();
+    assert_eq!(reason, AxVCpuExitReason::CpuDown);
+    assert_eq!(machine::with(|m| m.interrupts_served), before + 2);
 }

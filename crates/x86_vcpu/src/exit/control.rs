@@ -11,6 +11,7 @@ use crate::{
     event::Exception,
     exit::{Next, Step},
     regs::Register,
+    walk::Access,
 };
 
 impl<H: AxVCpuHal> X86VCpu<H> {
@@ -68,6 +69,11 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             }
             ControlAccess::LmswRegister { gpr } => {
                 let source = self.gpr(gpr) as u16;
+                cr::write_cr0(now, self.code_size(), cr::lmsw(now.cr0, source))
+            }
+            ControlAccess::LmswMemory { operand } => {
+                let place = self.locate(self.address_of(operand), 2, Access::Read)?;
+                let source = self.read_operand(place)? as u16;
                 cr::write_cr0(now, self.code_size(), cr::lmsw(now.cr0, source))
             }
         };

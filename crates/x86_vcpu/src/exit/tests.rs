@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     cr::{ControlRegisters, cr0},
     machine,
+    regs::{Segment, SegmentName},
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{CR3, ENTRY, World},
 };
@@ -454,4 +455,38 @@ fn cpuid_shows_what_the_guest_has_turned_on() {
     assert_eq!(world.run(), HOST);
     assert_eq!(world.vcpu.regs.gpr[gpr::RCX] >> 27 & 1, 1);
     assert_eq!(world.vcpu.regs.gpr[gpr::RBX] >> 24, 1);
+}
+
+/// CR0 is written by LMSW from wherever the instruction says, on hardware that does not say it.
+#[test]
+fn lmsw_reads_its_operand_in_memory() {
+    const CR0_WRITE: u64 = 0x10;
+    const TS: u64 = 1 << 3;
+    const OPERAND: u64 = 0x9010;
+    for (code, length) in [
+        // lmsw [rbx + 4 * rcx + 0x10]; [rip + 0x1009]; fs:[0x10]; and with 32-bit addresses, [ebx + 0x10]
+        (&[0x0f, 0x01, 0x74, 0x8b, 0x10][..], 5),
+        (&[0x0f, 0x01, 0x35, 0x09, 0x10, 0, 0], 7),
+        (&[0x64, 0x0f, 0x01, 0x34, 0x25, 0x10, 0, 0, 0], 9),
+        (&[0x67, 0x0f, 0x01, 0x73, 0x10], 5),
+    ] {
+        let mut world = world_with(code);
+        world.ram.put(OPERAND, &(TS as u16).to_le_bytes());
+        let fs = Segment {
+            base: 0x9000,
+            ..world.vcpu.backend.segment(SegmentName::Fs)
+        };
+        world.vcpu.backend.set_segment(SegmentName::Fs, fs);
+        let by_32_bits = code[0] == 0x67;
+        then(move |guest| {
+            guest.registers.gpr[gpr::RBX] = if by_32_bits { 0xf_0000_9000 } else { 0x8ff8 };
+            guest.registers.gpr[gpr::RCX] = 2;
+            guest.exits(CR0_WRITE, 0, 0);
+        });
+        exits(HOST_INTERRUPT, 0, 0);
+        assert_eq!(world.run(), HOST, "{code:x?}");
+        assert_eq!(rip(&world), ENTRY + length, "{code:x?}");
+        let after = world.vcpu.backend.get(Register::Cr0);
+        assert_eq!(after & TS, TS, "{code:x?}");
+    }
 }

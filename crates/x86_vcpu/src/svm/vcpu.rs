@@ -141,7 +141,7 @@ pub(super) const fn unpack(attributes: u16) -> SegmentRights {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
-    fn new(hlt: HltPolicy) -> AxResult<Self> {
+    fn new(hlt: HltPolicy, _longest_turn: u64) -> AxResult<Self> {
         let mut pages = VmcbPages::new()?;
         let control = &mut pages.vmcb_mut().control;
         control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;

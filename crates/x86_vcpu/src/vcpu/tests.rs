@@ -364,6 +364,7 @@ fn vcpus_are_made_within_limits() {
         tsc_hz: 2_000_000_000,
         nested_mode: axaddrspace::NestedMode::Npt(axaddrspace::LargestLeaf::Size1G),
         hlt: HltPolicy::Untrapped,
+        longest_turn: u64::MAX,
         sharing: Sharing::Dedicated,
         ram: Arc::from([]),
         local: world.local.clone(),

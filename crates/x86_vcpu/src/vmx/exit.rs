@@ -194,6 +194,12 @@ fn exit_interrupt() -> Option<VmxInterruptInfo> {
     })
 }
 
+/// Whether the exit is for INT1's exception.
+pub(super) fn is_int1() -> bool {
+    let kind = exit_interrupt().map(|info| info.kind);
+    kind == Some(InterruptKind::PrivilegedSoftwareException)
+}
+
 fn exception() -> Exit {
     let Some(info) = exit_interrupt() else {
         return Exit::Unknown;

@@ -8,7 +8,6 @@ use super::{
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     percpu,
-    preemption_timer::PreemptionTimer,
     vcpu::VmxVcpu,
 };
 use crate::{
@@ -32,7 +31,10 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         let VmxExitKind::Exit(reason) = info.kind else {
             return self.no_exit(info.kind);
         };
-        let exit = exit::decode(reason);
+        let exit = match (exit::decode(reason), &mut self.timer) {
+            (Exit::Deadline, Some(timer)) => timer.exit(),
+            (exit, _) => exit,
+        };
         let interrupted = exit::interrupted();
         self.settle(exit, interrupted);
         ExitInfo {
@@ -65,8 +67,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
-            Exit::Deadline => self.timer.as_mut().map_or((), PreemptionTimer::stop),
             Exit::HostInterrupt
+            | Exit::Deadline
             | Exit::TripleFault
             | Exit::Instruction(_)
             | Exit::Msr(_)
@@ -99,5 +101,13 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         let dr7 = self.guest.read(VmcsGuestNW::Dr7);
         self.guest
             .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
+        // INT1 raises it as a trap, but exits before it is done (SDM vol. 3, 28.2.2 and 28.2.5).
+        if exit::is_int1() {
+            let next = self
+                .guest
+                .read(VmcsGuestNW::Rip)
+                .wrapping_add(exit::instruction_length().into());
+            self.guest.write(VmcsGuestNW::Rip, next);
+        }
     }
 }

@@ -148,7 +148,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
-    fn new(hlt: HltPolicy) -> AxResult<Self> {
+    fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
         let capabilities = percpu::capabilities()?;
         let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
         let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
@@ -158,7 +158,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             primary: PrimaryControls::new(capabilities.primary, hlt),
             timer: capabilities
                 .timer_shift
-                .map(|shift| PreemptionTimer::new(capabilities.pin, shift)),
+                .map(|shift| PreemptionTimer::new(capabilities.pin, shift, longest_turn)),
             capabilities,
             vmcs,
             msr_bitmap,

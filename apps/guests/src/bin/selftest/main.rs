@@ -3,7 +3,7 @@
 //! One line for each check, a tally at the end, then power-off, where the machine can be told with
 //! the reason "system failure" if a check failed. A check is true of every conforming machine, or is
 //! marked as true of a guest only; those are skipped where the machine is known to be none, and with
-//! the option `native`.
+//! the option `native`. With `only=smp.`, say, only the checks run whose names begin so.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -32,7 +32,10 @@ fn selftest(machine: &'static guests::arch::Machine) -> guests::Exit {
     } else {
         machine.host()
     };
-    let tally = run(checks::THEMES, machine, host, checks::prepare, &mut Console);
+    let options = machine.options();
+    let only = options.value("only").unwrap_or("");
+    let (prepare, out) = (checks::prepare, &mut Console);
+    let tally = run(checks::THEMES, machine, host, only, prepare, out);
     println!("selftest: {tally}");
     if tally.failed == 0 {
         Exit::Success

@@ -10,7 +10,7 @@ type Vcpu = SvmVcpu<TestHost>;
 
 fn vcpu() -> Vcpu {
     power_on();
-    let mut vcpu = Vcpu::new(HltPolicy::Exit).unwrap();
+    let mut vcpu = Vcpu::new(HltPolicy::Exit, u64::MAX).unwrap();
     vcpu.set_nested_root(HostPhysAddr::new(0x5000));
     vcpu.reset();
     vcpu.load(VmidAssignment::Fresh(3)).unwrap();
@@ -20,7 +20,7 @@ fn vcpu() -> Vcpu {
 fn with_features(edx: u32) -> Vcpu {
     power_on();
     cpu::with(|m| m.cpuid.get_mut(&(0x8000_000a, 0)).unwrap().edx |= edx);
-    Vcpu::new(HltPolicy::Untrapped).unwrap()
+    Vcpu::new(HltPolicy::Untrapped, u64::MAX).unwrap()
 }
 
 fn run(vcpu: &mut Vcpu) -> GuestRegisters {

@@ -17,7 +17,7 @@ fn vcpu() -> Vcpu {
     power_on();
     core::mem::forget(VmxPerCpuState::<TestHal>::enable().ok().unwrap());
     machine::with(|m| m.forgotten.clear());
-    let mut vcpu = Vcpu::new(HltPolicy::Exit).unwrap();
+    let mut vcpu = Vcpu::new(HltPolicy::Exit, u64::MAX).unwrap();
     vcpu.set_nested_root(HostPhysAddr::new(0x5000));
     vcpu.reset();
     vcpu.set(Register::Rip, 0xfff0);
@@ -330,6 +330,23 @@ fn a_debug_exception_is_told_in_dr6() {
     );
     assert_eq!(vcpu.get(Register::Dr6), dr6::RESET | 0x4002);
     assert_eq!(vcpu.get(Register::Dr7), 0x400);
+}
+
+#[test]
+fn int1_is_over_when_its_exception_comes() {
+    let mut vcpu = vcpu();
+    vcpu.set(Register::Rip, 0x1000);
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 0);
+        fields.set(VmcsReadOnly32::ExitInterruptInfo.encoding(), 0x8000_0501);
+        fields.set(VmcsReadOnly32::ExitInstructionLength.encoding(), 1);
+    });
+    let debug = Exit::Exception {
+        vector: 1,
+        error_code: None,
+    };
+    assert_eq!(run(&mut vcpu).exit, debug);
+    assert_eq!(vcpu.get(Register::Rip), 0x1001);
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(crate) const ROWS: &[Row<Machine>] = &[
     Row::new("lazy-first-touch", memory::lazy_first_touch),
     Row::new("timer-running", timer::while_running),
     Row::new("timer-hlt", timer::while_halted),
+    Row::new("timer-all", timer::in_all),
     Row::new("ipi-self", interrupts::ipi_self),
     Row::new("irq-device", interrupts::device),
     Row::new("console-uart", console::uart),

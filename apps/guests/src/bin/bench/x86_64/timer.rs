@@ -1,12 +1,12 @@
 //! The timer's interrupt: from the deadline to the first instruction of the handler.
 
 use guests::arch::context::Regs;
-use guests::arch::context::reg::{R8, RBX, RDI, RSI};
+use guests::arch::context::reg::{R8, RBP, RBX, RDI, RSI};
 use guests::arch::lapic::{BASE, Mode, mode, register};
 use guests::arch::{Machine, Request, Timer, lapic};
-use guests::measure::Count;
+use guests::measure::{Count, least};
 
-use super::{added_up, handled};
+use super::{added_up, elapsed, handled, handling};
 
 const ROUNDS: u64 = 200;
 /// From the request to the deadline, in ticks of the time stamp counter: longer than a request takes.
@@ -59,7 +59,40 @@ pub(crate) fn while_halted(machine: &Machine) -> Option<Count> {
     lateness(&machine.timer(), &code)
 }
 
+/// What a deadline and its interrupt take from a CPU that runs, wherever that is: all but the turns
+/// that a loop makes meanwhile, which RBP counts.
+pub(crate) fn in_all(machine: &Machine) -> Option<Count> {
+    /// Instructions of the loop: INC, JMP.
+    const TURN: u64 = 2;
+    let timer = machine.timer();
+    (timer.request == Request::Deadline).then_some(())?;
+    let code = handled!(
+        start: [],
+        each: [
+            "rdtsc", "shl rdx, 32", "or rax, rdx", "add rax, rbx",
+            "mov rdx, rax", "shr rdx, 32", "mov ecx, 0x6e0", "wrmsr", "sti"
+        ],
+        wait: ["inc rbp"],
+        handler: ["mov dword ptr [r8], 0"]
+    );
+    with_timer(&timer, |regs| {
+        least(|| {
+            let after = handling(&code, Timer::VECTOR, regs, ROUNDS)?;
+            let all = elapsed(&after, ROUNDS);
+            Some(Count {
+                instructions: all.instructions.saturating_sub(TURN * after[RBP] as u64),
+                ..all
+            })
+        })
+    })
+}
+
 fn lateness(timer: &Timer, code: &guests::arch::context::Code) -> Option<Count> {
+    with_timer(timer, |regs| added_up(code, Timer::VECTOR, regs, ROUNDS))
+}
+
+/// Measures with the timer ready, and the registers that the loops take.
+fn with_timer(timer: &Timer, measure: impl FnOnce(Regs) -> Option<Count>) -> Option<Count> {
     (mode() == Mode::Xapic).then_some(())?;
     // Sets the timer's mode, too.
     timer.set(u64::MAX);
@@ -68,7 +101,7 @@ fn lateness(timer: &Timer, code: &guests::arch::context::Code) -> Option<Count> 
         .with(RSI, BASE + register::INITIAL_COUNT as usize)
         .with(RDI, timer.counts(AHEAD) as usize)
         .with(R8, BASE + register::EOI as usize);
-    let count = added_up(code, Timer::VECTOR, regs, ROUNDS);
+    let count = measure(regs);
     timer.stop();
     lapic::end_of_interrupt();
     count

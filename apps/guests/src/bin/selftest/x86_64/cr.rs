@@ -1,6 +1,6 @@
 //! Control and debug registers: they keep what is written, and refuse what cannot be.
 
-use guests::arch::context::reg::{RAX, RBX};
+use guests::arch::context::reg::{RAX, RBX, RCX};
 use guests::arch::context::{Code, Context, Regs, exception};
 use guests::arch::cpu::{CR0_TS, CR4_DE, CR4_PAE, Feature};
 use guests::arch::lapic::register;
@@ -62,11 +62,21 @@ fn task_switched(_: &Machine) -> Verdict {
 
 /// It sets four bits, and cannot clear PE.
 fn lmsw(_: &Machine) -> Verdict {
-    let low = Regs::pattern().with(RAX, 0xffff_fff0 | CR0_TS | 0b10);
-    changes_nothing(&code!("lmsw ax"), low)?;
-    let set = read_cr!("cr0");
-    changes_nothing(&code!("mov cr0, rax"), Regs::pattern().with(RAX, CR0))?;
-    equal("cr0", Hex(set), Hex(CR0 | CR0_TS))
+    let low = 0xffff_fff0 | CR0_TS | 0b10;
+    let places = [0, low];
+    let from_memory = Regs::pattern()
+        .with(RBX, (&raw const places).addr())
+        .with(RCX, 1);
+    for (name, write, regs) in [
+        ("ax", code!("lmsw ax"), Regs::pattern().with(RAX, low)),
+        ("memory", code!("lmsw word ptr [rbx + 8*rcx]"), from_memory),
+    ] {
+        case(name, changes_nothing(&write, regs))?;
+        let set = read_cr!("cr0");
+        changes_nothing(&code!("mov cr0, rax"), Regs::pattern().with(RAX, CR0))?;
+        case(name, equal("cr0", Hex(set), Hex(CR0 | CR0_TS)))?;
+    }
+    Ok(())
 }
 
 /// The write is refused, and the register is as before.

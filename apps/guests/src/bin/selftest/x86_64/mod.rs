@@ -5,6 +5,7 @@ mod cr;
 mod devices;
 mod exceptions;
 mod expect;
+mod hostile;
 mod hypercall;
 mod interrupts;
 mod ioapic;
@@ -46,6 +47,7 @@ pub(crate) const THEMES: &[&[Check]] = &[
     user::CHECKS,
     registers::CHECKS,
     vector::CHECKS,
+    hostile::CHECKS,
     smp::CHECKS,
     // A CPU that gets these wrong may not live to see the next check.
     nmi::CHECKS,

@@ -204,9 +204,10 @@ fn periodic(machine: &Machine) -> Verdict {
 
 /// What is stopped does not come.
 fn stopped(timer: &Timer) -> Verdict {
-    timer.set(timer.now() + milliseconds(timer, 5));
+    // Long enough for a host that is loaded to stop it in time.
+    timer.set(timer.now() + milliseconds(timer, 50));
     timer.set(u64::MAX);
-    timer.spin(milliseconds(timer, 10));
+    timer.spin(milliseconds(timer, 60));
     undisturbed()?;
     equal("IRR", has(IRR, Timer::VECTOR), false)
 }
