@@ -10,7 +10,7 @@ use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use spin::Mutex;
 
-use crate::{config::MAX_CPUS, csr, trap};
+use crate::{CpuFeatures, config::MAX_CPUS, csr, trap};
 
 /// The exceptions that a guest takes itself, as far as the hardware lets it: all that a hart without the H extension could
 /// raise, but for calls from S-mode, which are for us (privileged specification, "Hypervisor Trap Delegation Registers").
@@ -159,6 +159,13 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
                 "no H extension with Sv39x4 or Sv48x4: this machine cannot run guests"
             );
         };
+        let features = CpuFeatures::detect();
+        if features.contains(CpuFeatures::VECTOR) && !trap::vectors_agree(csr::vlenb()) {
+            return ax_err!(
+                Unsupported,
+                "its vector registers differ in length from those of other pCPUs"
+            );
+        }
         let _off = csr::InterruptsOff::new();
         let bits = vmid_bits(mode);
         csr::HEDELEG.write(DELEGATED_EXCEPTIONS);

@@ -105,3 +105,19 @@ fn nothing_runs_before_it_is_enabled() {
         .load_nested(NestedMode::Sv39x4, 0x90, &mut VmidTag::default());
     assert!(loaded.is_err());
 }
+
+#[test]
+fn a_pcpu_with_vectors_of_another_length_runs_no_guests() {
+    let enable = |vlenb: u64| {
+        machine::with(|m| m.writable.insert(0xc22, u64::MAX));
+        csr::VLENB.write(vlenb);
+        let mut pcpu = RISCVPerCpu::<Host>::new(Host::this_pcpu()).unwrap();
+        pcpu.hardware_enable()
+    };
+    enable(32).unwrap();
+    assert!(enable(16).is_err());
+    enable(32).unwrap();
+    // Without vectors nobody asks.
+    machine::with(|m| m.writable.insert(0x100, !csr::sstatus::VS));
+    enable(16).unwrap();
+}
