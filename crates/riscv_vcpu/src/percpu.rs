@@ -55,6 +55,21 @@ static CELLS: [Cell; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+/// The pCPUs on which guests can run, one bit each.
+static ENABLED: AtomicU64 = AtomicU64::new(0);
+
+/// The pCPUs on which guests can run, one bit each: no other has anything of a nested table cached. One that begins to be among them
+/// forgets what it has, after it is counted here.
+#[must_use]
+pub fn enabled_pcpus() -> u64 {
+    ENABLED.load(Ordering::SeqCst)
+}
+
+/// The bit of the current pCPU, of which there are at most 64.
+fn own_bit<H: AxVCpuHal>() -> u64 {
+    1 << (H::this_pcpu() % MAX_CPUS)
+}
+
 impl Cell {
     /// That of pCPU `id`.
     pub(crate) fn of(id: usize) -> AxResult<&'static Self> {
@@ -171,6 +186,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         csr::HEDELEG.write(DELEGATED_EXCEPTIONS);
         csr::HIDELEG.write(DELEGATED_INTERRUPTS);
         csr::HCOUNTEREN.write(GUEST_COUNTERS);
+        ENABLED.fetch_or(own_bit::<H>(), Ordering::SeqCst);
         csr::fence_nested_all();
         self.cell.hold(NOBODY);
         *self.cell.vmids.lock() = Some(VmidAllocator::new(bits));
@@ -187,6 +203,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         csr::HVIP.write(0);
         csr::HGATP.write(0);
         csr::fence_nested_all();
+        ENABLED.fetch_and(!own_bit::<H>(), Ordering::SeqCst);
         Ok(())
     }
 }
