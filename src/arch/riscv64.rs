@@ -43,8 +43,8 @@ pub(crate) fn unused_cpus() -> usize {
 /// The interrupt stays pending until it is served, which the trap vector did as soon as the exit path let interrupts in.
 pub(crate) fn serve_interrupt(_vector: usize) {}
 
-/// By the firmware, which returns once every hart has done it.
+/// By the firmware, which returns once each hart that runs guests has done it; the others have nothing to forget.
 pub(crate) fn flush_nested() {
     // A fence with an address would leave the tables on the way there cached, which are freed too.
-    platform::irq::flush_nested_everywhere();
+    platform::irq::flush_nested_on(riscv_vcpu::enabled_pcpus());
 }

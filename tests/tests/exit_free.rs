@@ -39,15 +39,25 @@ fn riscv64_takes_no_exit_at_all() {
 #[test]
 fn riscv64_without_sstc_takes_two_exits_a_beat() {
     let machine = Machine::new().cpu("rv64,h=true,sstc=false");
-    let expected = [("sbi-time", BEATS), ("host-timer", BEATS)];
-    assert_eq!(
-        exits(Arch::Riscv64, machine),
-        expected.map(|(kind, count)| (kind.to_owned(), count))
-    );
+    let forced = [("sbi-time", 1), ("host-timer", 1)];
+    assert_eq!(exits(Arch::Riscv64, machine), each_beat(&forced));
 }
 
-/// Per beat, no more than the hardware forces.
+/// Each beat, what this hardware forces, which has no virtual local APIC: the guest asks twice in which mode its APIC is (IA32_APIC_BASE), writes two of
+/// its registers by memory (the timer's entry in the local vector table, end of interrupt) and the deadline by MSR; and the timer itself
+/// is the host's, whose interrupt takes the guest out. The `hlt` in between does not exit, and there is no tick.
 #[test]
 fn x86_64_takes_no_exit_without_need() {
-    assert_eq!(exits(Arch::X86_64, Machine::new()), []);
+    let forced = [
+        ("msr-read", 2),
+        ("msr-write", 1),
+        ("mmio-write", 2),
+        ("host-interrupt", 1),
+    ];
+    assert_eq!(exits(Arch::X86_64, Machine::new()), each_beat(&forced));
+}
+
+fn each_beat(forced: &[(&str, u64)]) -> Vec<(String, u64)> {
+    let of_all = |&(kind, count): &(&str, u64)| (kind.to_owned(), count * BEATS);
+    forced.iter().map(of_all).collect()
 }

@@ -123,11 +123,6 @@ pub fn flush_nested_on(pcpus: u64) {
     }
 }
 
-/// Forgets the guest-physical translations of all VMs on all pCPUs.
-pub fn flush_nested_everywhere() {
-    flush_nested_on(u64::MAX);
-}
-
 fn set_source(source: usize, enabled: bool) {
     let source = u32::try_from(source).ok().and_then(NonZeroU32::new);
     if let (Some(plic), Some(context), Some(source)) = (PLIC.as_ref(), current_context(), source) {

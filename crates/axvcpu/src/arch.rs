@@ -16,6 +16,32 @@ pub enum LineLevel {
     High,
 }
 
+/// How a vCPU waits, after [`Halt`](AxVCpuExitReason::Halt).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The lines in its mailbox that end the wait when they are high: not those that it has masked, one bit each.
+    pub lines: u64,
+    /// What it is to others meanwhile.
+    pub kind: WaitKind,
+}
+
+/// What a vCPU that waits is to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitKind {
+    /// On.
+    Idle,
+    /// Suspended, as it asked to be.
+    Suspended,
+}
+
+impl Wait {
+    /// Any line ends it.
+    pub const FOR_ANY: Self = Self {
+        lines: u64::MAX,
+        kind: WaitKind::Idle,
+    };
+}
+
 /// Why a hypercall did not do what it was asked. Each architecture has its own code for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HypercallError {
@@ -95,6 +121,11 @@ pub trait AxArchVCpu: Sized {
 
     /// Whether an interrupt that the guest would take, or that would end its wait, is pending in the vCPU itself.
     fn has_pending_interrupt(&self) -> bool;
+
+    /// How it waits, after [`Halt`](AxVCpuExitReason::Halt).
+    fn wait(&self) -> Wait {
+        Wait::FOR_ANY
+    }
 
     /// When the vCPU's own timer next raises an interrupt, in ticks of [`AxVCpuHal::now`](crate::AxVCpuHal::now); `None`: never.
     fn timer_deadline(&self) -> Option<u64>;

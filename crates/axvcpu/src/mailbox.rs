@@ -122,10 +122,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether an interrupt waits here that would end a vCPU's wait.
+    /// Whether an interrupt waits here that would end a vCPU's wait: one that was raised once, or one of `lines`.
     #[must_use]
-    pub fn has_interrupt(&self) -> bool {
-        self.edges.load(Ordering::SeqCst) | self.levels.load(Ordering::SeqCst) != 0
+    pub fn has_interrupt(&self, lines: u64) -> bool {
+        self.edges.load(Ordering::SeqCst) | self.levels.load(Ordering::SeqCst) & lines != 0
     }
 
     /// Throws away the interrupts that were raised once, but for `kept`: a new life of the vCPU begins. Lines stay as they are.

@@ -13,7 +13,7 @@ use core::{
 };
 
 use axaddrspace::GuestPhysAddr;
-use axvcpu::{AxArchVCpu, AxVCpu, Fence, LineLevel, VCpuError, VCpuState};
+use axvcpu::{AxArchVCpu, AxVCpu, Fence, LineLevel, VCpuError, VCpuState, Wait, WaitKind};
 use spin::Mutex;
 
 use crate::AxVCpuRef;
@@ -59,6 +59,10 @@ pub(crate) struct VCpuDoor<A> {
     waiting: AtomicBool,
     /// When its wait ends by itself.
     deadline: AtomicU64,
+    /// The lines that end it.
+    lines: AtomicU64,
+    /// Whether it waits as one that is suspended.
+    suspended: AtomicBool,
     /// Where its task is, or will be next.
     pcpu: AtomicUsize,
     kick: fn(usize),
@@ -75,6 +79,8 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
             }),
             waiting: AtomicBool::new(true),
             deadline: AtomicU64::new(u64::MAX),
+            lines: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
             pcpu: AtomicUsize::new(pcpu),
             kick,
         }
@@ -132,6 +138,11 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
 
     pub(crate) fn power(&self) -> PowerState {
         self.power.lock().state
+    }
+
+    /// Whether it is on, but suspended.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
     }
 
     /// It is off, as when the VM starts.
@@ -202,15 +213,19 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
     }
 
     /// The vCPU, which its task has left, waits until `deadline`.
-    pub(crate) fn park(&self, deadline: u64) -> Result<(), VCpuError> {
+    pub(crate) fn park(&self, deadline: u64, wait: Wait) -> Result<(), VCpuError> {
         self.vcpu.block()?;
         self.deadline.store(deadline, Ordering::SeqCst);
+        self.lines.store(wait.lines, Ordering::SeqCst);
+        let suspended = wait.kind == WaitKind::Suspended;
+        self.suspended.store(suspended, Ordering::SeqCst);
         self.waiting.store(true, Ordering::SeqCst);
         Ok(())
     }
 
     /// Its wait, if it waited, is over.
     pub(crate) fn unpark(&self) -> Result<(), VCpuError> {
+        self.suspended.store(false, Ordering::SeqCst);
         self.waiting.store(false, Ordering::SeqCst);
         self.unblock()
     }
@@ -233,7 +248,8 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
             PowerState::Off => false,
             PowerState::StartPending { .. } => true,
             PowerState::On => {
-                self.vcpu.mailbox().has_interrupt()
+                let lines = self.lines.load(Ordering::SeqCst);
+                self.vcpu.mailbox().has_interrupt(lines)
                     || now >= self.deadline.load(Ordering::SeqCst)
                     || !self.waiting.load(Ordering::SeqCst)
             }

@@ -7,7 +7,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use axvcpu::{AxVCpuExitReason, FailReason, HypercallError, SystemDownKind, VCpuState};
+use axvcpu::{AxVCpuExitReason, FailReason, HypercallError, SystemDownKind, VCpuState, Wait};
 
 use crate::{AxVM, AxVMHal, GuestArch, PowerState, door::VCpuDoor};
 
@@ -75,7 +75,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             }
             match door.take_start() {
                 PowerState::Off => {
-                    door.park(u64::MAX).map_err(text)?;
+                    door.park(u64::MAX, Wait::FOR_ANY).map_err(text)?;
                     return Ok(VCpuNext::Off);
                 }
                 PowerState::StartPending { entry, arg } => {
@@ -148,13 +148,16 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 
     /// The guest waits for an interrupt; if one is there already, it goes on.
     fn wait(&self, door: &VCpuDoor<A>) -> Result<Option<VCpuNext>, String> {
-        let look = |arch: &A| (arch.has_pending_interrupt(), arch.timer_deadline());
-        let (pending, deadline) = door.vcpu().inspect(look).map_err(text)?;
+        let look = |arch: &A| {
+            let deadline = arch.timer_deadline();
+            (arch.has_pending_interrupt(), deadline, arch.wait())
+        };
+        let (pending, deadline, wait) = door.vcpu().inspect(look).map_err(text)?;
         let deadline = deadline.unwrap_or(u64::MAX);
         if pending || deadline <= H::now() {
             return Ok(None);
         }
-        door.park(deadline).map_err(text)?;
+        door.park(deadline, wait).map_err(text)?;
         Ok(Some(VCpuNext::Wait { deadline }))
     }
 

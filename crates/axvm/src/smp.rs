@@ -73,6 +73,7 @@ pub(crate) fn start<A: AxArchVCpu>(
 pub(crate) fn status<A: AxArchVCpu>(doors: &[VCpuDoor<A>], target: usize) -> Answer {
     let door = doors.get(target).ok_or(HypercallError::InvalidParam)?;
     Ok(match door.power() {
+        PowerState::On if door.is_suspended() => 4,
         PowerState::On => 0,
         PowerState::Off => 1,
         PowerState::StartPending { .. } => 2,

@@ -226,6 +226,11 @@ pub(crate) fn with_units_on<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The length of this pCPU's vector registers in bytes. It has them.
+pub(crate) fn vlenb() -> u64 {
+    with_units_on(|| VLENB.read())
+}
+
 /// What a fence covers of the current VMID's own translations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Translations {

@@ -101,7 +101,7 @@ fn virtual_instruction<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
         insn::WFI if SSTATUS.read() & sstatus::SPP != 0 => {
             vcpu.account.count(ExitKind::Wfi);
             vcpu.advance(4);
-            vcpu.wait()
+            vcpu.halt()
         }
         insn::WRS_NTO => {
             vcpu.account.count(ExitKind::Wfi);
@@ -161,7 +161,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
     }
 
     /// Waits for an interrupt, unless one that would end the wait is pending.
-    pub(crate) fn wait(&mut self) -> Next {
+    pub(crate) fn halt(&mut self) -> Next {
         if VSIP.read() & VSIE.read() != 0 {
             return Next::Resume;
         }

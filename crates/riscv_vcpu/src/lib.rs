@@ -32,7 +32,7 @@ mod vcpu;
 
 pub use config::{CpuFeatures, MAX_CPUS, MachineIds, RISCVVCpuConfig, Sharing, WfiPolicy};
 pub use counters::ExitKind;
-pub use percpu::RISCVPerCpu;
+pub use percpu::{RISCVPerCpu, enabled_pcpus};
 pub use regs::{
     GuestRegisters, HypervisorRegisters, TrapCsrs, VirtualHsCsrs, VmCpuRegisters, VsCsrs,
 };

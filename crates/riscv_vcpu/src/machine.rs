@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     /// Whether there is no H extension.
     pub(crate) without_hypervisor: bool,
     pub(crate) float: [u64; 32],
+    /// The length of the vector registers that was told first.
+    pub(crate) vector_length: Option<u64>,
 }
 
 impl Machine {

@@ -10,7 +10,7 @@ use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use spin::Mutex;
 
-use crate::{config::MAX_CPUS, csr, trap};
+use crate::{CpuFeatures, config::MAX_CPUS, csr, trap};
 
 /// The exceptions that a guest takes itself, as far as the hardware lets it: all that a hart without the H extension could
 /// raise, but for calls from S-mode, which are for us (privileged specification, "Hypervisor Trap Delegation Registers").
@@ -54,6 +54,21 @@ static CELLS: [Cell; MAX_CPUS] = [const {
         vmids: Mutex::new(None),
     }
 }; MAX_CPUS];
+
+/// The pCPUs on which guests can run, one bit each.
+static ENABLED: AtomicU64 = AtomicU64::new(0);
+
+/// The pCPUs on which guests can run, one bit each: no other has anything of a nested table cached. One that begins to be among them
+/// forgets what it has, after it is counted here.
+#[must_use]
+pub fn enabled_pcpus() -> u64 {
+    ENABLED.load(Ordering::SeqCst)
+}
+
+/// The bit of the current pCPU, of which there are at most 64.
+fn own_bit<H: AxVCpuHal>() -> u64 {
+    1 << (H::this_pcpu() % MAX_CPUS)
+}
 
 impl Cell {
     /// That of pCPU `id`.
@@ -159,11 +174,19 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
                 "no H extension with Sv39x4 or Sv48x4: this machine cannot run guests"
             );
         };
+        let features = CpuFeatures::detect();
+        if features.contains(CpuFeatures::VECTOR) && !trap::vectors_agree(csr::vlenb()) {
+            return ax_err!(
+                Unsupported,
+                "its vector registers differ in length from those of other pCPUs"
+            );
+        }
         let _off = csr::InterruptsOff::new();
         let bits = vmid_bits(mode);
         csr::HEDELEG.write(DELEGATED_EXCEPTIONS);
         csr::HIDELEG.write(DELEGATED_INTERRUPTS);
         csr::HCOUNTEREN.write(GUEST_COUNTERS);
+        ENABLED.fetch_or(own_bit::<H>(), Ordering::SeqCst);
         csr::fence_nested_all();
         self.cell.hold(NOBODY);
         *self.cell.vmids.lock() = Some(VmidAllocator::new(bits));
@@ -180,6 +203,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         csr::HVIP.write(0);
         csr::HGATP.write(0);
         csr::fence_nested_all();
+        ENABLED.fetch_and(!own_bit::<H>(), Ordering::SeqCst);
         Ok(())
     }
 }

@@ -44,19 +44,22 @@ impl Stored {
 #[cfg(target_arch = "riscv64")]
 pub(crate) use hardware::{
     abandon, enter, fetch_halfword, has_double_float, has_hypervisor, load_float, load_vector,
-    save_float, save_vector,
+    save_float, save_vector, vectors_agree,
 };
 
 #[cfg(not(target_arch = "riscv64"))]
 pub(crate) use scripted::{
     abandon, enter, fetch_halfword, has_double_float, has_hypervisor, load_float, load_vector,
-    save_float, save_vector,
+    save_float, save_vector, vectors_agree,
 };
 
 #[cfg(target_arch = "riscv64")]
 mod hardware {
     use alloc::sync::Arc;
-    use core::mem::offset_of;
+    use core::{
+        mem::offset_of,
+        sync::atomic::{AtomicU64, Ordering},
+    };
 
     use axvcpu::{Account, AxVCpuHal, DeviceAccess};
 
@@ -236,6 +239,18 @@ mod hardware {
         csr::FCSR.write(float.fcsr);
     }
 
+    /// The vector registers' length on the pCPU that said it first, in bytes; 0 before.
+    static VECTOR_LENGTH: AtomicU64 = AtomicU64::new(0);
+
+    /// Whether this pCPU's vector registers are of this length, as all others' that were asked so far.
+    pub(crate) fn vectors_agree(vlenb: u64) -> bool {
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        match VECTOR_LENGTH.compare_exchange(0, vlenb, success, failure) {
+            Ok(_) => true,
+            Err(first) => first == vlenb,
+        }
+    }
+
     /// Whether `vector` has room for the 32 registers of this machine.
     fn fits(vector: &VectorRegisters) -> bool {
         size_of_val(&*vector.v) as u64 >= 32 * csr::VLENB.read()
@@ -353,6 +368,11 @@ mod scripted {
 
     pub(crate) fn fetch_halfword(address: u64) -> Option<u16> {
         machine::with(|m| m.code.get(&address).copied())
+    }
+
+    /// Each thread is a machine of its own.
+    pub(crate) fn vectors_agree(vlenb: u64) -> bool {
+        machine::with(|m| *m.vector_length.get_or_insert(vlenb) == vlenb)
     }
 
     pub(crate) fn has_hypervisor() -> bool {

@@ -16,7 +16,7 @@ use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
-    Mail, Mailbox, RawExit,
+    Mail, Mailbox, RawExit, Wait, WaitKind,
 };
 
 use crate::{
@@ -102,6 +102,8 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     wfi: WfiPolicy,
     sharing: Sharing,
     entry: GuestPhysAddr,
+    /// What it is to others while it waits.
+    pub(crate) wait: WaitKind,
     /// What the guest suffers at the next entry.
     exception: Option<Exception>,
     /// Interrupts that are raised at the next entry, as bits of `hvip`.
@@ -259,7 +261,9 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             );
         }
         let vector = config.features.contains(CpuFeatures::VECTOR).then(|| {
-            let vlenb = csr::with_units_on(|| csr::VLENB.read());
+            let vlenb = csr::vlenb();
+            // Where they differ, the pCPU that is not as the others is refused.
+            let _ = trap::vectors_agree(vlenb);
             VectorRegisters::new(vlenb as usize)
         });
         let mut vcpu = Self {
@@ -281,6 +285,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             wfi: config.wfi,
             sharing: config.sharing,
             entry: GuestPhysAddr::new(0),
+            wait: WaitKind::Idle,
             exception: None,
             edges: 0,
             line: 0,
@@ -340,6 +345,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.load()?;
         self.pending = Pending::Nothing;
         self.last_access = None;
+        self.wait = WaitKind::Idle;
         mailbox.entering();
         self.open(mailbox.take());
         self.enter(&Context { mailbox, devices });
@@ -429,6 +435,14 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         let raised = self.regs.virtual_hs_csrs.hvip & !interrupt::VSEIP;
         // `vsie` has each interrupt one bit lower than `hvip`.
         (raised | timer | self.edges | self.line) & self.regs.vs_csrs.vsie << 1 != 0
+    }
+
+    fn wait(&self) -> Wait {
+        Wait {
+            // `vsie` has each interrupt one bit lower than the mailbox, whose lines are those of `hvip`.
+            lines: self.regs.vs_csrs.vsie << 1,
+            kind: self.wait,
+        }
     }
 
     /// In state Ready the answer is that of the last [`Halt`](AxVCpuExitReason::Halt); after `unbind` it is always true.

@@ -1,12 +1,19 @@
 //! The hypervisor's account of this CPU.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::account::{CALL, Refused};
 use crate::arch::cpu;
 
-/// Whether there is one: the hypervisor is AxHV.
+/// Whether the hypervisor is called by VMMCALL: "AuthenticAMD" and "HygonGenuine" have that, all others VMCALL. Asked once, for asking exits.
+static BY_VMMCALL: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is one: the hypervisor is AxHV. To be called before [`ask`].
 pub fn is_there() -> bool {
+    let vendor = cpu::cpuid(0, 0).b.to_le_bytes();
+    let by_vmmcall = matches!(&vendor, b"Auth" | b"Hygo");
+    BY_VMMCALL.store(by_vmmcall, Ordering::Relaxed);
     cpu::hypervisor() == Some(*b"AxHVAxHVAxHV")
 }
 
@@ -32,11 +39,10 @@ pub fn ask(function: u64, args: [u64; 2]) -> Result<u64, Refused> {
             answer
         }};
     }
-    // "AuthenticAMD" and "HygonGenuine" have one instruction for it, all others another.
-    let vendor = cpu::cpuid(0, 0).b.to_le_bytes();
-    let answer = match &vendor {
-        b"Auth" | b"Hygo" => call!("vmmcall"),
-        _ => call!("vmcall"),
+    let answer = if BY_VMMCALL.load(Ordering::Relaxed) {
+        call!("vmmcall")
+    } else {
+        call!("vmcall")
     };
     // Errors are small negative numbers.
     match answer.cast_signed() {

@@ -17,7 +17,7 @@ fn edges_and_fences_are_taken_once_and_lines_stay() {
     mailbox.raise(63);
     mailbox.set_line(9, LineLevel::High);
     mailbox.request_instruction_fence();
-    assert!(mailbox.has_fence() && mailbox.has_interrupt());
+    assert!(mailbox.has_fence() && mailbox.has_interrupt(u64::MAX));
     let mail = mailbox.take();
     let expected = Mail {
         edges: 1 | 1 << 63,
@@ -26,7 +26,7 @@ fn edges_and_fences_are_taken_once_and_lines_stay() {
         fence_translations: false,
     };
     assert_eq!(mail, expected);
-    assert!(!mailbox.has_fence() && mailbox.has_interrupt());
+    assert!(!mailbox.has_fence() && mailbox.has_interrupt(u64::MAX));
     assert_eq!(
         mailbox.take(),
         Mail {
@@ -35,9 +35,9 @@ fn edges_and_fences_are_taken_once_and_lines_stay() {
         }
     );
     mailbox.set_line(9, LineLevel::Low);
-    assert!(!mailbox.has_interrupt());
+    assert!(!mailbox.has_interrupt(u64::MAX));
     mailbox.request_translation_fence();
-    assert!(!mailbox.has_interrupt());
+    assert!(!mailbox.has_interrupt(u64::MAX));
     assert_eq!(
         mailbox.take(),
         Mail {
@@ -234,4 +234,13 @@ fn a_letter_can_be_taken_back() {
     mailbox.withdraw(64);
     mailbox.withdraw(3);
     assert_eq!(mailbox.take().edges, 1 << 2);
+}
+
+#[test]
+fn a_masked_line_ends_no_wait() {
+    let mailbox = Mailbox::new();
+    mailbox.set_line(10, LineLevel::High);
+    assert!(mailbox.has_interrupt(1 << 10) && !mailbox.has_interrupt(1 << 9));
+    mailbox.raise(2);
+    assert!(mailbox.has_interrupt(0), "raised once");
 }

@@ -465,10 +465,10 @@ fn reset_throws_letters_away_and_start_keeps_them() {
     let vcpu = vcpu_in(Free, None);
     vcpu.mailbox().raise(1);
     vcpu.start_at(ENTRY, 0).unwrap();
-    assert!(vcpu.mailbox().has_interrupt());
+    assert!(vcpu.mailbox().has_interrupt(u64::MAX));
     vcpu.mailbox().set_line(9, LineLevel::High);
     vcpu.reset(ENTRY, 0, ()).unwrap();
-    assert!(!vcpu.mailbox().has_interrupt());
+    assert!(!vcpu.mailbox().has_interrupt(u64::MAX));
 }
 
 #[test]

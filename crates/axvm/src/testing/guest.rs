@@ -8,7 +8,7 @@ use axdevice::{AccessFault, AxVmDevices, Device};
 use axerrno::AxResult;
 use axvcpu::{
     AccessWidth, Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError,
-    LineLevel, Mailbox,
+    LineLevel, Mailbox, Wait,
 };
 use axvmconfig::{ConfigError, keys};
 
@@ -154,6 +154,10 @@ impl<const W: usize> AxArchVCpu for ScriptedCpu<W> {
 
     fn has_pending_interrupt(&self) -> bool {
         world::<W>().pending.swap(false, Ordering::SeqCst)
+    }
+
+    fn wait(&self) -> Wait {
+        *world::<W>().wait.lock().unwrap()
     }
 
     fn timer_deadline(&self) -> Option<u64> {

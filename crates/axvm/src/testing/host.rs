@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
 use axerrno::AxResult;
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, Mailbox};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, Mailbox, Wait};
 
 use crate::{AxVMHal, VmLink};
 
@@ -32,6 +32,8 @@ pub(crate) struct World {
     /// The waits that end the vCPU's halt by themselves.
     pub(crate) deadline: AtomicU64,
     pub(crate) pending: AtomicBool,
+    /// How the vCPUs wait.
+    pub(crate) wait: Mutex<Wait>,
     /// Frames that the host can still give, and those that it gave.
     pub(crate) frames_left: AtomicUsize,
     pub(crate) frames_out: AtomicUsize,
@@ -97,6 +99,7 @@ impl World {
             fail: Mutex::new(Vec::new()),
             deadline: AtomicU64::new(u64::MAX),
             pending: AtomicBool::new(false),
+            wait: Mutex::new(Wait::FOR_ANY),
             frames_left: AtomicUsize::new(usize::MAX),
             frames_out: AtomicUsize::new(0),
             link: Mutex::new(None),

@@ -197,7 +197,7 @@ fn a_reboot_leaves_nothing_of_the_former_life() {
     );
     assert_eq!(peek(&vm, RAM, 20), *b"kernel\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert_eq!(peek(&vm, LAZY + 0x2000, 9), [0; 9]);
-    assert!(!vm.vcpu(0).unwrap().mailbox().has_interrupt());
+    assert!(!vm.vcpu(0).unwrap().mailbox().has_interrupt(u64::MAX));
     assert_eq!(
         world.take_events(0),
         [Event::DeviceReset, Event::Setup, Event::Start(RAM, 42)]

@@ -8,6 +8,7 @@ use std::thread;
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{
     AxVCpuExitReason as Exit, Fence, HypercallError, LineLevel, Mailbox, SystemDownKind, VCpuSet,
+    Wait, WaitKind,
 };
 
 use crate::{
@@ -112,6 +113,49 @@ fn cpus_are_started_once() {
     assert_eq!(vm.drive(1), VCpuNext::Off);
     assert_eq!(status(1), Ok(1));
     assert_eq!(up(1, RAM + 0x80), Ok(0), "and up again");
+}
+
+/// A guest that waits with a line high that it has masked is not woken by that, again and again, for nothing.
+#[test]
+fn a_masked_line_wakes_nobody() {
+    let (vm, _) = booted::<60>(2);
+    let world = world::<60>();
+    bring_up(&vm, 1);
+    world.link().set_line(1, EXTERNAL, LineLevel::High);
+    let wait_for = |lines| {
+        *world.wait.lock().unwrap() = Wait {
+            lines,
+            kind: WaitKind::Idle,
+        };
+        world.exits(1, &[Exit::Halt]);
+        assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+        vm.vcpu_should_wake(1)
+    };
+    assert!(!wait_for(0));
+    vm.inject_interrupt_to_vcpu(1, SOFTWARE).unwrap();
+    assert!(vm.vcpu_should_wake(1), "raised once");
+    vm.vcpu(1).unwrap().mailbox().forget_raised(None);
+    assert!(wait_for(1 << EXTERNAL));
+}
+
+#[test]
+fn a_suspended_vcpu_is_seen_as_such_until_it_runs() {
+    let (vm, _) = booted::<61>(2);
+    let world = world::<61>();
+    let status = |target_cpu| answer(&vm, Exit::CpuStatus { target_cpu });
+    bring_up(&vm, 1);
+    *world.wait.lock().unwrap() = Wait {
+        lines: 0,
+        kind: WaitKind::Suspended,
+    };
+    world.exits(1, &[Exit::Halt]);
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+    assert_eq!(status(1), Ok(4));
+    // It wakes, and waits for something else.
+    *world.wait.lock().unwrap() = Wait::FOR_ANY;
+    world.exits(1, &[Exit::Halt]);
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+    assert_eq!(status(1), Ok(0));
 }
 
 #[test]

@@ -440,7 +440,7 @@ fn the_mailbox_is_read_once_the_vcpu_is_entering() {
             ..Trap::default()
         },
         move |_| {
-            assert!(inside.is_in_guest() && !inside.has_interrupt());
+            assert!(inside.is_in_guest() && !inside.has_interrupt(u64::MAX));
             assert_eq!(SSTATUS.read() & sstatus::SIE, 0);
             note.set(true);
         },

@@ -16,8 +16,11 @@ fn machine_with(vmid_bits: u32, sv48x4: bool) {
 fn enabling_delegates_and_disabling_undoes() {
     let mut pcpu = PerCpu::new(Host::this_pcpu()).unwrap();
     assert!(!pcpu.is_enabled());
+    let own = own_bit::<Host>();
+    assert_eq!(enabled_pcpus() & own, 0);
     pcpu.hardware_enable().unwrap();
     assert!(pcpu.is_enabled());
+    assert_eq!(enabled_pcpus() & own, own);
     assert_eq!(csr::HEDELEG.read(), 0xb1ff);
     assert_eq!(csr::HIDELEG.read(), 0x444);
     assert_eq!(csr::HCOUNTEREN.read() & 7, 7);
@@ -25,6 +28,7 @@ fn enabling_delegates_and_disabling_undoes() {
         .fences
         .contains(&machine::Fence::Nested)));
     pcpu.hardware_disable().unwrap();
+    assert_eq!(enabled_pcpus() & own, 0);
     assert!(!pcpu.is_enabled());
     assert_eq!(
         (csr::HEDELEG.read(), csr::HIDELEG.read(), csr::HGATP.read()),
@@ -104,4 +108,20 @@ fn nothing_runs_before_it_is_enabled() {
         .cell
         .load_nested(NestedMode::Sv39x4, 0x90, &mut VmidTag::default());
     assert!(loaded.is_err());
+}
+
+#[test]
+fn a_pcpu_with_vectors_of_another_length_runs_no_guests() {
+    let enable = |vlenb: u64| {
+        machine::with(|m| m.writable.insert(0xc22, u64::MAX));
+        csr::VLENB.write(vlenb);
+        let mut pcpu = RISCVPerCpu::<Host>::new(Host::this_pcpu()).unwrap();
+        pcpu.hardware_enable()
+    };
+    enable(32).unwrap();
+    assert!(enable(16).is_err());
+    enable(32).unwrap();
+    // Without vectors nobody asks.
+    machine::with(|m| m.writable.insert(0x100, !csr::sstatus::VS));
+    enable(16).unwrap();
 }

@@ -1,7 +1,7 @@
 //! HSM: starting, stopping and suspending harts.
 
 use axaddrspace::GuestPhysAddr;
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, WaitKind};
 use sbi_spec::hsm::{
     EID_HSM, HART_GET_STATUS, HART_START, HART_STOP, HART_SUSPEND, hart_state,
     suspend_type::{NON_RETENTIVE, RETENTIVE},
@@ -79,18 +79,27 @@ fn suspend<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     match vcpu.arg(0) as u32 {
         RETENTIVE => {
             vcpu.answer(Ok(0));
-            vcpu.wait()
+            wait_suspended(vcpu)
         }
         NON_RETENTIVE => match executable(vcpu, vcpu.arg(1)) {
             Ok(entry) => {
                 resume_at(vcpu, entry, vcpu.arg(2));
-                vcpu.wait()
+                wait_suspended(vcpu)
             }
             Err(error) => vcpu.answer(Err(error)),
         },
         // The others are reserved or a platform's own, and this one has none.
         _ => vcpu.answer(Err(HypercallError::InvalidParam)),
     }
+}
+
+/// Waits for an interrupt, and is suspended to others meanwhile.
+fn wait_suspended<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+    let next = vcpu.halt();
+    if next == Next::Leave {
+        vcpu.wait = WaitKind::Suspended;
+    }
+    next
 }
 
 /// The state of a hart that resumes (table "HSM Hart Resume Register State"); what is not named there may as well stay.

@@ -3,7 +3,7 @@
 extern crate std;
 
 use axaddrspace::{GuestPhysAddr, GuestVirtAddr};
-use axvcpu::{AxArchVCpu, ConsoleCall, Fence, SystemDownKind, VCpuSet};
+use axvcpu::{AxArchVCpu, ConsoleCall, Fence, SystemDownKind, VCpuSet, WaitKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -443,14 +443,31 @@ fn suspending() {
         VSIE.write(0);
         assert_eq!(left(&mut vcpu, HSM, 3, &[0, 0, 0]), AxVCpuExitReason::Halt);
         assert_eq!(result(&vcpu), (0, 0));
+        assert_eq!(vcpu.wait().kind, WaitKind::Suspended);
         // An interrupt is pending: at once.
         vcpu.regs.vs_csrs.vsie = 2;
         sbi(HSM, 3, &[0, 0, 0]);
         VSIE.write(2);
         VSIP.write(2);
         assert_eq!(run(&mut vcpu), HOST_TIMER);
+        assert_eq!(vcpu.wait().kind, WaitKind::Idle);
         VSIP.write(0);
         VSIE.write(0);
+    }
+}
+
+/// A wait is ended by the lines that the guest has enabled.
+#[test]
+fn waiting_for_lines() {
+    let mut vcpu = vcpu_with(2, config());
+    let external = 1 << crate::EXTERNAL_INTERRUPT;
+    for (vsie, wakes) in [(0, 0), (1 << 9, external)] {
+        sbi(HSM, 3, &[0, 0, 0]);
+        vcpu.regs.vs_csrs.vsie = vsie;
+        VSIP.write(0);
+        VSIE.write(vsie);
+        assert_eq!(run(&mut vcpu), AxVCpuExitReason::Halt);
+        assert_eq!(vcpu.wait().lines & external, wakes);
     }
 }
 
