@@ -97,11 +97,12 @@ impl Chip {
 
     /// Of some inputs, the one with the highest priority.
     fn first_of(&self, inputs: u8) -> Option<u8> {
-        let start = (self.lowest + 1) & 7;
-        match inputs.rotate_right(start.into()).trailing_zeros() {
-            8.. => None,
-            distance => Some((distance as u8 + start) & 7),
+        if inputs == 0 {
+            return None;
         }
+        let start = (self.lowest + 1) & 7;
+        let distance = inputs.rotate_right(start.into()).trailing_zeros() as u8;
+        Some((distance + start) & 7)
     }
 
     /// How far behind the highest priority an input is.
