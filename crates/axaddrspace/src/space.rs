@@ -29,6 +29,10 @@ pub struct Translation {
 pub enum FaultOutcome {
     /// It is allowed now: run the instruction again.
     Filled,
+    /// It was allowed: another vCPU was faster, or the hardware remembers that there was nothing here, which it may until told otherwise. Have it
+    /// [flushed](AxMmHal::flush_nested) once the address space's lock is free, for which others may be waiting with interrupts off; then run
+    /// the instruction again.
+    WasFilled,
     /// Nothing is mapped there.
     NotMapped,
     /// What is mapped there forbids it.
@@ -187,11 +191,7 @@ impl<H: AxMmHal> AddrSpace<H> {
             return FaultOutcome::Denied;
         }
         match self.table.lookup(gpa) {
-            Lookup::Mapped { .. } => {
-                // Another vCPU was faster. Or the hardware remembers that there was nothing here, which it may until told otherwise.
-                H::flush_nested(gpa.align_down(PAGE), PAGE);
-                FaultOutcome::Filled
-            }
+            Lookup::Mapped { .. } => FaultOutcome::WasFilled,
             Lookup::Vacant(_) => match self.fill(gpa) {
                 Ok(()) => FaultOutcome::Filled,
                 Err(MapFailure::OutOfMemory) => FaultOutcome::OutOfMemory,

@@ -150,6 +150,13 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             .step("unbind", VCpuState::Ready, VCpuState::Free, A::unbind)
     }
 
+    /// The hardware of the caller's own pCPU gives up what it holds of the vCPU, which was bound there and has failed. It goes on being what it is.
+    pub fn abandon(&self) -> Result<(), VCpuError> {
+        // It has failed already, and that error is the one to report.
+        let _ = self.lock()?.arch.unbind();
+        Ok(())
+    }
+
     /// Ready → Running → Ready: it runs until something happens that is not its own affair.
     ///
     /// On the pCPU that bound it only.

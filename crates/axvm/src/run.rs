@@ -1,6 +1,6 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
-use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
+use axaddrspace::{AxMmHal, FaultOutcome, FrameSize, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
@@ -60,9 +60,12 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let account = door.vcpu().account();
         account.bound(H::now());
         let result = self.run_rounds(door, unserved);
-        // After a failure the vCPU is invalid, which no unbinding mends: the first error is the one
-        // to report.
-        let unbound = door.vcpu().unbind();
+        // After a failure the vCPU is invalid, which no unbinding mends: the first error is the one to report. What the hardware holds of
+        // it must go all the same, before its memory does.
+        let unbound = match result {
+            Ok(_) => door.vcpu().unbind(),
+            Err(_) => door.vcpu().abandon(),
+        };
         account.unbound(H::now());
         result.and_then(|leave| unbound.map(|()| leave))
     }
@@ -178,6 +181,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let outcome = self.memory.lock().handle_page_fault(addr, access);
         match outcome {
             FaultOutcome::Filled => Ok(Served::Done),
+            FaultOutcome::WasFilled => {
+                let page = FrameSize::Size4K.bytes();
+                <H::MmHal as AxMmHal>::flush_nested(addr.align_down(page), page);
+                Ok(Served::Done)
+            }
             FaultOutcome::NotMapped | FaultOutcome::Denied => {
                 fault_access(door)?;
                 Ok(Served::Done)

@@ -80,6 +80,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 self.answer = Some(u64::MAX);
             }
             Pending::PortWrite | Pending::MmioWrite => self.pending = Pending::Nothing,
+            Pending::Nothing if matches!(self.exit, AxVCpuExitReason::NestedPageFault { .. }) => {
+                // RAM that may not be used in this way.
+                self.pending = Pending::Refused { rip: self.pc };
+            }
             Pending::Nothing | Pending::Hypercall | Pending::Refused { .. } => {
                 return ax_err!(BadState, "the last exit was no access");
             }

@@ -84,7 +84,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Deadline => {
                 self.counters.count(ExitKind::Deadline);
                 self.deadline_came();
-                Ok(Next::Resume)
+                // A timer may have raised an NMI.
+                Ok(Next::Look)
             }
             Exit::InterruptWindow => {
                 self.counters.count(ExitKind::InterruptWindow);

@@ -97,7 +97,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     vm_id: usize,
     pub(crate) sharing: Sharing,
     /// The program counter when the guest was left last.
-    pc: u64,
+    pub(crate) pc: u64,
 
     /// No two vCPUs that ever were have the same.
     pub(crate) uid: u64,
@@ -151,10 +151,21 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.wake())
     }
 
+    /// All that waits outside takes effect. A timer that was due may have raised an NMI for this very vCPU.
+    #[inline]
+    fn open_all(&mut self, mailbox: &Mailbox) -> AxResult<Next> {
+        loop {
+            let next = self.open(mailbox.take())?;
+            if next == Next::Leave || !mailbox.has_changed_from(NO_LINES) {
+                return Ok(next);
+            }
+        }
+    }
+
     /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
     fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
-        let mut next = self.open(mailbox.take())?;
+        let mut next = self.open_all(mailbox)?;
         loop {
             match next {
                 Next::Resume => {}
@@ -165,7 +176,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                     }
                     // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
                     if mailbox.has_changed_from(NO_LINES) || self.is_stale() {
-                        next = self.open(mailbox.take())?;
+                        next = self.open_all(mailbox)?;
                         continue;
                     }
                 }

@@ -304,7 +304,9 @@ fn a_failure_leaves_the_vcpu_invalid_and_says_what_failed() {
         drop((vm, vcpu));
         world.fail.lock().unwrap().clear();
         world.clear_scripts();
-        let _ = world.take_events(0);
+        let left = world.take_events(0).contains(&Event::Unbind);
+        let bound = matches!(failure, Failure::Run | Failure::FinishRead);
+        assert_eq!(left, bound, "what was bound leaves the hardware");
     }
 }
 

@@ -377,6 +377,24 @@ fn ram_that_is_not_there_yet_is_the_address_spaces() {
     }
 }
 
+/// A store to RAM that is only for reading.
+#[test]
+fn ram_that_may_not_be_used_so_is_a_fault_of_the_guests() {
+    let mut world = World::new();
+    exits(NESTED, WRITE, 0x9000);
+    assert!(matches!(
+        world.run(),
+        AxVCpuExitReason::NestedPageFault { .. }
+    ));
+    world.vcpu.fault_access().unwrap();
+    then(|guest| {
+        assert_eq!(guest.injected(), 0x8000_0b0d, "#GP with the code 0");
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    assert_eq!(world.run(), HOST);
+    assert_eq!(rip(&world), ENTRY);
+}
+
 #[test]
 fn what_cannot_go_on_says_why() {
     let end = RAM_BYTES as u64;
