@@ -83,11 +83,13 @@ impl AxVmDevices {
     }
 
     /// Reads I/O ports.
+    #[inline(always)]
     pub fn handle_port_read(&self, port: u16, width: AccessWidth) -> Result<u64, BusError> {
         self.port.read(port.into(), width.bytes() as u64, width)
     }
 
     /// Writes I/O ports.
+    #[inline(always)]
     pub fn handle_port_write(
         &self,
         port: u16,

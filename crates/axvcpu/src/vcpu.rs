@@ -151,6 +151,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// The hardware of the caller's own pCPU gives up what it holds of the vCPU, which was bound there and has failed. It goes on being what it is.
+    #[cold]
+    #[inline(never)]
     pub fn abandon(&self) -> Result<(), VCpuError> {
         // It has failed already, and that error is the one to report.
         let _ = self.lock()?.arch.unbind();

@@ -152,7 +152,9 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// All that waits outside takes effect. A timer that was due may have raised an NMI for this very vCPU.
-    #[inline]
+    ///
+    /// Apart from the loop, most rounds of which have nothing for it.
+    #[inline(never)]
     fn open_all(&mut self, mailbox: &Mailbox) -> AxResult<Next> {
         loop {
             let next = self.open(mailbox.take())?;
