@@ -21,7 +21,8 @@ use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 
 use crate::{
     HltPolicy, Unfit,
-    event::Event,
+    cr::cr0,
+    event::{Event, InterruptInfo},
     operand::MemoryOperand,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
@@ -313,7 +314,16 @@ pub(crate) trait VendorVcpu: Sized {
     fn set_pdptes(&mut self, entries: [u64; 4]);
 
     /// The guest suffers `event` at the next entry.
-    fn inject(&mut self, event: Event);
+    #[inline]
+    fn inject(&mut self, event: Event) {
+        let is_protected = || self.get(Register::Cr0) & cr0::PE != 0;
+        if let Some(info) = InterruptInfo::of(event, is_protected) {
+            self.inject_info(info);
+        }
+    }
+
+    /// The same, in the hardware's words.
+    fn inject_info(&mut self, info: InterruptInfo);
 
     /// Whether `window` is open now.
     fn is_open(&self, window: Window) -> bool;

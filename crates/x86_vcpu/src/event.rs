@@ -3,6 +3,10 @@
 //! An [`Exception`] comes from what the guest has just done and goes in before anything else. An event whose delivery an exit interrupted goes in
 //! again, and if its delivery raised an exception, the two combine (Intel SDM 3A, "Double Fault Exception"; AMD APM 2, "#DF").
 
+mod info;
+
+pub use info::{InterruptInfo, InterruptKind};
+
 /// The vectors of exceptions.
 pub(crate) mod vector {
     pub(crate) const DIVIDE: u8 = 0;

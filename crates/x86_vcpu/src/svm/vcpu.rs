@@ -5,7 +5,7 @@ use axerrno::AxResult;
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
-    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, is_event, length_to},
+    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, length_to},
     entry, exit_code,
     percpu::{EFER_SVME, SvmFeatures},
     refusal::refusal,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     HltPolicy,
     backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
-    event::{Event, vector},
+    event::{Event, InterruptInfo, InterruptKind, vector},
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, gpr,
         rflags,
@@ -207,7 +207,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     #[inline]
     fn frequent(&self) -> Frequent {
         let control = &self.pages.vmcb().control;
-        if is_event(control.exit_interrupt_info) {
+        if InterruptInfo::is_valid(control.exit_interrupt_info as u32) {
             return Frequent::Other;
         }
         match control.exit_code() {
@@ -417,9 +417,9 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn set_pdptes(&mut self, _: [u64; 4]) {}
 
-    fn inject(&mut self, event: Event) {
-        self.pages.vmcb_mut().control.event_injection = encode_event(event);
-        if event == Event::Nmi {
+    fn inject_info(&mut self, info: InterruptInfo) {
+        self.pages.vmcb_mut().control.event_injection = encode_event(info);
+        if info.kind == InterruptKind::Nmi {
             self.nmi = NmiState::Handling;
             self.intercept(Intercepts::IRET, true);
         }

@@ -16,13 +16,10 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-use super::{
-    caps::FixedBits,
-    exit_info::{InterruptKind, VmxInterruptInfo},
-    guest_state::Interruptibility,
-};
+use super::{caps::FixedBits, guest_state::Interruptibility};
 use crate::{
     cr::{cr0, cr4, efer},
+    event::{InterruptInfo, InterruptKind},
     msr,
     regs::{SegmentName, rflags},
 };
@@ -40,7 +37,7 @@ pub(crate) struct GuestSnapshot {
 
     /// Whether the entry is to IA-32e mode.
     pub(crate) ia32e: bool,
-    pub(crate) injected: Option<VmxInterruptInfo>,
+    pub(crate) injected: Option<InterruptInfo>,
     pub(crate) cr0: u64,
     pub(crate) cr3: u64,
     pub(crate) cr4: u64,

@@ -6,8 +6,8 @@ use axaddrspace::{GuestPhysAddr, MappingFlags};
 
 use super::{
     exit_info::{
-        CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxExitInfo,
-        VmxExitKind, VmxInterruptInfo, VmxIoExitInfo,
+        CrAccessInfo, EptViolationInfo, IoDirection, IoForm, VmxExitInfo, VmxExitKind,
+        VmxIoExitInfo,
     },
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
@@ -17,7 +17,7 @@ use crate::{
         ControlAccess, ControlRegister, Direction, Exit, Frequent, Instruction, IoExit, IoKind,
         NestedFault, NestedPurpose,
     },
-    event::{Event, Exception, vector},
+    event::{Event, InterruptInfo, InterruptKind, vector},
 };
 
 /// Which of the frequent exits the word is.
@@ -168,25 +168,13 @@ pub(super) fn length(exit: Exit) -> Option<u8> {
 /// Whether the exit interrupted an event's delivery.
 #[inline(always)]
 pub(super) fn is_during_delivery() -> bool {
-    VmcsReadOnly32::IdtVectoringInfo.read() & VmxInterruptInfo::VALID != 0
+    InterruptInfo::is_valid(VmcsReadOnly32::IdtVectoringInfo.read())
 }
 
 /// The event whose delivery the exit interrupted.
 pub(super) fn interrupted() -> Option<Event> {
     let raw = VmcsReadOnly32::IdtVectoringInfo.read();
-    let info = VmxInterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?;
-    match info.kind {
-        InterruptKind::External => Some(Event::Interrupt(info.vector)),
-        InterruptKind::Nmi => Some(Event::Nmi),
-        InterruptKind::HardwareException => Some(Event::Exception(Exception {
-            vector: info.vector,
-            error_code: info.error_code,
-        })),
-        InterruptKind::Software
-        | InterruptKind::PrivilegedSoftwareException
-        | InterruptKind::SoftwareException => Some(Event::Software),
-        InterruptKind::Other => None,
-    }
+    InterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?.event()
 }
 
 /// The host vector that must see what an exit as [`Exit::HostNmi`] consumed; `None` for what the host needs not see.
@@ -203,8 +191,8 @@ pub(super) fn qualification() -> u64 {
     VmcsReadOnlyNW::ExitQualification.read()
 }
 
-fn exit_interrupt() -> Option<VmxInterruptInfo> {
-    VmxInterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
+fn exit_interrupt() -> Option<InterruptInfo> {
+    InterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
         VmcsReadOnly32::ExitInterruptErrorCode.read()
     })
 }

@@ -5,6 +5,7 @@
 use axvcpu::AccessWidth;
 
 use super::exit_reason::VmxExitReason;
+use crate::event::InterruptInfo;
 
 /// The exit-reason field (25.9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,91 +40,6 @@ impl VmxExitInfo {
             Some(reason) => VmxExitKind::Exit(reason),
         };
         Self { raw, kind }
-    }
-}
-
-/// What kind of event an interruption-information field describes (25.9.2, 25.8.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum InterruptKind {
-    /// An interrupt from outside.
-    External = 0,
-    /// A non-maskable interrupt.
-    Nmi = 2,
-    /// An exception of the processor's.
-    HardwareException = 3,
-    /// INT n.
-    Software = 4,
-    /// INT1.
-    PrivilegedSoftwareException = 5,
-    /// INT3 or INTO.
-    SoftwareException = 6,
-    /// No event in the IDT's sense.
-    Other = 7,
-}
-
-/// An event, as the exit-interruption, IDT-vectoring and entry-interruption information fields tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VmxInterruptInfo {
-    /// Its vector.
-    pub vector: u8,
-    /// Its kind.
-    pub kind: InterruptKind,
-    /// What it pushes.
-    pub error_code: Option<u32>,
-}
-
-impl VmxInterruptInfo {
-    const VECTOR: u32 = 0xff;
-    const KIND_SHIFT: u32 = 8;
-    const KIND: u32 = 0b111;
-    const HAS_ERROR_CODE: u32 = 1 << 11;
-    /// There is an event.
-    pub(super) const VALID: u32 = 1 << 31;
-
-    /// Decodes a field; `None` if it says that there is nothing.
-    #[must_use]
-    pub fn decode(raw: u32, error_code: impl FnOnce() -> u32) -> Option<Self> {
-        if raw & Self::VALID == 0 {
-            return None;
-        }
-        Some(Self {
-            vector: (raw & Self::VECTOR) as u8,
-            kind: match raw >> Self::KIND_SHIFT & Self::KIND {
-                0 => InterruptKind::External,
-                2 => InterruptKind::Nmi,
-                3 => InterruptKind::HardwareException,
-                4 => InterruptKind::Software,
-                5 => InterruptKind::PrivilegedSoftwareException,
-                6 => InterruptKind::SoftwareException,
-                _ => InterruptKind::Other,
-            },
-            error_code: (raw & Self::HAS_ERROR_CODE != 0).then(error_code),
-        })
-    }
-
-    /// The word for the entry-interruption field.
-    #[must_use]
-    pub const fn encode(self) -> u32 {
-        let error_code = match self.error_code {
-            Some(_) => Self::HAS_ERROR_CODE,
-            None => 0,
-        };
-        Self::VALID | error_code | (self.kind as u32) << Self::KIND_SHIFT | self.vector as u32
-    }
-
-    /// Whether the event comes from an instruction, which is then past once the event is delivered.
-    #[must_use]
-    pub const fn is_software(self) -> bool {
-        match self.kind {
-            InterruptKind::Software
-            | InterruptKind::PrivilegedSoftwareException
-            | InterruptKind::SoftwareException => true,
-            InterruptKind::External
-            | InterruptKind::Nmi
-            | InterruptKind::HardwareException
-            | InterruptKind::Other => false,
-        }
     }
 }
 
@@ -301,9 +217,9 @@ impl EptViolationInfo {
 pub const fn undid_nmi_blocking(raw: u32) -> bool {
     const UNBLOCKED_BY_IRET: u32 = 1 << 12;
     const DOUBLE_FAULT: u32 = 8;
-    raw & VmxInterruptInfo::VALID != 0
+    InterruptInfo::is_valid(raw)
         && raw & UNBLOCKED_BY_IRET != 0
-        && raw & VmxInterruptInfo::VECTOR != DOUBLE_FAULT
+        && raw & InterruptInfo::VECTOR != DOUBLE_FAULT
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ mod vmcs;
 
 pub use caps::{FixedBits, InvvpidType, MissingCapability, VmxCapabilities, VmxCapabilityWords};
 pub use exit_info::{
-    CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxExitInfo, VmxExitKind,
-    VmxInterruptInfo, VmxIoExitInfo, undid_nmi_blocking,
+    CrAccessInfo, EptViolationInfo, IoDirection, IoForm, VmxExitInfo, VmxExitKind, VmxIoExitInfo,
+    undid_nmi_blocking,
 };
 pub use exit_reason::VmxExitReason;
 pub use fields::{

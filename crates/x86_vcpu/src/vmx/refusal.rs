@@ -6,7 +6,7 @@ use super::{
     controls::entry,
     entry_check::GuestSnapshot,
     exit,
-    exit_info::{VmxExitKind, VmxInterruptInfo},
+    exit_info::VmxExitKind,
     exit_reason::VmxExitReason,
     fields::{VmcsControl32, VmcsGuest32, VmcsGuest64, VmcsGuestNW},
     vcpu::VmxVcpu,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     backend::{Exit, ExitInfo},
+    event::InterruptInfo,
     hardware,
     regs::{Register, SegmentName},
 };
@@ -84,7 +85,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             cr4_fixed: capabilities.cr4,
             physical_bits: physical_bits(),
             ia32e: VmcsControl32::EntryControls.read() & entry::IA32E_MODE_GUEST != 0,
-            injected: VmxInterruptInfo::decode(VmcsControl32::EntryInterruptInfo.read(), || {
+            injected: InterruptInfo::decode(VmcsControl32::EntryInterruptInfo.read(), || {
                 VmcsControl32::EntryExceptionErrorCode.read()
             }),
             cr0: natural(VmcsGuestNW::Cr0),

@@ -8,7 +8,7 @@ use super::{
     caps::{InvvpidType, VmxCapabilities},
     controls::{entry, secondary},
     exit,
-    exit_info::{InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo},
+    exit_info::{VmxExitInfo, VmxExitKind},
     fields::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
         VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
@@ -25,8 +25,8 @@ use super::{
 use crate::{
     backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
     config::HltPolicy,
-    cr::{cr0, efer},
-    event::{Event, Exception, vector},
+    cr::efer,
+    event::{InterruptInfo, vector},
     hardware, msr,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
 };
@@ -61,7 +61,7 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     /// Whether another nested table was in force before: nothing cached of it must survive.
     nested_stale: bool,
     vpid: u16,
-    injected: Option<VmxInterruptInfo>,
+    injected: Option<InterruptInfo>,
 
     /// What no VMCS holds, while the vCPU is not loaded.
     pub(super) switched: [u64; msr::SWITCHED.len()],
@@ -396,24 +396,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    fn inject(&mut self, event: Event) {
-        let (kind, vector, error_code) = match event {
-            Event::Exception(Exception { vector, error_code }) => {
-                // Real mode pushes no error codes, and the entry refuses to (SDM vol. 3, 27.2.1.3).
-                let protected = self.get(Register::Cr0) & cr0::PE != 0;
-                let code = error_code.filter(|_| protected);
-                (InterruptKind::HardwareException, vector, code)
-            }
-            Event::Nmi => (InterruptKind::Nmi, vector::NMI, None),
-            Event::Interrupt(vector) => (InterruptKind::External, vector, None),
-            // The instruction runs again and brings the event itself.
-            Event::Software => return,
-        };
-        self.injected = Some(VmxInterruptInfo {
-            vector,
-            kind,
-            error_code,
-        });
+    fn inject_info(&mut self, info: InterruptInfo) {
+        self.injected = Some(info);
     }
 
     /// SS has it, in real and in virtual-8086 mode too (SDM vol. 3, 25.4.1).

@@ -115,8 +115,8 @@ fn finds_nothing_wrong_with_good_states() {
     assert_eq!(state.check(), Ok(()));
 }
 
-fn inject(kind: InterruptKind) -> Option<VmxInterruptInfo> {
-    Some(VmxInterruptInfo {
+fn inject(kind: InterruptKind) -> Option<InterruptInfo> {
+    Some(InterruptInfo {
         vector: 2,
         kind,
         error_code: None,

@@ -1,7 +1,10 @@
 use axvcpu::AccessWidth;
 
 use super::*;
-use crate::vmx::{fields::VmcsField, machine};
+use crate::{
+    event::Exception,
+    vmx::{fields::VmcsField, machine},
+};
 
 /// What an exit with these words in the VMCS comes to.
 fn exit(reason: VmxExitReason, words: &[(u32, u64)]) -> Exit {

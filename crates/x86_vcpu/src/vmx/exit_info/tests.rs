@@ -34,40 +34,6 @@ fn names_every_reason_by_its_number() {
 }
 
 #[test]
-fn decodes_what_it_encodes() {
-    for kind in [
-        InterruptKind::External,
-        InterruptKind::Nmi,
-        InterruptKind::HardwareException,
-        InterruptKind::Software,
-        InterruptKind::PrivilegedSoftwareException,
-        InterruptKind::SoftwareException,
-        InterruptKind::Other,
-    ] {
-        for error_code in [None, Some(0x18)] {
-            let info = VmxInterruptInfo {
-                vector: 0x0e,
-                kind,
-                error_code,
-            };
-            assert_eq!(VmxInterruptInfo::decode(info.encode(), || 0x18), Some(info));
-        }
-    }
-    assert_eq!(VmxInterruptInfo::decode(0x7fff_ffff, || 0), None);
-}
-
-#[test]
-fn encodes_as_the_manual_says() {
-    let page_fault = VmxInterruptInfo {
-        vector: 14,
-        kind: InterruptKind::HardwareException,
-        error_code: Some(2),
-    };
-    assert_eq!(page_fault.encode(), 0x8000_0b0e);
-    assert!(!page_fault.is_software());
-}
-
-#[test]
 fn decodes_port_accesses() {
     let out = VmxIoExitInfo::decode(0x0080_0000);
     assert_eq!((out.port, out.width), (0x80, AccessWidth::Byte));

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
     backend::{Alarm, Exit, Instruction, VendorPerCpu},
-    cr::cr4,
+    cr::{cr0, cr4},
+    event::{Event, Exception},
     regs::{SegmentRights, dr6},
     vmx::{
         VmxExitReason, VmxPerCpuState,
