@@ -49,7 +49,9 @@ mod vmx;
 mod walk;
 mod xsave;
 
-pub use backend::Vendor;
+pub use backend::{
+    ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind, Vendor,
+};
 pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
 pub use counters::ExitKind;
 pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
@@ -58,10 +60,10 @@ pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
 pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
 pub use vmx::{
-    CrAccessInfo, EptViolationInfo, FixedBits, InvvpidType, IoDirection, IoForm, MissingCapability,
+    EptViolationInfo, FixedBits, InvvpidType, MissingCapability,
     VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32,
     VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW, VmcsReadOnly32,
     VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo,
-    VmxExitKind, VmxExitReason, VmxIoExitInfo, VmxPerCpuState, VmxRegion, VmxVcpu,
+    VmxExitKind, VmxExitReason, VmxPerCpuState, VmxRegion, VmxVcpu,
     instruction_error, undid_nmi_blocking,
 };

@@ -39,14 +39,15 @@ fn decode_event(word: u64) -> Option<Event> {
 
 /// What the exit was.
 pub(super) fn decode(raw: &RawSvmExit) -> ExitInfo {
-    let length = |next| length_to(raw.rip, next);
+    let exit = decode_exit(raw);
+    let next = match exit {
+        // Always there.
+        Exit::Io(_) => Some(raw.info2),
+        _ => raw.next_rip.filter(|_| exit.is_instruction()),
+    };
     ExitInfo {
-        exit: decode_exit(raw),
-        length: match raw.code {
-            // Always there.
-            exit_code::IO => length(raw.info2),
-            _ => raw.next_rip.and_then(length),
-        },
+        exit,
+        length: next.and_then(|next| length_to(raw.rip, next)),
         interrupted: decode_event(raw.interrupted),
     }
 }
@@ -118,12 +119,8 @@ const fn has_error_code(vector: u8) -> bool {
 
 /// APM 2, "MOV CRx Intercepts" and "Decode Assists".
 fn decode_control(raw: &RawSvmExit, code: u64) -> Exit {
-    let register = match code & 0xf {
-        0 => ControlRegister::Cr0,
-        3 => ControlRegister::Cr3,
-        4 => ControlRegister::Cr4,
-        8 => ControlRegister::Cr8,
-        _ => return Exit::Unknown,
+    let Some(register) = ControlRegister::of_number((code & 0xf) as u8) else {
+        return Exit::Unknown;
     };
     let is_mov = raw.decode_assists && raw.info1 >> 63 == 1;
     let gpr = (raw.info1 & 0xf) as u8;

@@ -5,17 +5,13 @@
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 
 use super::{
-    exit_info::{
-        CrAccessInfo, EptViolationInfo, IoDirection, IoForm, VmxExitInfo, VmxExitKind,
-        VmxIoExitInfo,
-    },
+    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind},
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
 };
 use crate::{
     backend::{
-        ControlAccess, ControlRegister, Direction, Exit, Frequent, Instruction, IoExit, IoKind,
-        NestedFault, NestedPurpose,
+        ControlAccess, Direction, Exit, Frequent, Instruction, IoExit, NestedFault, NestedPurpose,
     },
     event::{Event, InterruptInfo, InterruptKind, vector},
 };
@@ -45,7 +41,7 @@ pub(super) fn frequent(raw: u32) -> Frequent {
 /// The access to a port that the guest was left for.
 #[inline]
 pub(super) fn io() -> IoExit {
-    port_access(VmxIoExitInfo::decode(qualification()))
+    IoExit::of_qualification(qualification())
 }
 
 /// The nested fault that the guest was left for, if it leaves nothing behind.
@@ -102,7 +98,9 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::Tdcall
         | Reason::RdmsrList
         | Reason::WrmsrList => Exit::Instruction(Instruction::Absent),
-        Reason::CrAccess => control(CrAccessInfo::decode(qualification())),
+        Reason::CrAccess => {
+            ControlAccess::of_qualification(qualification()).map_or(Exit::Unknown, Exit::Control)
+        }
         Reason::Io => Exit::Io(io()),
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
@@ -142,27 +140,6 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
 #[inline(always)]
 pub(super) fn instruction_length() -> u8 {
     VmcsReadOnly32::ExitInstructionLength.read() as u8
-}
-
-/// How long the instruction is that caused `exit`, if one did.
-pub(super) fn length(exit: Exit) -> Option<u8> {
-    match exit {
-        Exit::Instruction(_) | Exit::Msr(_) | Exit::Control(_) | Exit::Io(_) => {
-            Some(instruction_length())
-        }
-        Exit::HostInterrupt
-        | Exit::HostNmi
-        | Exit::InterruptWindow
-        | Exit::NmiWindow
-        | Exit::Deadline
-        | Exit::Exception { .. }
-        | Exit::TripleFault
-        | Exit::ControlInstruction
-        | Exit::Nested(_)
-        | Exit::TaskSwitch
-        | Exit::Refused(_)
-        | Exit::Unknown => None,
-    }
 }
 
 /// Whether the exit interrupted an event's delivery.
@@ -212,42 +189,6 @@ fn exception() -> Exit {
         _ => Exit::Exception {
             vector: info.vector,
             error_code: info.error_code,
-        },
-    }
-}
-
-fn control(info: CrAccessInfo) -> Exit {
-    let register = |cr| match cr {
-        0 => Some(ControlRegister::Cr0),
-        3 => Some(ControlRegister::Cr3),
-        4 => Some(ControlRegister::Cr4),
-        8 => Some(ControlRegister::Cr8),
-        _ => None,
-    };
-    let access = match info {
-        CrAccessInfo::Write { cr, gpr } => {
-            register(cr).map(|register| ControlAccess::Write { register, gpr })
-        }
-        CrAccessInfo::Read { cr, gpr } => {
-            register(cr).map(|register| ControlAccess::Read { register, gpr })
-        }
-        CrAccessInfo::Clts => Some(ControlAccess::Clts),
-        CrAccessInfo::Lmsw { source } => Some(ControlAccess::Lmsw { source }),
-    };
-    access.map_or(Exit::Unknown, Exit::Control)
-}
-
-fn port_access(info: VmxIoExitInfo) -> IoExit {
-    IoExit {
-        port: info.port,
-        width: info.width,
-        direction: match info.direction {
-            IoDirection::In => Direction::Read,
-            IoDirection::Out => Direction::Write,
-        },
-        kind: match info.form {
-            IoForm::Register => IoKind::Register,
-            IoForm::String | IoForm::RepeatedString => IoKind::String,
         },
     }
 }

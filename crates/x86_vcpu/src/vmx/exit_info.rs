@@ -5,7 +5,10 @@
 use axvcpu::AccessWidth;
 
 use super::exit_reason::VmxExitReason;
-use crate::event::InterruptInfo;
+use crate::{
+    backend::{ControlAccess, ControlRegister, Direction, IoExit, IoKind},
+    event::InterruptInfo,
+};
 
 /// The exit-reason field (25.9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,120 +46,55 @@ impl VmxExitInfo {
     }
 }
 
-/// Which way a port access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoDirection {
-    /// IN, INS.
-    In,
-    /// OUT, OUTS.
-    Out,
-}
-
-/// Whether a port access moves a register or a string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoForm {
-    /// IN or OUT, with the accumulator.
-    Register,
-    /// INS or OUTS, once.
-    String,
-    /// INS or OUTS with a REP prefix.
-    RepeatedString,
-}
-
-/// A port access (table 28-5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VmxIoExitInfo {
-    /// Which port.
-    pub port: u16,
-    /// How wide.
-    pub width: AccessWidth,
-    /// Which way.
-    pub direction: IoDirection,
-    /// A register or a string.
-    pub form: IoForm,
-}
-
-impl VmxIoExitInfo {
-    const SIZE: u64 = 0b111;
-    const IN: u64 = 1 << 3;
-    const STRING: u64 = 1 << 4;
-    const REP: u64 = 1 << 5;
-    const PORT_SHIFT: u32 = 16;
-
-    /// Decodes the exit qualification.
+impl IoExit {
+    /// Decodes VMX's exit qualification (table 28-5).
     #[inline]
     #[must_use]
-    pub const fn decode(qualification: u64) -> Self {
+    pub const fn of_qualification(qualification: u64) -> Self {
+        const SIZE: u64 = 0b111;
+        const IN: u64 = 1 << 3;
+        const STRING: u64 = 1 << 4;
+        const PORT_SHIFT: u32 = 16;
         Self {
-            port: (qualification >> Self::PORT_SHIFT) as u16,
+            port: (qualification >> PORT_SHIFT) as u16,
             // 0, 1 and 3: one less than the bytes. No other occurs.
-            width: match qualification & Self::SIZE {
+            width: match qualification & SIZE {
                 0 => AccessWidth::Byte,
                 1 => AccessWidth::Word,
                 _ => AccessWidth::Dword,
             },
-            direction: if qualification & Self::IN != 0 {
-                IoDirection::In
+            direction: if qualification & IN != 0 {
+                Direction::Read
             } else {
-                IoDirection::Out
+                Direction::Write
             },
-            form: if qualification & Self::STRING == 0 {
-                IoForm::Register
-            } else if qualification & Self::REP == 0 {
-                IoForm::String
+            kind: if qualification & STRING != 0 {
+                IoKind::String
             } else {
-                IoForm::RepeatedString
+                IoKind::Register
             },
         }
     }
 }
 
-/// An access to a control register (table 28-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrAccessInfo {
-    /// MOV to a control register.
-    Write {
-        /// Its number.
-        cr: u8,
-        /// The general register's number.
-        gpr: u8,
-    },
-    /// MOV from a control register.
-    Read {
-        /// Its number.
-        cr: u8,
-        /// The general register's number.
-        gpr: u8,
-    },
-    /// CLTS.
-    Clts,
-    /// LMSW.
-    Lmsw {
-        /// The new low word of CR0.
-        source: u16,
-    },
-}
-
-impl CrAccessInfo {
-    const CR: u64 = 0xf;
-    const KIND_SHIFT: u32 = 4;
-    const KIND: u64 = 0b11;
-    const GPR_SHIFT: u32 = 8;
-    const GPR: u64 = 0xf;
-    const LMSW_SHIFT: u32 = 16;
-
-    /// Decodes the exit qualification.
+impl ControlAccess {
+    /// Decodes VMX's exit qualification (table 28-3); `None` if it names a register whose accesses do not exit.
     #[must_use]
-    pub const fn decode(qualification: u64) -> Self {
-        let cr = (qualification & Self::CR) as u8;
-        let gpr = (qualification >> Self::GPR_SHIFT & Self::GPR) as u8;
-        match qualification >> Self::KIND_SHIFT & Self::KIND {
-            0 => Self::Write { cr, gpr },
-            1 => Self::Read { cr, gpr },
-            2 => Self::Clts,
-            _ => Self::Lmsw {
-                source: (qualification >> Self::LMSW_SHIFT) as u16,
-            },
+    pub fn of_qualification(qualification: u64) -> Option<Self> {
+        const NUMBER: u64 = 0xf;
+        const KIND_SHIFT: u32 = 4;
+        const KIND: u64 = 0b11;
+        const GPR_SHIFT: u32 = 8;
+        const LMSW_SHIFT: u32 = 16;
+        let register = ControlRegister::of_number((qualification & NUMBER) as u8);
+        let gpr = (qualification >> GPR_SHIFT & NUMBER) as u8;
+        match qualification >> KIND_SHIFT & KIND {
+            0 => register.map(|register| Self::Write { register, gpr }),
+            1 => register.map(|register| Self::Read { register, gpr }),
+            2 => Some(Self::Clts),
+            _ => Some(Self::Lmsw {
+                source: (qualification >> LMSW_SHIFT) as u16,
+            }),
         }
     }
 }

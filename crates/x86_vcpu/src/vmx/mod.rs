@@ -36,8 +36,7 @@ mod vmcs;
 
 pub use caps::{FixedBits, InvvpidType, MissingCapability, VmxCapabilities, VmxCapabilityWords};
 pub use exit_info::{
-    CrAccessInfo, EptViolationInfo, IoDirection, IoForm, VmxExitInfo, VmxExitKind, VmxIoExitInfo,
-    undid_nmi_blocking,
+    EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking,
 };
 pub use exit_reason::VmxExitReason;
 pub use fields::{

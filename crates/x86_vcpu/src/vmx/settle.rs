@@ -38,7 +38,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         self.settle(exit, interrupted);
         ExitInfo {
             exit,
-            length: exit::length(exit),
+            length: exit.is_instruction().then(exit::instruction_length),
             interrupted,
         }
     }
