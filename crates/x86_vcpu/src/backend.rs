@@ -31,9 +31,7 @@ use crate::{
 };
 
 pub use exit::{ControlAccess, ControlRegister, Direction, IoExit, IoKind};
-pub(crate) use exit::{
-    Exit, ExitInfo, Frequent, Instruction, NestedFault, NestedPurpose,
-};
+pub(crate) use exit::{Exit, ExitInfo, Frequent, Instruction, NestedFault, NestedPurpose};
 
 /// Who made the processor's virtualization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +119,11 @@ pub(crate) trait VendorVcpu: Sized {
         None
     }
 
-    /// The last exit's words, for the record.
+    /// The last exit's words, for the record. The vCPU is in the hardware still.
     fn raw_exit(&self) -> RawExit;
 
-    /// The last exit's name in the manual, for the record.
-    fn exit_name(&self) -> &'static str;
+    /// The manual's name for the exit that these words' `reason` tells of.
+    fn exit_name(&self, reason: u64) -> &'static str;
 
     /// The bytes at RIP that the hardware fetched for the last exit (SVM: decode assists); empty where it does not.
     fn fetched_bytes(&self) -> &[u8] {
@@ -287,7 +285,7 @@ hand_on! {
     fn io(self: &Self) -> Option<(IoExit, Option<u8>)>;
     fn nested(self: &Self) -> Option<NestedFault>;
     fn raw_exit(self: &Self) -> RawExit;
-    fn exit_name(self: &Self) -> &'static str;
+    fn exit_name(self: &Self, reason: u64) -> &'static str;
     fn fetched_bytes(self: &Self) -> &[u8];
     fn get(self: &Self, register: Register) -> u64;
     fn set(self: &mut Self, register: Register, value: u64);

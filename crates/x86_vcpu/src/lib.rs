@@ -50,7 +50,8 @@ mod walk;
 mod xsave;
 
 pub use backend::{
-    ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind, Vendor,
+    ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind,
+    Vendor,
 };
 pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
 pub use counters::ExitKind;
@@ -60,10 +61,9 @@ pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
 pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
 pub use vmx::{
-    EptViolationInfo, FixedBits, InvvpidType, MissingCapability,
-    VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32,
-    VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW, VmcsReadOnly32,
-    VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo,
-    VmxExitKind, VmxExitReason, VmxPerCpuState, VmxRegion, VmxVcpu,
-    instruction_error, undid_nmi_blocking,
+    EptViolationInfo, FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32,
+    VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16,
+    VmcsHost32, VmcsHost64, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW,
+    VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason,
+    VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
 };

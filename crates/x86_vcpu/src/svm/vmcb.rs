@@ -211,6 +211,8 @@ bitflags::bitflags! {
         const SEGMENTS = 1 << 8;
         const CR2 = 1 << 9;
         const LBR = 1 << 10;
+        /// Of what the hardware reads from memory each time.
+        const NOT_CACHED = 0;
     }
 }
 

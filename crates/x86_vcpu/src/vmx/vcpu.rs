@@ -31,11 +31,6 @@ use crate::{
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
 };
 
-/// What exits of the guest's exceptions: those whose delivery can repeat itself for ever without an instruction in between, so that no
-/// interrupt would ever take the guest out; and machine checks, which are the host's.
-const EXCEPTIONS: u32 =
-    1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
-
 /// Write-back tables of four levels (SDM vol. 3, table 25-9).
 const EPTP_FORMAT: u64 = 6 | 3 << 3;
 
@@ -67,7 +62,6 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     pub(super) switched: [u64; msr::SWITCHED.len()],
     pub(super) cr2: u64,
     pub(super) dr6: u64,
-    last_exit: RawExit,
 }
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
@@ -83,7 +77,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         self.primary.write();
         VmcsControl32::SecondaryProcBased.write(secondary);
         VmcsControl32::ExitControls.write(exit);
-        VmcsControl32::ExceptionBitmap.write(EXCEPTIONS);
+        VmcsControl32::ExceptionBitmap.write(vector::INTERCEPTED);
         for unused in [
             VmcsControl32::PageFaultErrorMask,
             VmcsControl32::PageFaultErrorMatch,
@@ -119,8 +113,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
             hardware::write_msr(number, value);
         }
-        percpu::write_cr2(self.cr2);
-        percpu::write_dr6(self.dr6);
+        hardware::write_cr2(self.cr2);
+        hardware::write_dr6(self.dr6);
     }
 
     pub(super) const fn is_loaded(&self) -> bool {
@@ -184,12 +178,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             switched: [0; msr::SWITCHED.len()],
             cr2: 0,
             dr6: 0,
-            last_exit: RawExit {
-                reason: 0,
-                info1: 0,
-                info2: 0,
-                pc: 0,
-            },
         };
         vcpu.set_cr0(0);
         vcpu.set_cr4(0);
@@ -249,12 +237,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         if !self.is_loaded() {
             return;
         }
-        self.last_exit = self.raw_exit();
         for (number, value) in msr::SWITCHED.into_iter().zip(&mut self.switched) {
             *value = hardware::read_msr(number);
         }
-        self.cr2 = percpu::read_cr2();
-        self.dr6 = percpu::read_dr6();
+        self.cr2 = hardware::read_cr2();
+        self.dr6 = hardware::read_dr6();
         self.guest.save();
     }
 
@@ -336,9 +323,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn raw_exit(&self) -> RawExit {
-        if !self.is_loaded() {
-            return self.last_exit;
-        }
         RawExit {
             reason: u64::from(VmcsReadOnly32::ExitReason.read()),
             info1: exit::qualification(),
@@ -347,8 +331,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    fn exit_name(&self) -> &'static str {
-        match VmxExitInfo::decode(self.raw_exit().reason as u32).kind {
+    fn exit_name(&self, reason: u64) -> &'static str {
+        match VmxExitInfo::decode(reason as u32).kind {
             VmxExitKind::Exit(reason) | VmxExitKind::EntryFailure(reason) => reason.words(),
             VmxExitKind::Unknown => "a reason that the manual does not have",
         }
