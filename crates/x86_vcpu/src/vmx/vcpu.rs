@@ -157,7 +157,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
         let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
         let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
-        msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
+        msr::permissions::fill(msr_bitmap.bytes_mut(), msr_bitmap::bits);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
             timer: PreemptionTimer::new(capabilities.pin, capabilities.timer_shift, longest_turn),
