@@ -25,6 +25,7 @@ use crate::{
     HltPolicy, Unfit,
     cr::cr0,
     event::{Event, InterruptInfo},
+    legal::GuestState,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
     svm::SvmVcpu,
     vmx::VmxVcpu,
@@ -150,6 +151,11 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// The current privilege level.
     fn privilege(&self) -> u8;
+
+    /// All for which there are rules.
+    fn state(&self) -> GuestState {
+        GuestState::of(self)
+    }
 
     /// GDTR or IDTR.
     fn table(&self, name: TableName) -> DescriptorTable;

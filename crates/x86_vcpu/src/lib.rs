@@ -5,7 +5,8 @@
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
 //! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
-//! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in; `event` what the guest is about to suffer.
+//! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in, `legal` what a state must
+//!   be; `event` what the guest is about to suffer.
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
 //!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU.
 //! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
@@ -29,6 +30,7 @@ mod event;
 mod exit;
 mod fetch;
 mod hardware;
+mod legal;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod mmio;

@@ -247,8 +247,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         let mut info = decode(&self.read_raw());
         match info.exit {
             Exit::Refused(_) => {
-                let vmcb = self.pages.vmcb();
-                info.exit = Exit::Refused(refusal(vmcb.control.asid, &vmcb.save));
+                info.exit = Exit::Refused(refusal(self.pages.vmcb(), &self.state()));
             }
             Exit::InterruptWindow => self.ignore(Window::Interrupt),
             // Not yet: after the IRET.

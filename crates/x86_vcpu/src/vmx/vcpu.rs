@@ -13,7 +13,7 @@ use super::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
         VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
     },
-    guest_state::{GuestState, Home, Interruptibility},
+    guest_state::{GuestState, Home, Interruptibility, PDPTES},
     msr_bitmap,
     percpu::{self, VmxRegion},
     preemption_timer::PreemptionTimer,
@@ -369,13 +369,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
-        let fields = [
-            VmcsGuest64::Pdpte0,
-            VmcsGuest64::Pdpte1,
-            VmcsGuest64::Pdpte2,
-            VmcsGuest64::Pdpte3,
-        ];
-        for (field, entry) in fields.into_iter().zip(entries) {
+        for (field, entry) in PDPTES.into_iter().zip(entries) {
             self.guest.write(field, entry);
         }
     }

@@ -81,7 +81,14 @@ fn a_refused_guest_is_told_which_rule_it_broke() {
             ..Segment::default()
         },
     );
-    vcpu.set(Register::Rflags, 0);
+    vcpu.set_segment(
+        SegmentName::Ss,
+        Segment {
+            rights: SegmentRights(0x91),
+            limit: 0xffff,
+            ..Segment::default()
+        },
+    );
     step(|_, fields| fields.set(VmcsReadOnly32::ExitReason.encoding(), 0x8000_0021));
     let Exit::Refused(rule) = run(&mut vcpu).exit else {
         panic!("it was not refused");
