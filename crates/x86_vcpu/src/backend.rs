@@ -26,7 +26,9 @@ use crate::{
     cr::cr0,
     event::{Event, InterruptInfo},
     legal::GuestState,
-    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+    },
     svm::SvmVcpu,
     vmx::VmxVcpu,
 };
@@ -146,6 +148,12 @@ pub(crate) trait VendorVcpu: Sized {
         self.segment(name).base
     }
 
+    /// A segment's access rights.
+    #[inline]
+    fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        self.segment(name).rights
+    }
+
     /// Changes a segment register.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
 
@@ -153,6 +161,8 @@ pub(crate) trait VendorVcpu: Sized {
     fn privilege(&self) -> u8;
 
     /// All for which there are rules.
+    #[cold]
+    #[inline(never)]
     fn state(&self) -> GuestState {
         GuestState::of(self)
     }
@@ -297,6 +307,7 @@ hand_on! {
     fn set(self: &mut Self, register: Register, value: u64);
     fn segment(self: &Self, name: SegmentName) -> Segment;
     fn segment_base(self: &Self, name: SegmentName) -> u64;
+    fn segment_rights(self: &Self, name: SegmentName) -> SegmentRights;
     fn set_segment(self: &mut Self, name: SegmentName, segment: Segment);
     fn privilege(self: &Self) -> u8;
     fn table(self: &Self, name: TableName) -> DescriptorTable;

@@ -164,17 +164,27 @@ impl GuestState {
         self.write(VmcsGuest32::Interruptibility, blocking.bits());
     }
 
-    pub(crate) fn segment(&self, name: SegmentName) -> Segment {
-        let fields = SegmentFields::of(name);
-        let access = self.read(fields.access);
+    #[inline]
+    pub(crate) fn segment_base(&self, name: SegmentName) -> u64 {
+        self.read(SegmentFields::of(name).base)
+    }
+
+    #[inline]
+    pub(crate) fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        let access = self.read(SegmentFields::of(name).access);
         let absent = if access & UNUSABLE != 0 {
             SegmentRights::PRESENT
         } else {
             0
         };
+        SegmentRights(access as u16 & !absent)
+    }
+
+    pub(crate) fn segment(&self, name: SegmentName) -> Segment {
+        let fields = SegmentFields::of(name);
         Segment {
             selector: self.read(fields.selector),
-            rights: SegmentRights(access as u16 & !absent),
+            rights: self.segment_rights(name),
             limit: self.read(fields.limit),
             base: self.read(fields.base),
         }

@@ -28,7 +28,10 @@ use crate::{
     cr::efer,
     event::{InterruptInfo, vector},
     hardware, msr,
-    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        rflags,
+    },
 };
 
 /// Write-back tables of four levels (SDM vol. 3, table 25-9).
@@ -350,6 +353,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     fn segment(&self, name: SegmentName) -> Segment {
         self.guest.segment(name)
+    }
+
+    #[inline]
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.guest.segment_base(name)
+    }
+
+    #[inline]
+    fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        self.guest.segment_rights(name)
     }
 
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
