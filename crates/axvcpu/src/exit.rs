@@ -112,7 +112,7 @@ pub enum ConsoleCall {
 }
 
 /// The hardware's own words about an exit that nobody knows, for the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawExit {
     /// `scause`, the VMX basic exit reason, or the SVM exit code.
     pub reason: u64,
