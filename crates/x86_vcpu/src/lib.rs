@@ -51,11 +51,12 @@ mod vmx;
 mod walk;
 mod xsave;
 
+pub use axvcpu::{MAX_CPUS, Sharing};
 pub use backend::{
     ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind,
     Vendor,
 };
-pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
+pub use config::{GuestBytes, HltPolicy, X86Start, X86VCpuConfig};
 pub use counters::ExitKind;
 pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
 pub use percpu::{X86PerCpu, forget_nested};
