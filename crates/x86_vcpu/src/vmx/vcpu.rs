@@ -300,9 +300,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     #[inline]
     fn frequent(&self) -> Frequent {
-        if exit::is_during_delivery() {
-            return Frequent::Other;
-        }
         exit::frequent(VmcsReadOnly32::ExitReason.read())
     }
 
@@ -316,8 +313,13 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        Some((exit::io(), Some(exit::instruction_length())))
+    fn io(&self) -> IoExit {
+        exit::io()
+    }
+
+    #[inline]
+    fn io_length(&self) -> u8 {
+        exit::instruction_length()
     }
 
     #[inline]
