@@ -175,7 +175,9 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// The four entries that a CR3 of PAE paging leads to, after a control register's write brought or changed that paging. Hardware that reads them
     /// itself ignores this.
-    fn set_pdptes(&mut self, entries: [u64; 4]);
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        let _ = entries;
+    }
 
     /// The guest suffers `event` at the next entry.
     #[inline]

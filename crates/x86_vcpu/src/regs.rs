@@ -6,8 +6,6 @@
 pub(crate) struct GuestRegisters {
     /// RSP's place is not used: it is in the VMCS or VMCB.
     pub(crate) gpr: [u64; 16],
-    /// CR2, where the vendor's structure has no place for it (VMX).
-    pub(crate) cr2: u64,
 }
 
 /// The numbers of the general registers in instructions (AMD APM 3, "Instruction Encoding"; Intel SDM 2, "ModR/M").

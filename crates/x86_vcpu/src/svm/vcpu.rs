@@ -369,8 +369,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         (place.base, place.limit) = (table.base, table.limit.into());
     }
 
-    fn set_pdptes(&mut self, _: [u64; 4]) {}
-
     fn inject_info(&mut self, info: InterruptInfo) {
         self.pages.vmcb_mut().control.event_injection = encode_event(info);
         if info.kind == InterruptKind::Nmi {
