@@ -93,12 +93,10 @@ fn run(life: &Life, id: usize, timer: &'static VmTimer, place: &Place) {
                 AfterDown::Restarted => {}
                 AfterDown::Over => break,
             },
-            VCpuNext::VmFailed => {
-                match wait_for_what_follows(life, place, SystemDownKind::Crash) {
-                    AfterDown::Restarted => {}
-                    AfterDown::Over => break,
-                }
-            }
+            VCpuNext::VmFailed => match wait_for_what_follows(life, place, SystemDownKind::Crash) {
+                AfterDown::Restarted => {}
+                AfterDown::Over => break,
+            },
         }
     }
 }

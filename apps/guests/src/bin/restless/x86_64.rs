@@ -23,9 +23,7 @@ pub(crate) fn start_second(machine: &'static Machine) -> bool {
 pub(crate) fn reset() -> ! {
     let nothing = [0u8; 10];
     // SAFETY: nothing runs after this.
-    unsafe {
-        asm!("lidt [{}]", "int3", "2: jmp 2b", in(reg) nothing.as_ptr(), options(noreturn))
-    }
+    unsafe { asm!("lidt [{}]", "int3", "2: jmp 2b", in(reg) nothing.as_ptr(), options(noreturn)) }
 }
 
 /// Has the processor look for page tables where there is nothing.
