@@ -86,7 +86,7 @@ fn two_vcpus_race_for_lazy_ram() {
 
 #[test]
 fn two_vcpus_race_for_lazy_ram_on_vmx() {
-    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(300));
+    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(100));
     restarts_leave_nothing_behind(X86_64, &machine, 3);
 }
 
@@ -111,6 +111,6 @@ fn a_vm_that_fails_leaves_nothing_behind() {
 
 #[test]
 fn a_vm_that_fails_leaves_nothing_behind_on_vmx() {
-    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(300));
+    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(100));
     a_failure_leaves_nothing_behind(X86_64, &machine);
 }
