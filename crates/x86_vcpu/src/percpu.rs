@@ -109,6 +109,9 @@ pub struct X86PerCpu<H: AxVCpuHal> {
 
 impl<H: AxVCpuHal> X86PerCpu<H> {
     /// The vendor whose virtualization can be used, or why none can.
+    ///
+    /// # Errors
+    /// [`Unfit`]: the first thing that this pCPU lacks.
     pub fn check() -> Result<Vendor, Unfit> {
         let vendor = vendor::<H>().ok_or(Unfit::NoVirtualization)?;
         match vendor {
@@ -119,6 +122,9 @@ impl<H: AxVCpuHal> X86PerCpu<H> {
     }
 
     /// The format of this pCPU's nested page tables, or why guests cannot run here.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
     pub fn best_mode() -> Result<NestedMode, Unfit> {
         Ok(match Self::check()? {
             Vendor::Svm => NestedMode::Npt(SvmPerCpuState::<H>::largest_leaf()),
