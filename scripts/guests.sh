@@ -175,7 +175,7 @@ bare() {
     "$CARGO" build --quiet "${BUILD_FLAGS[@]}" -p guests
     mkdir -p "$out"
     local guest built=${CARGO_TARGET_DIR:-target}/$target/release
-    for guest in bench hello heartbeat selftest; do
+    for guest in bench busy hello heartbeat restless selftest; do
         llvm-objcopy ${elf_format:+--output-target="$elf_format"} "$built/$guest" "$out/$guest.elf"
         llvm-objcopy --output-target=binary "$out/$guest.elf" "$out/$guest.bin"
     done

@@ -2,6 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
+use axvcpu::AxVCpuHal;
 use axvm::{IsaInfo, Machine, RiscvMachine};
 use axvmconfig::Isa;
 use riscv_vcpu::MachineIds;
@@ -47,4 +48,9 @@ pub(crate) fn serve_interrupt(_vector: usize) {}
 pub(crate) fn flush_nested() {
     // A fence with an address would leave the tables on the way there cached, which are freed too.
     platform::irq::flush_nested_on(riscv_vcpu::enabled_pcpus());
+}
+
+/// By the firmware too.
+pub(crate) fn forget_nested_here() {
+    platform::irq::flush_nested_on(1 << Host::this_pcpu());
 }

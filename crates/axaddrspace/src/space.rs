@@ -29,9 +29,8 @@ pub struct Translation {
 pub enum FaultOutcome {
     /// It is allowed now: run the instruction again.
     Filled,
-    /// It was allowed: another vCPU was faster, or the hardware remembers that there was nothing here, which it may until told otherwise. Have it
-    /// [flushed](AxMmHal::flush_nested) once the address space's lock is free, for which others may be waiting with interrupts off; then run
-    /// the instruction again.
+    /// It was allowed: another vCPU was faster, or the hardware remembers that there was nothing here, which it may until told otherwise. Have this
+    /// pCPU forget what it has cached of nested tables, and run the instruction again; the others find out for themselves.
     WasFilled,
     /// Nothing is mapped there.
     NotMapped,

@@ -1,6 +1,6 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
-use axaddrspace::{AxMmHal, FaultOutcome, FrameSize, GuestPhysAddr, MappingFlags};
+use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
@@ -186,8 +186,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         match outcome {
             FaultOutcome::Filled => Ok(Served::Done),
             FaultOutcome::WasFilled => {
-                let page = FrameSize::Size4K.bytes();
-                <H::MmHal as AxMmHal>::flush_nested(addr.align_down(page), page);
+                H::forget_nested_here();
                 Ok(Served::Done)
             }
             FaultOutcome::NotMapped | FaultOutcome::Denied => {

@@ -110,11 +110,11 @@ pub(crate) trait VendorVcpu: Sized {
         None
     }
 
-    /// The access of a frequent exit that is one to a port, and how long the instruction is where the hardware says so.
-    #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        None
-    }
+    /// The access of an exit that is one to a port.
+    fn io(&self) -> IoExit;
+
+    /// How long its instruction is.
+    fn io_length(&self) -> u8;
 
     /// The access of a frequent exit that the nested table does not allow.
     #[inline]
@@ -175,7 +175,9 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// The four entries that a CR3 of PAE paging leads to, after a control register's write brought or changed that paging. Hardware that reads them
     /// itself ignores this.
-    fn set_pdptes(&mut self, entries: [u64; 4]);
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        let _ = entries;
+    }
 
     /// The guest suffers `event` at the next entry.
     #[inline]
@@ -298,7 +300,8 @@ hand_on! {
     fn frequent(self: &Self) -> Frequent;
     fn exit(self: &mut Self) -> ExitInfo;
     fn length(self: &Self) -> Option<u8>;
-    fn io(self: &Self) -> Option<(IoExit, Option<u8>)>;
+    fn io(self: &Self) -> IoExit;
+    fn io_length(self: &Self) -> u8;
     fn nested(self: &Self) -> Option<NestedFault>;
     fn raw_exit(self: &Self) -> RawExit;
     fn exit_name(self: &Self, reason: u64) -> &'static str;

@@ -49,10 +49,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             }
             Frequent::MsrRead => self.read_msr(self.backend.length()),
             Frequent::MsrWrite => self.write_msr(self.backend.length()),
-            Frequent::Port => match self.backend.io() {
-                Some((io, length)) => self.port_access(length, io, devices),
-                None => self.serve_any(devices),
-            },
+            Frequent::Port => self.port_access(self.backend.io(), devices),
             Frequent::Nested => match self.backend.nested() {
                 Some(fault) => self.nested_fault(fault, devices),
                 None => self.serve_any(devices),
@@ -73,7 +70,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Instruction(instruction) => self.instruction(info.length, instruction, devices),
             Exit::Msr(Direction::Read) => self.read_msr(info.length),
             Exit::Msr(Direction::Write) => self.write_msr(info.length),
-            Exit::Io(io) => self.port_access(info.length, io, devices),
+            Exit::Io(io) => self.port_access(io, devices),
             Exit::Nested(fault) => self.nested_fault(fault, devices),
             Exit::HostInterrupt => Ok(self.host_interrupt(devices)),
             Exit::HostNmi => {

@@ -43,6 +43,14 @@ impl Timer {
         }
     }
 
+    /// Lets a number of ticks go by.
+    pub fn spin(&self, ticks: u64) {
+        let start = self.now();
+        while self.now() - start < ticks {
+            core::hint::spin_loop();
+        }
+    }
+
     /// Sleeps until the timer interrupt at `deadline` is taken; the time just after that.
     ///
     /// # Panics

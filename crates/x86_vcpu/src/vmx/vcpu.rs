@@ -1,7 +1,7 @@
 //! A vCPU's VMCS, and all that the shared part asks of it.
 
 use axaddrspace::{HostPhysAddr, VmidAssignment};
-use axerrno::{AxResult, ax_err, ax_err_type};
+use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
@@ -157,9 +157,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
         let capabilities = percpu::capabilities()?;
-        let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
-        let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
-        let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
+        let vmcs = VmxRegion::with_revision(capabilities.revision)?;
+        let mut msr_bitmap = VmxRegion::zeroed()?;
         msr::permissions::fill(msr_bitmap.bytes_mut(), msr_bitmap::bits);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
@@ -300,9 +299,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     #[inline]
     fn frequent(&self) -> Frequent {
-        if exit::is_during_delivery() {
-            return Frequent::Other;
-        }
         exit::frequent(VmcsReadOnly32::ExitReason.read())
     }
 
@@ -316,8 +312,13 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        Some((exit::io(), Some(exit::instruction_length())))
+    fn io(&self) -> IoExit {
+        exit::io()
+    }
+
+    #[inline]
+    fn io_length(&self) -> u8 {
+        exit::instruction_length()
     }
 
     #[inline]
