@@ -44,11 +44,17 @@ pub(crate) const REGION_BYTES: usize = FrameSize::Size4K.bytes() as usize;
 
 impl<M: AxMmHal> VmxRegion<M> {
     /// A page of zeros.
+    ///
+    /// # Errors
+    /// `NoMemory`.
     pub fn zeroed() -> AxResult<Self> {
         HardwarePages::zeroed().map(Self)
     }
 
     /// A VMXON region or a VMCS: it begins with the processor's revision identifier (SDM vol. 3, 25.2).
+    ///
+    /// # Errors
+    /// `NoMemory`.
     pub fn with_revision(revision: u32) -> AxResult<Self> {
         let mut region = Self::zeroed()?;
         region.bytes_mut()[..size_of::<u32>()].copy_from_slice(&revision.to_le_bytes());
