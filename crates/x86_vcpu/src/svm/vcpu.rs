@@ -153,7 +153,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         control.intercepts.remove(Intercepts::IRET);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
-        self.ignore(Window::Interrupt);
         self.flush();
     }
 
@@ -378,14 +377,13 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
-        let vmcb = self.pages.vmcb();
-        let shadowed = vmcb.control.interrupt_shadow & SHADOW != 0;
-        match window {
-            Window::Interrupt => !shadowed && vmcb.save.rflags & rflags::INTERRUPT != 0,
-            // The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
-            Window::Nmi => self.nmi == NmiState::Open,
-        }
+    fn is_shadowed(&self) -> bool {
+        self.pages.vmcb().control.interrupt_shadow & SHADOW != 0
+    }
+
+    /// The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
+    fn blocks_nmis(&self) -> bool {
+        self.nmi != NmiState::Open
     }
 
     fn await_open(&mut self, window: Window) {
