@@ -25,6 +25,9 @@ pub(crate) use this::{
 };
 
 /// Lets guests run on the current pCPU, if they cannot yet.
+///
+/// # Errors
+/// Those of [`AxArchPerCpu::new`] and [`AxArchPerCpu::hardware_enable`].
 pub(crate) fn enable_this_pcpu() -> AxResult {
     let mut pcpu = PerCpu::new(Host::this_pcpu())?;
     if pcpu.is_enabled() {

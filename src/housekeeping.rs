@@ -42,8 +42,16 @@ const TYPED_MAX: usize = 1024;
 /// Has housekeeping show what a VM has written. From any pCPU.
 pub(crate) fn show() {
     WRITTEN.store(true, Ordering::SeqCst);
-    // One kick is enough, however long housekeeping takes to come.
-    if ASLEEP.load(Ordering::SeqCst) && ASLEEP.swap(false, Ordering::SeqCst) {
+    if ASLEEP.load(Ordering::SeqCst) {
+        rouse();
+    }
+}
+
+/// Wakes housekeeping. One kick is enough, however long it takes to come.
+#[cold]
+#[inline(never)]
+fn rouse() {
+    if ASLEEP.swap(false, Ordering::SeqCst) {
         Host::kick(PCPU);
     }
 }

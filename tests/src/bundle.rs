@@ -53,6 +53,9 @@ impl Bundle {
     }
 
     /// Adds the guest `NAME` as `guests/ARCH/NAME`.
+    ///
+    /// # Panics
+    /// If it is not there.
     #[must_use]
     pub fn guest(self, name: &str) -> Self {
         let bytes = self.arch.guest(name);

@@ -33,6 +33,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// vCPUs ask of one another are served here and the guest goes on. Everything else is returned;
     /// so is [`SystemDown`](AxVCpuExitReason::SystemDown), before the guest runs, once the VM is
     /// [going down](Self::shutdown). On return the vCPU is bound to no pCPU, whatever happened.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::NoSuchVCpu`](crate::VmErrorCause::NoSuchVCpu), or [`VmErrorCause::VCpu`](crate::VmErrorCause::VCpu): it is not
+    /// Free, another task has it, or it failed, after which it never runs again.
     pub fn run_vcpu(&self, vcpu_id: usize) -> Result<AxVCpuExitReason, VmError> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;

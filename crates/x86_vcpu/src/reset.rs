@@ -14,7 +14,6 @@ use crate::{
         DR7_RESET, DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights,
         TableName, dr6, gpr, rflags,
     },
-    switch::Home,
     vcpu::Activity,
 };
 
@@ -93,7 +92,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.code_pages = CodePages::default();
         self.forget_windows();
         self.start = X86Start::Parked;
-        self.home = Home::Memory;
+        self.residence.changed();
 
         self.regs = GuestRegisters::default();
         // Family, model and stepping.

@@ -33,6 +33,9 @@ const IDENTITY_MAP: u64 = 0xfffb_c000;
 const TASK_STATE: usize = 0xfffb_d000;
 
 /// The interrupt controllers and the timer of a PC. They come before any vCPU.
+///
+/// # Errors
+/// KVM refuses one.
 pub fn create_controllers(vm: Vm) -> Result<(), Failure> {
     let file = vm.file();
     file.request("placing the task state", request::SET_TSS_ADDR, TASK_STATE)?;
@@ -48,11 +51,17 @@ pub fn create_controllers(vm: Vm) -> Result<(), Failure> {
 }
 
 /// They are where they are on every PC. What to tell the guest.
+///
+/// # Errors
+/// None.
 pub fn place_controllers(_: Vm, _: usize) -> Result<String, Failure> {
     Ok(String::from("peer=kvm"))
 }
 
 /// The devices that KVM has not.
+///
+/// # Errors
+/// In words: KVM does not tell the rate of the time stamp counter, or there is no vCPU.
 pub fn devices(
     vm: Vm,
     vcpus: &[Vcpu],
@@ -107,6 +116,9 @@ fn tsc_khz(vcpus: &[Vcpu]) -> Result<u64, String> {
 }
 
 /// Loads the guest and makes the vCPUs ready for it.
+///
+/// # Errors
+/// In words: the guest cannot be loaded, or KVM does not take what the vCPUs are told.
 pub fn start(
     kvm: Kvm,
     vcpus: &[Vcpu],

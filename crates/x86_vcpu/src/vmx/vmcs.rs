@@ -85,13 +85,14 @@ mod imp {
     #[inline(always)]
     pub(crate) fn write(encoding: u32, value: u64) {
         // SAFETY: changes what the next entry loads into the guest, whose memory its EPT confines; the host's fields are written by
-        // `percpu` and the entry alone, and only with what this processor holds already.
+        // `percpu` and the entry alone, and only with what this processor holds already. The VMCS's own memory is the processor's: nothing else
+        // reads or writes it meanwhile.
         unsafe {
             asm!(
                 "vmwrite {field}, {value}",
                 value = in(reg) value,
                 field = in(reg) u64::from(encoding),
-                options(nostack),
+                options(nomem, nostack),
             );
         }
     }
