@@ -125,7 +125,8 @@ impl Housekeeping {
             let written = WRITTEN.swap(false, Ordering::SeqCst);
             self.read_keys(manager);
             let pumped = self.pump(manager);
-            if manager.has_news() {
+            // The end of a VM may have been all that there was to wait for before its memory goes back.
+            while manager.has_news() {
                 // What a VM wrote before it ended comes before the news of its end.
                 while self.pump(manager).again {}
                 let mux = &mut self.mux;
