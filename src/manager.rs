@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
 use axvcpu::SystemDownKind;
-use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, VmErrorCause};
+use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, Restarts, VmErrorCause};
 use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
@@ -68,14 +68,11 @@ pub(crate) struct Life {
     vm: VmRef,
     /// vCPUs whose task has not left this life.
     inside: AtomicUsize,
-    /// How many lives there have been.
-    lives: AtomicUsize,
+    restarts: Restarts,
     over: AtomicBool,
     outcome: SpinNoIrq<Option<Outcome>>,
     /// Why a task could not run its vCPU at all.
     refused: SpinNoIrq<Option<String>>,
-    /// Lines for the console.
-    news: SpinNoIrq<Vec<String>>,
 }
 
 impl Life {
@@ -83,11 +80,10 @@ impl Life {
         Arc::new(Self {
             inside: AtomicUsize::new(vm.vcpu_list().len()),
             vm,
-            lives: AtomicUsize::new(0),
+            restarts: Restarts::new(),
             over: AtomicBool::new(false),
             outcome: SpinNoIrq::new(None),
             refused: SpinNoIrq::new(None),
-            news: SpinNoIrq::new(Vec::new()),
         })
     }
 
@@ -97,7 +93,7 @@ impl Life {
 
     /// A vCPU's task leaves a VM that went down as `kind` says. Returns the number of the life that ended, for [`after`](Self::after).
     pub(crate) fn leave(&self, kind: SystemDownKind) -> usize {
-        let life = self.lives.load(Ordering::SeqCst);
+        let life = self.restarts.lives();
         if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.last_one_out(kind);
         }
@@ -108,7 +104,7 @@ impl Life {
     pub(crate) fn after(&self, life: usize) -> Option<AfterDown> {
         if self.over.load(Ordering::SeqCst) {
             Some(AfterDown::Over)
-        } else if self.lives.load(Ordering::SeqCst) != life {
+        } else if self.restarts.lives() != life {
             Some(AfterDown::Restarted)
         } else {
             None
@@ -136,11 +132,12 @@ impl Life {
     }
 
     fn restart(&self) -> Result<(), String> {
-        self.say(format!("VM {:?} starts again", self.vm.name()));
+        self.restarts.begin();
+        housekeeping::wake();
         self.vm.boot().map_err(|error| error.to_string())?;
         self.inside
             .store(self.vm.vcpu_list().len(), Ordering::SeqCst);
-        self.lives.fetch_add(1, Ordering::SeqCst);
+        self.restarts.done();
         self.tell_all();
         Ok(())
     }
@@ -156,12 +153,6 @@ impl Life {
         for placement in &self.vm.config().vm.vcpus {
             vcpu_task::wake(placement);
         }
-        housekeeping::wake();
-    }
-
-    /// Leaves a line for the console.
-    pub(crate) fn say(&self, line: String) {
-        self.news.lock().push(line);
         housekeeping::wake();
     }
 }
@@ -279,9 +270,7 @@ impl Manager {
     /// Whether a VM has something to say.
     pub(crate) fn has_news(&self) -> bool {
         self.vms.iter().any(|entry| match entry {
-            Entry::Running(life) => {
-                life.over.load(Ordering::SeqCst) || !life.news.lock().is_empty()
-            }
+            Entry::Running(life) => life.over.load(Ordering::SeqCst) || life.restarts.has_news(),
             Entry::Leaving(life) => Arc::strong_count(life) == 1,
             Entry::Gone => false,
         })
@@ -296,8 +285,13 @@ impl Manager {
             let Some(life) = entry.running().cloned() else {
                 continue;
             };
-            for line in core::mem::take(&mut *life.news.lock()) {
-                report(&line);
+            match life.restarts.take_news() {
+                0 => {}
+                1 => report(&format!("VM {:?} starts again", life.vm().name())),
+                times => report(&format!(
+                    "VM {:?} starts again ({times} times)",
+                    life.vm().name()
+                )),
             }
             if !life.over.load(Ordering::SeqCst) {
                 continue;
