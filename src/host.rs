@@ -63,7 +63,7 @@ impl AxVCpuHal for Host {
     type MmHal = Self;
 
     fn irq_fetch() -> usize {
-        // The exit has said which it is.
+        // On RISC-V the exit has said which it is. On x86 it stays pending: the local APIC gives it to its vector, and to nobody before.
         0
     }
 

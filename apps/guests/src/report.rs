@@ -190,6 +190,8 @@ pub struct Tally {
     pub passed: usize,
     /// Checks that did not.
     pub failed: usize,
+    /// Checks of what the machine does not have.
+    pub skipped: usize,
 }
 
 impl Tally {
@@ -204,7 +206,10 @@ impl Tally {
                 self.failed += 1;
                 writeln!(out, "FAIL {name}: {message}")
             }
-            Err(Miss::Skip(why)) => writeln!(out, "skip {name}: {why}"),
+            Err(Miss::Skip(why)) => {
+                self.skipped += 1;
+                writeln!(out, "skip {name}: {why}")
+            }
         }
     }
 }
@@ -234,7 +239,12 @@ pub fn run<M>(
 
 impl Display for Tally {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
 
@@ -270,7 +280,7 @@ mod tests {
              FAIL b.case: lw: cause: got 1 expected 5 or 7\n\
              skip b.guest: differs\n"
         );
-        assert_eq!(tally.to_string(), "1 passed, 3 failed");
+        assert_eq!(tally.to_string(), "1 passed, 3 failed, 2 skipped");
     }
 
     #[test]
@@ -278,7 +288,7 @@ mod tests {
         let mut out = String::new();
         let tally = run(THEMES, &5, Host::Hypervisor, "", |_| (), &mut out);
         assert!(out.ends_with("ok b.guest\n"));
-        assert_eq!(tally.to_string(), "2 passed, 3 failed");
+        assert_eq!(tally.to_string(), "2 passed, 3 failed, 1 skipped");
     }
 
     #[test]
@@ -286,7 +296,7 @@ mod tests {
         let mut out = String::new();
         let tally = run(THEMES, &5, Host::Native, "a.e", |_| (), &mut out);
         assert_eq!(out, "ok a.equal\n");
-        assert_eq!(tally.to_string(), "1 passed, 0 failed");
+        assert_eq!(tally.to_string(), "1 passed, 0 failed, 0 skipped");
     }
 
     #[test]

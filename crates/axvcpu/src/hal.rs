@@ -7,10 +7,11 @@ pub trait AxVCpuHal: 'static {
     /// Memory services.
     type MmHal: AxMmHal;
 
-    /// The number of the host interrupt that took the guest out, where the hardware leaves it to be fetched.
+    /// The number of the host interrupt that took the guest out, if the exit did not say it and the host can tell; else 0. Where the interrupt
+    /// stays pending until the host's own vector takes it, nobody knows it yet.
     fn irq_fetch() -> usize;
 
-    /// Serves host interrupt `vector` on this pCPU now.
+    /// Host interrupt `vector` took a guest out of this pCPU: serves it, unless the host's own vector did so when the exit let interrupts in.
     fn irq_handler(vector: usize);
 
     /// The pCPU that this runs on: 0, 1, …

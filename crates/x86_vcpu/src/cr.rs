@@ -48,6 +48,7 @@ pub(crate) mod cr4 {
     pub(crate) const OSXSAVE: u64 = 1 << 18;
     pub(crate) const SMEP: u64 = 1 << 20;
     pub(crate) const SMAP: u64 = 1 << 21;
+    pub(crate) const CET: u64 = 1 << 23;
 }
 
 /// Bits of EFER.

@@ -70,7 +70,7 @@ const PAGE_MASK: u64 = 0xfff;
 impl<H: AxVCpuHal> X86VCpu<H> {
     /// What mode the guest's code is for.
     pub(crate) fn code_mode(&self) -> CodeMode {
-        let rights = self.backend.segment(SegmentName::Cs).rights;
+        let rights = self.backend.segment_rights(SegmentName::Cs);
         let long = self.backend.get(Register::Efer) & efer::LMA != 0;
         if long && rights.is_long() {
             CodeMode::Bits64
@@ -141,7 +141,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let walk = page.walk.as_ref()?;
         let is_same = walk.registers == self.control_registers()
             && walk.privilege == self.privilege()
-            && page.cs == self.backend.segment(SegmentName::Cs).rights
+            && page.cs == self.backend.segment_rights(SegmentName::Cs)
             && walk.is_as_it_was();
         is_same.then_some((page, offset))
     }
@@ -228,7 +228,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             base: self.backend.segment_base(SegmentName::Cs),
             rip: rip - offset,
             mode: self.code_mode(),
-            cs: self.backend.segment(SegmentName::Cs).rights,
+            cs: self.backend.segment_rights(SegmentName::Cs),
             page: self.memory.page(at)?,
             walk: self.note_walk(paging, way),
         })

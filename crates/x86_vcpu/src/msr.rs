@@ -3,6 +3,8 @@
 //! One table says it. What is not in the table, the guest has not: #GP. None of these accesses reaches the processor's own register, but for those
 //! that are the guest's while it runs ([`PASS_THROUGH`]) and TSC_AUX.
 
+pub(crate) mod permissions;
+
 use crate::regs::Register;
 
 /// Numbers of MSRs (Intel SDM 4; AMD APM 2, "MSR Cross-Reference").

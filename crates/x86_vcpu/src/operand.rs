@@ -15,7 +15,7 @@ use crate::{
 
 /// What an instruction says of where its operand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemoryOperand {
+pub struct MemoryOperand {
     segment: SegmentName,
     base: Base,
     index: Option<u8>,

@@ -129,22 +129,38 @@ pub(crate) struct Segment {
 pub(crate) struct SegmentRights(pub(crate) u16);
 
 impl SegmentRights {
+    pub(crate) const ACCESSED: u16 = 1 << 0;
+    pub(crate) const READABLE: u16 = 1 << 1;
+    pub(crate) const CODE: u16 = 1 << 3;
+    pub(crate) const CODE_OR_DATA: u16 = 1 << 4;
     pub(crate) const PRESENT: u16 = 1 << 7;
+    pub(crate) const RESERVED: u16 = 0xf00;
     pub(crate) const LONG: u16 = 1 << 13;
     pub(crate) const DEFAULT_BIG: u16 = 1 << 14;
+    pub(crate) const GRANULAR: u16 = 1 << 15;
+
+    /// Whether any of these bits is set.
+    pub(crate) const fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// The type, in four bits.
+    pub(crate) const fn kind(self) -> u16 {
+        self.0 & 0xf
+    }
 
     pub(crate) const fn is_present(self) -> bool {
-        self.0 & Self::PRESENT != 0
+        self.has(Self::PRESENT)
     }
 
     /// 64-bit code (CS only).
     pub(crate) const fn is_long(self) -> bool {
-        self.0 & Self::LONG != 0
+        self.has(Self::LONG)
     }
 
     /// 32-bit code or stack.
     pub(crate) const fn is_big(self) -> bool {
-        self.0 & Self::DEFAULT_BIG != 0
+        self.has(Self::DEFAULT_BIG)
     }
 
     /// The privilege level.
@@ -182,6 +198,8 @@ pub(crate) mod rflags {
     pub(crate) const OVERFLOW: u64 = 1 << 11;
     pub(crate) const VIRTUAL_8086: u64 = 1 << 17;
     pub(crate) const ALIGNMENT_CHECK: u64 = 1 << 18;
+    /// All that there are.
+    pub(crate) const ALL: u64 = 0x3f_7fd7;
 }
 
 /// Bits of DR6.

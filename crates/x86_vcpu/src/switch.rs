@@ -87,6 +87,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Brings memory up to date with the hardware, which goes on holding the vCPU. Interrupts are off.
     #[cold]
     pub(crate) fn save(&mut self) {
+        self.saved_exit = self.backend.raw_exit();
         self.backend.save();
         self.xsave.save();
         self.breakpoints = hardware::read_breakpoints();

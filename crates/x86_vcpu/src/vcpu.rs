@@ -16,7 +16,7 @@ use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
-    Mail, Mailbox,
+    Mail, Mailbox, RawExit,
 };
 
 use crate::{
@@ -74,6 +74,8 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) counters: Arc<Account>,
     /// Why the guest was left last.
     pub(crate) exit: AxVCpuExitReason,
+    /// The hardware's words about that, once the state is saved.
+    pub(crate) saved_exit: RawExit,
     /// What the last exit leaves to be completed.
     pub(crate) pending: Pending,
     /// The value that was read for it.
@@ -236,6 +238,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
             counters: Arc::new(Account::new::<ExitKind>()),
             exit: AxVCpuExitReason::Nothing,
+            saved_exit: RawExit::default(),
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
@@ -457,6 +460,10 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 table.base, table.limit
             )?;
         }
+        let exit = match self.home {
+            Home::Hardware => self.backend.raw_exit(),
+            Home::Both | Home::Memory => self.saved_exit,
+        };
         let interrupts = get(Register::Rflags) & rflags::INTERRUPT != 0;
         writeln!(
             out,
@@ -464,8 +471,8 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             if interrupts { "on" } else { "off" },
             self.activity,
             self.backend.vendor(),
-            self.backend.exit_name(),
-            self.backend.raw_exit()
+            self.backend.exit_name(exit.reason),
+            exit
         )
     }
 }

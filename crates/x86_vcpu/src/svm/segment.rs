@@ -8,7 +8,7 @@ const fn pack(rights: SegmentRights) -> u16 {
     rights.0 & 0xff | rights.0 >> 4 & 0xf00
 }
 
-pub(super) const fn unpack(attributes: u16) -> SegmentRights {
+const fn unpack(attributes: u16) -> SegmentRights {
     SegmentRights(attributes & 0xff | (attributes & 0xf00) << 4)
 }
 

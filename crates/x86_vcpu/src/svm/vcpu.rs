@@ -5,16 +5,17 @@ use axerrno::AxResult;
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
-    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, is_event, length_to},
+    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, length_to},
     entry, exit_code,
     percpu::{EFER_SVME, SvmFeatures},
     refusal::refusal,
+    registers::group,
     vmcb::{Clean, Intercepts, Intercepts2, SaveArea, TlbControl, VirtualInterrupt, VmcbPages},
 };
 use crate::{
     HltPolicy,
     backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
-    event::{Event, vector},
+    event::{Event, InterruptInfo, InterruptKind, vector},
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, gpr,
         rflags,
@@ -37,10 +38,6 @@ const INTERCEPTS: Intercepts = Intercepts::INTR
     .union(Intercepts::SHUTDOWN);
 
 const INTERCEPTS2: Intercepts2 = Intercepts2::all();
-
-/// A guest could keep the processor in the delivery of these two for ever; the third is about the machine.
-const INTERCEPTED_EXCEPTIONS: u32 =
-    1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
 
 /// Bit 0 of the word at offset 0x068 of the VMCB.
 const SHADOW: u64 = 1;
@@ -117,7 +114,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     fn new(hlt: HltPolicy, _longest_turn: u64) -> AxResult<Self> {
         let mut pages = VmcbPages::new()?;
         let control = &mut pages.vmcb_mut().control;
-        control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
+        control.intercept_exceptions = vector::INTERCEPTED;
         control.intercepts = INTERCEPTS;
         match hlt {
             HltPolicy::Exit => control.intercepts.insert(Intercepts::HLT),
@@ -207,7 +204,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     #[inline]
     fn frequent(&self) -> Frequent {
         let control = &self.pages.vmcb().control;
-        if is_event(control.exit_interrupt_info) {
+        if InterruptInfo::is_valid(control.exit_interrupt_info as u32) {
             return Frequent::Other;
         }
         match control.exit_code() {
@@ -250,8 +247,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         let mut info = decode(&self.read_raw());
         match info.exit {
             Exit::Refused(_) => {
-                let vmcb = self.pages.vmcb();
-                info.exit = Exit::Refused(refusal(vmcb.control.asid, &vmcb.save));
+                info.exit = Exit::Refused(refusal(self.pages.vmcb(), &self.state()));
             }
             Exit::InterruptWindow => self.ignore(Window::Interrupt),
             // Not yet: after the IRET.
@@ -286,8 +282,8 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         }
     }
 
-    fn exit_name(&self) -> &'static str {
-        exit_code::name(self.pages.vmcb().control.exit_code())
+    fn exit_name(&self, reason: u64) -> &'static str {
+        exit_code::name(reason)
     }
 
     fn fetched_bytes(&self) -> &[u8] {
@@ -303,74 +299,23 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     #[inline]
     fn get(&self, register: Register) -> u64 {
-        let save = self.save_area();
-        match register {
-            Register::Rip => save.rip,
-            Register::Rsp => save.rsp,
-            Register::Rflags => save.rflags,
-            Register::Cr0 => save.cr0,
-            Register::Cr2 => save.cr2,
-            Register::Cr3 => save.cr3,
-            Register::Cr4 => save.cr4,
-            Register::Efer => save.efer & !EFER_SVME,
-            Register::Pat => save.g_pat,
-            Register::Dr6 => save.dr6,
-            Register::Dr7 => save.dr7,
-            Register::SysenterCs => save.sysenter_cs,
-            Register::SysenterEsp => save.sysenter_esp,
-            Register::SysenterEip => save.sysenter_eip,
-            Register::Star => save.star,
-            Register::Lstar => save.lstar,
-            Register::Cstar => save.cstar,
-            Register::Sfmask => save.sfmask,
-            Register::KernelGsBase => save.kernel_gs_base,
+        let value = self.save_area().register(register);
+        if register == Register::Efer {
+            value & !EFER_SVME
+        } else {
+            value
         }
     }
 
     #[inline]
     fn set(&mut self, register: Register, value: u64) {
-        // Not cached, those without a group.
-        let group = match register {
-            Register::Cr0 | Register::Cr3 | Register::Cr4 | Register::Efer => {
-                Clean::CONTROL_REGISTERS
-            }
-            Register::Cr2 => Clean::CR2,
-            Register::Pat => Clean::NESTED_PAGING,
-            Register::Dr6 | Register::Dr7 => Clean::DEBUG_REGISTERS,
-            Register::Rip
-            | Register::Rsp
-            | Register::Rflags
-            | Register::SysenterCs
-            | Register::SysenterEsp
-            | Register::SysenterEip
-            | Register::Star
-            | Register::Lstar
-            | Register::Cstar
-            | Register::Sfmask
-            | Register::KernelGsBase => Clean::empty(),
+        let always = if register == Register::Efer {
+            EFER_SVME
+        } else {
+            0
         };
-        let save = &mut self.change(group).save;
-        match register {
-            Register::Rip => save.rip = value,
-            Register::Rsp => save.rsp = value,
-            Register::Rflags => save.rflags = value,
-            Register::Cr0 => save.cr0 = value,
-            Register::Cr2 => save.cr2 = value,
-            Register::Cr3 => save.cr3 = value,
-            Register::Cr4 => save.cr4 = value,
-            Register::Efer => save.efer = value | EFER_SVME,
-            Register::Pat => save.g_pat = value,
-            Register::Dr6 => save.dr6 = value,
-            Register::Dr7 => save.dr7 = value,
-            Register::SysenterCs => save.sysenter_cs = value,
-            Register::SysenterEsp => save.sysenter_esp = value,
-            Register::SysenterEip => save.sysenter_eip = value,
-            Register::Star => save.star = value,
-            Register::Lstar => save.lstar = value,
-            Register::Cstar => save.cstar = value,
-            Register::Sfmask => save.sfmask = value,
-            Register::KernelGsBase => save.kernel_gs_base = value,
-        }
+        let save = &mut self.change(group(register)).save;
+        save.set_register(register, value | always);
     }
 
     fn segment(&self, name: SegmentName) -> Segment {
@@ -417,9 +362,9 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn set_pdptes(&mut self, _: [u64; 4]) {}
 
-    fn inject(&mut self, event: Event) {
-        self.pages.vmcb_mut().control.event_injection = encode_event(event);
-        if event == Event::Nmi {
+    fn inject_info(&mut self, info: InterruptInfo) {
+        self.pages.vmcb_mut().control.event_injection = encode_event(info);
+        if info.kind == InterruptKind::Nmi {
             self.nmi = NmiState::Handling;
             self.intercept(Intercepts::IRET, true);
         }

@@ -8,7 +8,7 @@ use core::{
 use axaddrspace::{AxMmHal, Frame, FrameSize, HostPhysAddr};
 use axerrno::{AxResult, ax_err_type};
 
-use crate::msr;
+use crate::msr::permissions::{self, PermissionBits};
 
 /// A VMCB.
 #[repr(C, align(4096))]
@@ -211,6 +211,8 @@ bitflags::bitflags! {
         const SEGMENTS = 1 << 8;
         const CR2 = 1 << 9;
         const LBR = 1 << 10;
+        /// Of what the hardware reads from memory each time.
+        const NOT_CACHED = 0;
     }
 }
 
@@ -285,7 +287,7 @@ impl<H: AxMmHal> VmcbPages<H> {
             pages: take()?,
             ports: take()?,
         };
-        fill_msr_permissions(&mut new.pages_mut().msr_permissions);
+        permissions::fill(&mut new.pages_mut().msr_permissions, msr_permission_bits);
         let ports = new.ports.virt().as_usize();
         // SAFETY: the frame is ours, of 16 KiB, and reached at `virt`; nobody else refers to it.
         unsafe {
@@ -343,29 +345,30 @@ impl<H: AxMmHal> fmt::Debug for VmcbPages<H> {
     }
 }
 
-/// Two bits an MSR, read and write; set: exit. Three ranges of 0x2000 MSRs (APM 2, "MSR Intercepts").
-fn fill_msr_permissions(map: &mut [u8; 0x2000]) {
-    map.fill(0xff);
-    for number in msr::PASS_THROUGH {
-        let (start, first) = match number {
-            0..0x2000 => (0, 0),
-            0xc000_0000..0xc000_2000 => (0x800, 0xc000_0000),
-            0xc001_0000..0xc001_2000 => (0x1000, 0xc001_0000),
-            _ => continue,
-        };
-        let bit = (number - first) as usize * 2;
-        map[start + bit / 8] &= !(0b11 << (bit % 8));
-    }
+/// Two bits an MSR, in three ranges of 0x2000 MSRs (APM 2, "MSR Intercepts").
+const fn msr_permission_bits(number: u32) -> Option<PermissionBits> {
+    let (range, first) = match number {
+        0..0x2000 => (0, 0),
+        0xc000_0000..0xc000_2000 => (1, 0xc000_0000),
+        0xc001_0000..0xc001_2000 => (2, 0xc001_0000),
+        _ => return None,
+    };
+    let read = (range * 0x2000 + (number - first) as usize) * 2;
+    Some(PermissionBits {
+        read,
+        write: read + 1,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msr;
 
     #[test]
     fn msr_permissions_let_the_guests_own_through_and_nothing_else() {
         let mut map = [0; 0x2000];
-        fill_msr_permissions(&mut map);
+        permissions::fill(&mut map, msr_permission_bits);
         // SYSENTER_CS, _ESP and _EIP: bits 0x2e8 to 0x2ed.
         assert_eq!(map[0x174 / 4], 0b1100_0000);
         // EFER exits, STAR, LSTAR and CSTAR do not.

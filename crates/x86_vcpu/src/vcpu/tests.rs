@@ -353,6 +353,12 @@ fn the_record_names_every_register() {
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }
+    // It stays when the vCPU is not in the hardware any more.
+    let before = text.clone();
+    world.vcpu.unbind().unwrap();
+    text.clear();
+    world.vcpu.dump(&mut text).unwrap();
+    assert_eq!(text, before);
     assert_eq!(world.vcpu.pc(), ENTRY);
 }
 

@@ -5,19 +5,15 @@
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 
 use super::{
-    exit_info::{
-        CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxExitInfo,
-        VmxExitKind, VmxInterruptInfo, VmxIoExitInfo,
-    },
+    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind},
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
 };
 use crate::{
     backend::{
-        ControlAccess, ControlRegister, Direction, Exit, Frequent, Instruction, IoExit, IoKind,
-        NestedFault, NestedPurpose,
+        ControlAccess, Direction, Exit, Frequent, Instruction, IoExit, NestedFault, NestedPurpose,
     },
-    event::{Event, Exception, vector},
+    event::{Event, InterruptInfo, InterruptKind, vector},
 };
 
 /// Which of the frequent exits the word is.
@@ -45,7 +41,7 @@ pub(super) fn frequent(raw: u32) -> Frequent {
 /// The access to a port that the guest was left for.
 #[inline]
 pub(super) fn io() -> IoExit {
-    port_access(VmxIoExitInfo::decode(qualification()))
+    IoExit::of_qualification(qualification())
 }
 
 /// The nested fault that the guest was left for, if it leaves nothing behind.
@@ -102,7 +98,9 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::Tdcall
         | Reason::RdmsrList
         | Reason::WrmsrList => Exit::Instruction(Instruction::Absent),
-        Reason::CrAccess => control(CrAccessInfo::decode(qualification())),
+        Reason::CrAccess => {
+            ControlAccess::of_qualification(qualification()).map_or(Exit::Unknown, Exit::Control)
+        }
         Reason::Io => Exit::Io(io()),
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
@@ -144,49 +142,16 @@ pub(super) fn instruction_length() -> u8 {
     VmcsReadOnly32::ExitInstructionLength.read() as u8
 }
 
-/// How long the instruction is that caused `exit`, if one did.
-pub(super) fn length(exit: Exit) -> Option<u8> {
-    match exit {
-        Exit::Instruction(_) | Exit::Msr(_) | Exit::Control(_) | Exit::Io(_) => {
-            Some(instruction_length())
-        }
-        Exit::HostInterrupt
-        | Exit::HostNmi
-        | Exit::InterruptWindow
-        | Exit::NmiWindow
-        | Exit::Deadline
-        | Exit::Exception { .. }
-        | Exit::TripleFault
-        | Exit::ControlInstruction
-        | Exit::Nested(_)
-        | Exit::TaskSwitch
-        | Exit::Refused(_)
-        | Exit::Unknown => None,
-    }
-}
-
 /// Whether the exit interrupted an event's delivery.
 #[inline(always)]
 pub(super) fn is_during_delivery() -> bool {
-    VmcsReadOnly32::IdtVectoringInfo.read() & VmxInterruptInfo::VALID != 0
+    InterruptInfo::is_valid(VmcsReadOnly32::IdtVectoringInfo.read())
 }
 
 /// The event whose delivery the exit interrupted.
 pub(super) fn interrupted() -> Option<Event> {
     let raw = VmcsReadOnly32::IdtVectoringInfo.read();
-    let info = VmxInterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?;
-    match info.kind {
-        InterruptKind::External => Some(Event::Interrupt(info.vector)),
-        InterruptKind::Nmi => Some(Event::Nmi),
-        InterruptKind::HardwareException => Some(Event::Exception(Exception {
-            vector: info.vector,
-            error_code: info.error_code,
-        })),
-        InterruptKind::Software
-        | InterruptKind::PrivilegedSoftwareException
-        | InterruptKind::SoftwareException => Some(Event::Software),
-        InterruptKind::Other => None,
-    }
+    InterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?.event()
 }
 
 /// The host vector that must see what an exit as [`Exit::HostNmi`] consumed; `None` for what the host needs not see.
@@ -203,8 +168,8 @@ pub(super) fn qualification() -> u64 {
     VmcsReadOnlyNW::ExitQualification.read()
 }
 
-fn exit_interrupt() -> Option<VmxInterruptInfo> {
-    VmxInterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
+fn exit_interrupt() -> Option<InterruptInfo> {
+    InterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
         VmcsReadOnly32::ExitInterruptErrorCode.read()
     })
 }
@@ -224,42 +189,6 @@ fn exception() -> Exit {
         _ => Exit::Exception {
             vector: info.vector,
             error_code: info.error_code,
-        },
-    }
-}
-
-fn control(info: CrAccessInfo) -> Exit {
-    let register = |cr| match cr {
-        0 => Some(ControlRegister::Cr0),
-        3 => Some(ControlRegister::Cr3),
-        4 => Some(ControlRegister::Cr4),
-        8 => Some(ControlRegister::Cr8),
-        _ => None,
-    };
-    let access = match info {
-        CrAccessInfo::Write { cr, gpr } => {
-            register(cr).map(|register| ControlAccess::Write { register, gpr })
-        }
-        CrAccessInfo::Read { cr, gpr } => {
-            register(cr).map(|register| ControlAccess::Read { register, gpr })
-        }
-        CrAccessInfo::Clts => Some(ControlAccess::Clts),
-        CrAccessInfo::Lmsw { source } => Some(ControlAccess::Lmsw { source }),
-    };
-    access.map_or(Exit::Unknown, Exit::Control)
-}
-
-fn port_access(info: VmxIoExitInfo) -> IoExit {
-    IoExit {
-        port: info.port,
-        width: info.width,
-        direction: match info.direction {
-            IoDirection::In => Direction::Read,
-            IoDirection::Out => Direction::Write,
-        },
-        kind: match info.form {
-            IoForm::Register => IoKind::Register,
-            IoForm::String | IoForm::RepeatedString => IoKind::String,
         },
     }
 }

@@ -5,6 +5,10 @@
 use axvcpu::AccessWidth;
 
 use super::exit_reason::VmxExitReason;
+use crate::{
+    backend::{ControlAccess, ControlRegister, Direction, IoExit, IoKind},
+    event::InterruptInfo,
+};
 
 /// The exit-reason field (25.9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,205 +46,55 @@ impl VmxExitInfo {
     }
 }
 
-/// What kind of event an interruption-information field describes (25.9.2, 25.8.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum InterruptKind {
-    /// An interrupt from outside.
-    External = 0,
-    /// A non-maskable interrupt.
-    Nmi = 2,
-    /// An exception of the processor's.
-    HardwareException = 3,
-    /// INT n.
-    Software = 4,
-    /// INT1.
-    PrivilegedSoftwareException = 5,
-    /// INT3 or INTO.
-    SoftwareException = 6,
-    /// No event in the IDT's sense.
-    Other = 7,
-}
-
-/// An event, as the exit-interruption, IDT-vectoring and entry-interruption information fields tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VmxInterruptInfo {
-    /// Its vector.
-    pub vector: u8,
-    /// Its kind.
-    pub kind: InterruptKind,
-    /// What it pushes.
-    pub error_code: Option<u32>,
-}
-
-impl VmxInterruptInfo {
-    const VECTOR: u32 = 0xff;
-    const KIND_SHIFT: u32 = 8;
-    const KIND: u32 = 0b111;
-    const HAS_ERROR_CODE: u32 = 1 << 11;
-    /// There is an event.
-    pub(super) const VALID: u32 = 1 << 31;
-
-    /// Decodes a field; `None` if it says that there is nothing.
-    #[must_use]
-    pub fn decode(raw: u32, error_code: impl FnOnce() -> u32) -> Option<Self> {
-        if raw & Self::VALID == 0 {
-            return None;
-        }
-        Some(Self {
-            vector: (raw & Self::VECTOR) as u8,
-            kind: match raw >> Self::KIND_SHIFT & Self::KIND {
-                0 => InterruptKind::External,
-                2 => InterruptKind::Nmi,
-                3 => InterruptKind::HardwareException,
-                4 => InterruptKind::Software,
-                5 => InterruptKind::PrivilegedSoftwareException,
-                6 => InterruptKind::SoftwareException,
-                _ => InterruptKind::Other,
-            },
-            error_code: (raw & Self::HAS_ERROR_CODE != 0).then(error_code),
-        })
-    }
-
-    /// The word for the entry-interruption field.
-    #[must_use]
-    pub const fn encode(self) -> u32 {
-        let error_code = match self.error_code {
-            Some(_) => Self::HAS_ERROR_CODE,
-            None => 0,
-        };
-        Self::VALID | error_code | (self.kind as u32) << Self::KIND_SHIFT | self.vector as u32
-    }
-
-    /// Whether the event comes from an instruction, which is then past once the event is delivered.
-    #[must_use]
-    pub const fn is_software(self) -> bool {
-        match self.kind {
-            InterruptKind::Software
-            | InterruptKind::PrivilegedSoftwareException
-            | InterruptKind::SoftwareException => true,
-            InterruptKind::External
-            | InterruptKind::Nmi
-            | InterruptKind::HardwareException
-            | InterruptKind::Other => false,
-        }
-    }
-}
-
-/// Which way a port access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoDirection {
-    /// IN, INS.
-    In,
-    /// OUT, OUTS.
-    Out,
-}
-
-/// Whether a port access moves a register or a string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoForm {
-    /// IN or OUT, with the accumulator.
-    Register,
-    /// INS or OUTS, once.
-    String,
-    /// INS or OUTS with a REP prefix.
-    RepeatedString,
-}
-
-/// A port access (table 28-5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VmxIoExitInfo {
-    /// Which port.
-    pub port: u16,
-    /// How wide.
-    pub width: AccessWidth,
-    /// Which way.
-    pub direction: IoDirection,
-    /// A register or a string.
-    pub form: IoForm,
-}
-
-impl VmxIoExitInfo {
-    const SIZE: u64 = 0b111;
-    const IN: u64 = 1 << 3;
-    const STRING: u64 = 1 << 4;
-    const REP: u64 = 1 << 5;
-    const PORT_SHIFT: u32 = 16;
-
-    /// Decodes the exit qualification.
+impl IoExit {
+    /// Decodes VMX's exit qualification (table 28-5).
     #[inline]
     #[must_use]
-    pub const fn decode(qualification: u64) -> Self {
+    pub const fn of_qualification(qualification: u64) -> Self {
+        const SIZE: u64 = 0b111;
+        const IN: u64 = 1 << 3;
+        const STRING: u64 = 1 << 4;
+        const PORT_SHIFT: u32 = 16;
         Self {
-            port: (qualification >> Self::PORT_SHIFT) as u16,
+            port: (qualification >> PORT_SHIFT) as u16,
             // 0, 1 and 3: one less than the bytes. No other occurs.
-            width: match qualification & Self::SIZE {
+            width: match qualification & SIZE {
                 0 => AccessWidth::Byte,
                 1 => AccessWidth::Word,
                 _ => AccessWidth::Dword,
             },
-            direction: if qualification & Self::IN != 0 {
-                IoDirection::In
+            direction: if qualification & IN != 0 {
+                Direction::Read
             } else {
-                IoDirection::Out
+                Direction::Write
             },
-            form: if qualification & Self::STRING == 0 {
-                IoForm::Register
-            } else if qualification & Self::REP == 0 {
-                IoForm::String
+            kind: if qualification & STRING != 0 {
+                IoKind::String
             } else {
-                IoForm::RepeatedString
+                IoKind::Register
             },
         }
     }
 }
 
-/// An access to a control register (table 28-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrAccessInfo {
-    /// MOV to a control register.
-    Write {
-        /// Its number.
-        cr: u8,
-        /// The general register's number.
-        gpr: u8,
-    },
-    /// MOV from a control register.
-    Read {
-        /// Its number.
-        cr: u8,
-        /// The general register's number.
-        gpr: u8,
-    },
-    /// CLTS.
-    Clts,
-    /// LMSW.
-    Lmsw {
-        /// The new low word of CR0.
-        source: u16,
-    },
-}
-
-impl CrAccessInfo {
-    const CR: u64 = 0xf;
-    const KIND_SHIFT: u32 = 4;
-    const KIND: u64 = 0b11;
-    const GPR_SHIFT: u32 = 8;
-    const GPR: u64 = 0xf;
-    const LMSW_SHIFT: u32 = 16;
-
-    /// Decodes the exit qualification.
+impl ControlAccess {
+    /// Decodes VMX's exit qualification (table 28-3); `None` if it names a register whose accesses do not exit.
     #[must_use]
-    pub const fn decode(qualification: u64) -> Self {
-        let cr = (qualification & Self::CR) as u8;
-        let gpr = (qualification >> Self::GPR_SHIFT & Self::GPR) as u8;
-        match qualification >> Self::KIND_SHIFT & Self::KIND {
-            0 => Self::Write { cr, gpr },
-            1 => Self::Read { cr, gpr },
-            2 => Self::Clts,
-            _ => Self::Lmsw {
-                source: (qualification >> Self::LMSW_SHIFT) as u16,
-            },
+    pub fn of_qualification(qualification: u64) -> Option<Self> {
+        const NUMBER: u64 = 0xf;
+        const KIND_SHIFT: u32 = 4;
+        const KIND: u64 = 0b11;
+        const GPR_SHIFT: u32 = 8;
+        const LMSW_SHIFT: u32 = 16;
+        let register = ControlRegister::of_number((qualification & NUMBER) as u8);
+        let gpr = (qualification >> GPR_SHIFT & NUMBER) as u8;
+        match qualification >> KIND_SHIFT & KIND {
+            0 => register.map(|register| Self::Write { register, gpr }),
+            1 => register.map(|register| Self::Read { register, gpr }),
+            2 => Some(Self::Clts),
+            _ => Some(Self::Lmsw {
+                source: (qualification >> LMSW_SHIFT) as u16,
+            }),
         }
     }
 }
@@ -301,9 +155,9 @@ impl EptViolationInfo {
 pub const fn undid_nmi_blocking(raw: u32) -> bool {
     const UNBLOCKED_BY_IRET: u32 = 1 << 12;
     const DOUBLE_FAULT: u32 = 8;
-    raw & VmxInterruptInfo::VALID != 0
+    InterruptInfo::is_valid(raw)
         && raw & UNBLOCKED_BY_IRET != 0
-        && raw & VmxInterruptInfo::VECTOR != DOUBLE_FAULT
+        && raw & InterruptInfo::VECTOR != DOUBLE_FAULT
 }
 
 #[cfg(test)]

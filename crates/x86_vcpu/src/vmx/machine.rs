@@ -44,8 +44,6 @@ pub(crate) struct Machine {
     /// Entries by VMLAUNCH and by VMRESUME.
     pub(crate) launches: usize,
     pub(crate) resumes: usize,
-    pub(crate) cr2: u64,
-    pub(crate) dr6: u64,
     pub(crate) host_events: Vec<u8>,
 }
 

@@ -1,49 +1,43 @@
 //! The bitmap that says which MSRs exit (SDM vol. 3, 25.6.9): a quarter each for reads and writes of low and of high numbers.
 
 use super::percpu::REGION_BYTES;
+use crate::msr::permissions::PermissionBits;
 
-const QUARTER: usize = REGION_BYTES / 4;
 /// How many MSRs a quarter covers.
-const COVERED: u32 = QUARTER as u32 * 8;
+const COVERED: u32 = REGION_BYTES as u32 / 4 * 8;
 const HIGH: u32 = 0xc000_0000;
+const HIGH_END: u32 = HIGH + COVERED;
 
-/// Lets `pass_through` through, and no others.
-pub(super) fn fill(bitmap: &mut [u8; REGION_BYTES], pass_through: &[u32]) {
-    bitmap.fill(u8::MAX);
-    let (reads, writes) = bitmap.split_at_mut(2 * QUARTER);
-    for &number in pass_through {
-        let (quarter, bit) = match (number, number.wrapping_sub(HIGH)) {
-            (low, _) if low < COVERED => (0, low as usize),
-            (_, high) if high < COVERED => (QUARTER, high as usize),
-            // Accesses outside the bitmap always exit.
-            _ => continue,
-        };
-        reads[quarter + bit / 8] &= !(1 << (bit % 8));
-        writes[quarter + bit / 8] &= !(1 << (bit % 8));
-    }
+/// Where the bitmap has an MSR.
+pub(super) const fn bits(number: u32) -> Option<PermissionBits> {
+    let read = match number {
+        0..COVERED => number,
+        HIGH..HIGH_END => COVERED + (number - HIGH),
+        _ => return None,
+    } as usize;
+    Some(PermissionBits {
+        read,
+        write: read + 2 * COVERED as usize,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn exits(bitmap: &[u8; REGION_BYTES], at: usize, bit: usize) -> bool {
-        bitmap[at + bit / 8] >> (bit % 8) & 1 == 1
-    }
+    use crate::msr::{PASS_THROUGH, permissions};
 
     #[test]
-    fn lets_only_the_named_msrs_through() {
+    fn lets_only_the_guests_own_msrs_through() {
         let mut bitmap = [0; REGION_BYTES];
-        fill(&mut bitmap, &[0x174, 0xc000_0102, 0x4000_0000]);
-        for base in [0, 2 * QUARTER] {
-            for bit in 0..COVERED as usize {
-                assert_eq!(exits(&bitmap, base, bit), bit != 0x174, "{bit:#x}");
-                assert_eq!(
-                    exits(&bitmap, base + QUARTER, bit),
-                    bit != 0x102,
-                    "{bit:#x}"
-                );
+        permissions::fill(&mut bitmap, bits);
+        for (quarter, first) in [0, HIGH, 0, HIGH].into_iter().enumerate() {
+            for bit in 0..COVERED {
+                let place = quarter * COVERED as usize + bit as usize;
+                let exits = bitmap[place / 8] >> (place % 8) & 1 == 1;
+                let number = first + bit;
+                assert_eq!(exits, !PASS_THROUGH.contains(&number), "{number:#x}");
             }
         }
+        assert!(bits(COVERED).is_none() && bits(HIGH_END).is_none());
     }
 }

@@ -209,7 +209,7 @@ impl HostState {
     }
 }
 
-pub(crate) use imp::{host_event, host_state, read_cr2, read_dr6, write_cr2, write_dr6};
+pub(crate) use imp::{host_event, host_state};
 
 #[cfg(target_os = "none")]
 mod imp {
@@ -225,28 +225,6 @@ mod imp {
         limit: u16,
         base: u64,
     }
-
-    /// Declares the accessors of a register that the host has no use for while a vCPU is loaded.
-    macro_rules! register {
-        ($register:literal, $read:ident, $write:ident) => {
-            pub(crate) fn $read() -> u64 {
-                let value;
-                // SAFETY: reads a register.
-                unsafe { asm!(concat!("mov {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) };
-                value
-            }
-
-            pub(crate) fn $write(value: u64) {
-                // SAFETY: the register only tells of faults and debug events that are over. DR6 has no bits above 31, which would fault.
-                unsafe { asm!(concat!("mov ", $register, ", {}"), in(reg) value & MASK, options(nomem, nostack, preserves_flags)) };
-
-                const MASK: u64 = if matches!($register.as_bytes(), b"dr6") { u32::MAX as u64 } else { u64::MAX };
-            }
-        };
-    }
-
-    register!("cr2", read_cr2, write_cr2);
-    register!("dr6", read_dr6, write_dr6);
 
     macro_rules! selector {
         ($register:literal) => {{
@@ -328,22 +306,6 @@ mod imp {
 
     pub(crate) fn host_event(number: u8) {
         machine::with(|m| m.host_events.push(number));
-    }
-
-    pub(crate) fn read_cr2() -> u64 {
-        machine::with(|m| m.cr2)
-    }
-
-    pub(crate) fn write_cr2(value: u64) {
-        machine::with(|m| m.cr2 = value);
-    }
-
-    pub(crate) fn read_dr6() -> u64 {
-        machine::with(|m| m.dr6)
-    }
-
-    pub(crate) fn write_dr6(value: u64) {
-        machine::with(|m| m.dr6 = value);
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     backend::{Exit, ExitInfo, Window},
     event::{Event, vector},
+    hardware,
     regs::dr6,
 };
 
@@ -38,7 +39,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         self.settle(exit, interrupted);
         ExitInfo {
             exit,
-            length: exit::length(exit),
+            length: exit.is_instruction().then(exit::instruction_length),
             interrupted,
         }
     }
@@ -96,7 +97,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
     /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
     fn take_debug_event(&mut self) {
         let events = exit::qualification() & DR6_EVENTS;
-        percpu::write_dr6(percpu::read_dr6() & !DR6_BREAKPOINTS | events);
+        hardware::write_dr6(hardware::read_dr6() & !DR6_BREAKPOINTS | events);
         let dr7 = self.guest.read(VmcsGuestNW::Dr7);
         self.guest
             .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);

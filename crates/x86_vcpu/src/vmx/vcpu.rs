@@ -8,12 +8,12 @@ use super::{
     caps::{InvvpidType, VmxCapabilities},
     controls::{entry, secondary},
     exit,
-    exit_info::{InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo},
+    exit_info::{VmxExitInfo, VmxExitKind},
     fields::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
         VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
     },
-    guest_state::{GuestState, Home, Interruptibility},
+    guest_state::{GuestState, Home, Interruptibility, PDPTES},
     msr_bitmap,
     percpu::{self, VmxRegion},
     preemption_timer::PreemptionTimer,
@@ -25,16 +25,14 @@ use super::{
 use crate::{
     backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
     config::HltPolicy,
-    cr::{cr0, efer},
-    event::{Event, Exception, vector},
+    cr::efer,
+    event::{InterruptInfo, vector},
     hardware, msr,
-    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        rflags,
+    },
 };
-
-/// What exits of the guest's exceptions: those whose delivery can repeat itself for ever without an instruction in between, so that no
-/// interrupt would ever take the guest out; and machine checks, which are the host's.
-const EXCEPTIONS: u32 =
-    1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
 
 /// Write-back tables of four levels (SDM vol. 3, table 25-9).
 const EPTP_FORMAT: u64 = 6 | 3 << 3;
@@ -61,13 +59,12 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     /// Whether another nested table was in force before: nothing cached of it must survive.
     nested_stale: bool,
     vpid: u16,
-    injected: Option<VmxInterruptInfo>,
+    injected: Option<InterruptInfo>,
 
     /// What no VMCS holds, while the vCPU is not loaded.
     pub(super) switched: [u64; msr::SWITCHED.len()],
     pub(super) cr2: u64,
     pub(super) dr6: u64,
-    last_exit: RawExit,
 }
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
@@ -83,7 +80,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         self.primary.write();
         VmcsControl32::SecondaryProcBased.write(secondary);
         VmcsControl32::ExitControls.write(exit);
-        VmcsControl32::ExceptionBitmap.write(EXCEPTIONS);
+        VmcsControl32::ExceptionBitmap.write(vector::INTERCEPTED);
         for unused in [
             VmcsControl32::PageFaultErrorMask,
             VmcsControl32::PageFaultErrorMatch,
@@ -119,8 +116,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
             hardware::write_msr(number, value);
         }
-        percpu::write_cr2(self.cr2);
-        percpu::write_dr6(self.dr6);
+        hardware::write_cr2(self.cr2);
+        hardware::write_dr6(self.dr6);
     }
 
     pub(super) const fn is_loaded(&self) -> bool {
@@ -163,7 +160,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
         let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
         let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
-        msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
+        msr::permissions::fill(msr_bitmap.bytes_mut(), msr_bitmap::bits);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
             timer: PreemptionTimer::new(capabilities.pin, capabilities.timer_shift, longest_turn),
@@ -184,12 +181,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             switched: [0; msr::SWITCHED.len()],
             cr2: 0,
             dr6: 0,
-            last_exit: RawExit {
-                reason: 0,
-                info1: 0,
-                info2: 0,
-                pc: 0,
-            },
         };
         vcpu.set_cr0(0);
         vcpu.set_cr4(0);
@@ -249,12 +240,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         if !self.is_loaded() {
             return;
         }
-        self.last_exit = self.raw_exit();
         for (number, value) in msr::SWITCHED.into_iter().zip(&mut self.switched) {
             *value = hardware::read_msr(number);
         }
-        self.cr2 = percpu::read_cr2();
-        self.dr6 = percpu::read_dr6();
+        self.cr2 = hardware::read_cr2();
+        self.dr6 = hardware::read_dr6();
         self.guest.save();
     }
 
@@ -336,9 +326,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn raw_exit(&self) -> RawExit {
-        if !self.is_loaded() {
-            return self.last_exit;
-        }
         RawExit {
             reason: u64::from(VmcsReadOnly32::ExitReason.read()),
             info1: exit::qualification(),
@@ -347,8 +334,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    fn exit_name(&self) -> &'static str {
-        match VmxExitInfo::decode(self.raw_exit().reason as u32).kind {
+    fn exit_name(&self, reason: u64) -> &'static str {
+        match VmxExitInfo::decode(reason as u32).kind {
             VmxExitKind::Exit(reason) | VmxExitKind::EntryFailure(reason) => reason.words(),
             VmxExitKind::Unknown => "a reason that the manual does not have",
         }
@@ -368,6 +355,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.guest.segment(name)
     }
 
+    #[inline]
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.guest.segment_base(name)
+    }
+
+    #[inline]
+    fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        self.guest.segment_rights(name)
+    }
+
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         self.guest.set_segment(name, segment);
     }
@@ -385,35 +382,13 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
-        let fields = [
-            VmcsGuest64::Pdpte0,
-            VmcsGuest64::Pdpte1,
-            VmcsGuest64::Pdpte2,
-            VmcsGuest64::Pdpte3,
-        ];
-        for (field, entry) in fields.into_iter().zip(entries) {
+        for (field, entry) in PDPTES.into_iter().zip(entries) {
             self.guest.write(field, entry);
         }
     }
 
-    fn inject(&mut self, event: Event) {
-        let (kind, vector, error_code) = match event {
-            Event::Exception(Exception { vector, error_code }) => {
-                // Real mode pushes no error codes, and the entry refuses to (SDM vol. 3, 27.2.1.3).
-                let protected = self.get(Register::Cr0) & cr0::PE != 0;
-                let code = error_code.filter(|_| protected);
-                (InterruptKind::HardwareException, vector, code)
-            }
-            Event::Nmi => (InterruptKind::Nmi, vector::NMI, None),
-            Event::Interrupt(vector) => (InterruptKind::External, vector, None),
-            // The instruction runs again and brings the event itself.
-            Event::Software => return,
-        };
-        self.injected = Some(VmxInterruptInfo {
-            vector,
-            kind,
-            error_code,
-        });
+    fn inject_info(&mut self, info: InterruptInfo) {
+        self.injected = Some(info);
     }
 
     /// SS has it, in real and in virtual-8086 mode too (SDM vol. 3, 25.4.1).

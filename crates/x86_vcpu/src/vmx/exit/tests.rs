@@ -1,7 +1,11 @@
 use axvcpu::AccessWidth;
 
 use super::*;
-use crate::vmx::{fields::VmcsField, machine};
+use crate::{
+    backend::{ControlRegister, IoKind},
+    event::Exception,
+    vmx::{fields::VmcsField, machine},
+};
 
 /// What an exit with these words in the VMCS comes to.
 fn exit(reason: VmxExitReason, words: &[(u32, u64)]) -> Exit {
@@ -122,16 +126,6 @@ fn decodes_nested_faults() {
             purpose: NestedPurpose::PageWalk
         })
     );
-}
-
-#[test]
-fn only_instructions_have_a_length() {
-    machine::with(|m| m.load(0x1000)).unwrap();
-    machine::with(|m| m.set_field(VmcsReadOnly32::ExitInstructionLength.encoding(), 3));
-    assert_eq!(length(decode(VmxExitReason::Vmcall)), Some(3));
-    assert_eq!(length(Exit::Msr(Direction::Read)), Some(3));
-    assert_eq!(length(Exit::HostInterrupt), None);
-    assert_eq!(length(Exit::TaskSwitch), None);
 }
 
 #[test]

@@ -34,75 +34,58 @@ fn names_every_reason_by_its_number() {
 }
 
 #[test]
-fn decodes_what_it_encodes() {
-    for kind in [
-        InterruptKind::External,
-        InterruptKind::Nmi,
-        InterruptKind::HardwareException,
-        InterruptKind::Software,
-        InterruptKind::PrivilegedSoftwareException,
-        InterruptKind::SoftwareException,
-        InterruptKind::Other,
-    ] {
-        for error_code in [None, Some(0x18)] {
-            let info = VmxInterruptInfo {
-                vector: 0x0e,
-                kind,
-                error_code,
-            };
-            assert_eq!(VmxInterruptInfo::decode(info.encode(), || 0x18), Some(info));
-        }
-    }
-    assert_eq!(VmxInterruptInfo::decode(0x7fff_ffff, || 0), None);
-}
-
-#[test]
-fn encodes_as_the_manual_says() {
-    let page_fault = VmxInterruptInfo {
-        vector: 14,
-        kind: InterruptKind::HardwareException,
-        error_code: Some(2),
-    };
-    assert_eq!(page_fault.encode(), 0x8000_0b0e);
-    assert!(!page_fault.is_software());
-}
-
-#[test]
 fn decodes_port_accesses() {
-    let out = VmxIoExitInfo::decode(0x0080_0000);
-    assert_eq!((out.port, out.width), (0x80, AccessWidth::Byte));
-    assert_eq!(
-        (out.direction, out.form),
-        (IoDirection::Out, IoForm::Register)
-    );
-    let ins = VmxIoExitInfo::decode(0x01f0_0039);
-    assert_eq!((ins.port, ins.width), (0x1f0, AccessWidth::Word));
-    assert_eq!(
-        (ins.direction, ins.form),
-        (IoDirection::In, IoForm::RepeatedString)
-    );
-    let outsd = VmxIoExitInfo::decode(0xcf8_0013);
-    assert_eq!(
-        (outsd.width, outsd.form),
-        (AccessWidth::Dword, IoForm::String)
-    );
+    let access = |port, width, direction, kind| IoExit {
+        port,
+        width,
+        direction,
+        kind,
+    };
+    let (byte, word, dword) = (AccessWidth::Byte, AccessWidth::Word, AccessWidth::Dword);
+    for (qualification, expected) in [
+        (
+            0x0080_0000,
+            access(0x80, byte, Direction::Write, IoKind::Register),
+        ),
+        // INS with a REP prefix, and OUTS without one.
+        (
+            0x01f0_0039,
+            access(0x1f0, word, Direction::Read, IoKind::String),
+        ),
+        (
+            0xcf8_0013,
+            access(0xcf8, dword, Direction::Write, IoKind::String),
+        ),
+    ] {
+        assert_eq!(IoExit::of_qualification(qualification), expected);
+    }
 }
 
 #[test]
 fn decodes_accesses_to_control_registers() {
-    assert_eq!(
-        CrAccessInfo::decode(0x0f04),
-        CrAccessInfo::Write { cr: 4, gpr: 15 }
-    );
-    assert_eq!(
-        CrAccessInfo::decode(0x0318),
-        CrAccessInfo::Read { cr: 8, gpr: 3 }
-    );
-    assert_eq!(CrAccessInfo::decode(0x20), CrAccessInfo::Clts);
-    assert_eq!(
-        CrAccessInfo::decode(0xbeef_0030),
-        CrAccessInfo::Lmsw { source: 0xbeef }
-    );
+    use ControlAccess as Access;
+    let (cr4, cr8) = (ControlRegister::Cr4, ControlRegister::Cr8);
+    for (qualification, expected) in [
+        (
+            0x0f04,
+            Some(Access::Write {
+                register: cr4,
+                gpr: 15,
+            }),
+        ),
+        (
+            0x0318,
+            Some(Access::Read {
+                register: cr8,
+                gpr: 3,
+            }),
+        ),
+        (0x20, Some(Access::Clts)),
+        (0xbeef_0030, Some(Access::Lmsw { source: 0xbeef })),
+        (0x02, None),
+    ] {
+        assert_eq!(Access::of_qualification(qualification), expected);
+    }
 }
 
 #[test]
