@@ -148,6 +148,36 @@ impl Life {
         self.vm.shutdown(SystemDownKind::Crash);
     }
 
+    /// Says how the VM, which is over, ended, and what its time went into.
+    fn tell_end(&self, lines: &mut Vec<String>) -> RunResult {
+        let name = self.vm.name();
+        let result = match self.outcome.lock().take() {
+            Some(Outcome::PoweredOff) => {
+                lines.push(format!("VM {name:?} powered off"));
+                RunResult::AllWell
+            }
+            Some(Outcome::Crashed) => {
+                lines.push(format!("error: VM {name:?} says that it failed"));
+                RunResult::Failed
+            }
+            Some(Outcome::Stopped(why)) => {
+                lines.push(format!("error: VM {name:?} was stopped:"));
+                lines.extend(why.lines().map(|line| format!("  {line}")));
+                RunResult::Failed
+            }
+            Some(Outcome::NotRestarted(why)) => {
+                lines.push(format!("error: VM {name:?} does not start again: {why}"));
+                RunResult::Failed
+            }
+            None => RunResult::AllWell,
+        };
+        let mut statistics = String::new();
+        // Writing to a string does not fail.
+        let _ = self.vm.write_statistics(&mut statistics);
+        lines.extend(statistics.lines().map(|line| format!("  {line}")));
+        result
+    }
+
     /// Wakes the tasks that wait for what follows, and housekeeping.
     fn tell_all(&self) {
         for placement in &self.vm.config().vm.vcpus {
@@ -187,6 +217,22 @@ impl Entry {
             Self::Running(_) | Self::Gone => None,
         }
     }
+}
+
+/// What happened to a VM.
+pub(crate) struct News {
+    /// In words, for the console.
+    pub(crate) lines: Vec<String>,
+    pub(crate) then: Then,
+}
+
+/// What becomes of a VM after its news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing new.
+    Runs,
+    /// It is over.
+    Over,
 }
 
 /// The registry of VMs.
@@ -267,62 +313,46 @@ impl Manager {
         Some(life.vm())
     }
 
-    /// Whether a VM has something to say.
-    pub(crate) fn has_news(&self) -> bool {
-        self.vms.iter().any(|entry| match entry {
-            Entry::Running(life) => life.over.load(Ordering::SeqCst) || life.restarts.has_news(),
-            Entry::Leaving(life) => Arc::strong_count(life) == 1,
-            Entry::Gone => false,
-        })
+    /// How many VMs were started.
+    pub(crate) fn count(&self) -> usize {
+        self.vms.len()
     }
 
-    /// Reports what happened, through `report`; gives the numbers of the VMs that ended to `ended`.
-    pub(crate) fn report(&mut self, mut report: impl FnMut(&str), mut ended: impl FnMut(usize)) {
-        for (index, entry) in self.vms.iter_mut().enumerate() {
-            if let Some(life) = entry.take_left() {
-                report(&free(life));
-            }
-            let Some(life) = entry.running().cloned() else {
-                continue;
-            };
-            match life.restarts.take_news() {
-                0 => {}
-                1 => report(&format!("VM {:?} starts again", life.vm().name())),
-                times => report(&format!(
-                    "VM {:?} starts again ({times} times)",
-                    life.vm().name()
-                )),
-            }
-            if !life.over.load(Ordering::SeqCst) {
-                continue;
-            }
-            let name = life.vm().name();
-            match life.outcome.lock().take() {
-                Some(Outcome::PoweredOff) => report(&format!("VM {name:?} powered off")),
-                Some(Outcome::Crashed) => {
-                    self.all_well = false;
-                    report(&format!("error: VM {name:?} says that it failed"));
-                }
-                Some(Outcome::Stopped(why)) => {
-                    self.all_well = false;
-                    report(&format!("error: VM {name:?} was stopped:"));
-                    why.lines().for_each(|line| report(&format!("  {line}")));
-                }
-                Some(Outcome::NotRestarted(why)) => {
-                    self.all_well = false;
-                    report(&format!("error: VM {name:?} does not start again: {why}"));
-                }
-                None => {}
-            }
-            let mut statistics = String::new();
-            // Writing to a string does not fail.
-            let _ = life.vm().write_statistics(&mut statistics);
-            for line in statistics.lines() {
-                report(&format!("  {line}"));
-            }
-            ended(index);
-            *entry = Entry::Leaving(life);
+    /// What happened to the VM that was started as number `index` since this was asked last.
+    pub(crate) fn take_news(&mut self, index: usize) -> Option<News> {
+        let entry = self.vms.get_mut(index)?;
+        if let Some(life) = entry.take_left() {
+            return Some(News {
+                lines: vec![free(life)],
+                then: Then::Runs,
+            });
         }
+        let life = entry.running()?;
+        // It is over before the lines are made, or they come another time.
+        let over = life.over.load(Ordering::SeqCst);
+        let restarts = life.restarts.take_news();
+        if restarts == 0 && !over {
+            return None;
+        }
+        let mut lines = Vec::new();
+        let name = life.vm().name();
+        match restarts {
+            0 => {}
+            1 => lines.push(format!("VM {name:?} starts again")),
+            times => lines.push(format!("VM {name:?} starts again ({times} times)")),
+        }
+        if !over {
+            return Some(News {
+                lines,
+                then: Then::Runs,
+            });
+        }
+        self.all_well &= life.tell_end(&mut lines) == RunResult::AllWell;
+        *entry = Entry::Leaving(life.clone());
+        Some(News {
+            lines,
+            then: Then::Over,
+        })
     }
 
     /// Whether no VM runs any more.

@@ -162,7 +162,11 @@ fn check_knows_how_many_pcpus_an_image_serves() {
     );
     succeed(&folder, &["check", "--pcpus", "16", "a.toml"]);
     for isa in Isa::ALL {
-        let platform = format!("{}/../../configs/platforms/{}.toml", env!("CARGO_MANIFEST_DIR"), isa.name());
+        let platform = format!(
+            "{}/../../configs/platforms/{}.toml",
+            env!("CARGO_MANIFEST_DIR"),
+            isa.name()
+        );
         let platform = fs::read_to_string(platform).expect("can be read");
         assert!(platform.contains("\nmax-cpu-num = 8 "), "{platform}");
     }

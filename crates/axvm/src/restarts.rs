@@ -39,12 +39,6 @@ impl Restarts {
         self.lives.load(Ordering::SeqCst)
     }
 
-    /// Whether [`take_news`](Self::take_news) would have some.
-    #[must_use]
-    pub fn has_news(&self) -> bool {
-        self.begun.load(Ordering::SeqCst) != self.told.load(Ordering::SeqCst)
-    }
-
     /// How many restarts have begun since this was asked last.
     pub fn take_news(&self) -> usize {
         let begun = self.begun.load(Ordering::SeqCst);
@@ -59,15 +53,12 @@ mod tests {
     #[test]
     fn however_many_there_are_they_are_told_at_once() {
         let restarts = Restarts::new();
-        assert!(!restarts.has_news());
         for _ in 0..1_000_000 {
             restarts.begin();
             restarts.done();
         }
-        assert!(restarts.has_news());
         assert_eq!(restarts.lives(), 1_000_000);
         assert_eq!(restarts.take_news(), 1_000_000);
-        assert!(!restarts.has_news());
         assert_eq!(restarts.take_news(), 0);
     }
 
