@@ -96,6 +96,10 @@ impl AxVMHal for Host {
         park::is_shared()
     }
 
+    fn is_turn_over() -> bool {
+        park::is_turn_over()
+    }
+
     fn reschedule() {
         park::give_way();
     }

@@ -37,6 +37,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
         loop {
+            // The interrupt was not this exit's, or came while the vCPU's task did something else.
+            if H::is_turn_over() {
+                H::reschedule();
+            }
             match self
                 .run_bound(door, unserved)
                 .map_err(|error| self.vcpu_error(door, error))?
@@ -96,7 +100,12 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                 None => door.vcpu().run(&devices)?,
             };
             match self.serve(door, exit)? {
-                Served::Done => {}
+                Served::Done => match devices.at_host_interrupt {
+                    AtHostInterrupt::Leave if H::is_turn_over() => {
+                        return Ok(Leave::Yield(None));
+                    }
+                    AtHostInterrupt::Leave | AtHostInterrupt::Stay => {}
+                },
                 Served::Leave(leave) => return Ok(leave),
             }
         }

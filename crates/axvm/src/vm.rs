@@ -15,7 +15,7 @@ use spin::Mutex;
 
 use crate::{
     AxVMConfig, AxVMHal, GuestArch, GuestDevices, GuestRange, Parts, PowerState, StopRecord,
-    VmError, VmErrorCause, door::VCpuDoor, link::Link,
+    VmError, VmErrorCause, door::VCpuDoor, link::Link, ram_by_turns::RamByTurns,
 };
 
 /// A VM that is shared by the tasks of its vCPUs and whoever manages it.
@@ -127,13 +127,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     fn start(&self) -> Result<(), VmErrorCause> {
-        let boot = {
-            let mut memory = self.memory.lock();
-            if self.used.swap(true, Ordering::SeqCst) {
-                self.clear_ram(&mut memory)?;
-            }
-            A::load(&self.config, &self.ram, &mut memory.loader())?
-        };
+        let mut ram = RamByTurns::<H>::new(&self.memory);
+        if self.used.swap(true, Ordering::SeqCst) {
+            self.clear_ram(&mut ram)?;
+        }
+        let boot = A::load(&self.config, &self.ram, &mut ram)?;
         self.devices.reset_all();
         let (entries, arg) = (boot.entries, boot.arg);
         let mut first = Some(boot.setup);
@@ -160,17 +158,17 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     /// RAM as when the VM was made.
-    fn clear_ram(&self, memory: &mut AddrSpace<H::MmHal>) -> Result<(), VmErrorCause> {
+    fn clear_ram(&self, ram: &mut RamByTurns<'_, H>) -> Result<(), VmErrorCause> {
         for region in &self.config.vm.memory {
             match region.kind {
                 // All of it is mapped, so there is nothing to be had and nothing to fail.
-                MapKind::Alloc => {
-                    let zeroed = memory.loader().zero(region.gpa, region.size);
-                    zeroed.map_err(VmErrorCause::Ram)?;
-                }
+                MapKind::Alloc => ram
+                    .zero(region.gpa, region.size)
+                    .map_err(VmErrorCause::Ram)?,
                 MapKind::Lazy => {
+                    let mut memory = self.memory.lock();
                     memory.unmap(region.gpa, region.size)?;
-                    map_ram(memory, region)?;
+                    map_ram(&mut memory, region)?;
                 }
             }
         }

@@ -27,6 +27,7 @@ pub(crate) struct World {
     pub(crate) kicks: [AtomicU64; PCPUS],
     pub(crate) now: AtomicU64,
     pub(crate) wants_reschedule: AtomicBool,
+    pub(crate) turn_is_over: AtomicBool,
     pub(crate) events: Mutex<Vec<(usize, Event)>>,
     pub(crate) fail: Mutex<Vec<Failure>>,
     /// The waits that end the vCPU's halt by themselves.
@@ -95,6 +96,7 @@ impl World {
             kicks: [const { AtomicU64::new(0) }; PCPUS],
             now: AtomicU64::new(0),
             wants_reschedule: AtomicBool::new(false),
+            turn_is_over: AtomicBool::new(false),
             events: Mutex::new(Vec::new()),
             fail: Mutex::new(Vec::new()),
             deadline: AtomicU64::new(u64::MAX),
@@ -265,7 +267,12 @@ impl<const W: usize> AxVMHal for TestHal<W> {
         world::<W>().wants_reschedule.load(Ordering::SeqCst)
     }
 
+    fn is_turn_over() -> bool {
+        world::<W>().turn_is_over.load(Ordering::SeqCst)
+    }
+
     fn reschedule() {
+        world::<W>().turn_is_over.store(false, Ordering::SeqCst);
         world::<W>().wants_reschedule.store(false, Ordering::SeqCst);
         world::<W>().note(0, Event::Reschedule);
         std::thread::yield_now();

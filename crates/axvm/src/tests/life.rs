@@ -336,3 +336,17 @@ fn a_regions_error_names_the_region() {
     let expected = "vm \"linux\": vms/linux.toml:7: kernel.memory_regions[1]: ";
     assert!(error.starts_with(expected), "{error}");
 }
+
+/// A guest that is started again and again leaves its shared pCPU to others in between.
+#[test]
+fn others_have_their_turn_while_ram_is_cleared() {
+    let (vm, _) = booted::<17>(1);
+    let world = world::<17>();
+    world.exits(0, &[OFF]);
+    assert_eq!(vm.drive(0), VCpuNext::VmDown(SystemDownKind::PowerOff));
+    let _ = world.take_events(0);
+    world.turn_is_over.store(true, Ordering::SeqCst);
+    vm.boot().unwrap();
+    let events = world.take_events(0);
+    assert_eq!(events.first(), Some(&Event::Reschedule));
+}
