@@ -10,7 +10,7 @@ use alloc::{
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
-use axvcpu::SystemDownKind;
+use axvcpu::{AxVCpuHal, SystemDownKind};
 use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, Restarts, VmErrorCause};
 use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
@@ -21,6 +21,9 @@ use crate::{
     housekeeping::{self, Housekeeping},
     vcpu_task,
 };
+
+/// How long a VM has lived at the least when it starts again. A guest that resets its machine before waits, so that no guest keeps the host at work by that.
+const SHORTEST_LIFE_MILLIS: u64 = 100;
 
 /// This image's VMs.
 pub(crate) type Vm = AxVM<Host, VCpu>;
@@ -63,6 +66,15 @@ pub(crate) enum Outcome {
     NotRestarted(String),
 }
 
+/// A task's leave of a VM's life, which has this number, for [`Life::after`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Others are inside still.
+    Others(usize),
+    /// It was the last one, and is to [decide](Life::decide) what follows.
+    Last(usize),
+}
+
 /// What the tasks of a VM's vCPUs agree on when it goes down: the last one out decides what follows.
 pub(crate) struct Life {
     vm: VmRef,
@@ -80,7 +92,7 @@ impl Life {
         Arc::new(Self {
             inside: AtomicUsize::new(vm.vcpu_list().len()),
             vm,
-            restarts: Restarts::new(),
+            restarts: Restarts::new(Host::now(), host::ticks_of_millis(SHORTEST_LIFE_MILLIS)),
             over: AtomicBool::new(false),
             outcome: SpinNoIrq::new(None),
             refused: SpinNoIrq::new(None),
@@ -91,13 +103,22 @@ impl Life {
         &self.vm
     }
 
-    /// A vCPU's task leaves a VM that went down as `kind` says. Returns the number of the life that ended, for [`after`](Self::after).
-    pub(crate) fn leave(&self, kind: SystemDownKind) -> usize {
+    /// A vCPU's task leaves a VM that went down.
+    pub(crate) fn leave(&self) -> Left {
         let life = self.restarts.lives();
         if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.last_one_out(kind);
+            Left::Last(life)
+        } else {
+            Left::Others(life)
         }
-        life
+    }
+
+    /// When the last one out may [decide](Self::decide) what follows a life that ended as `kind` says; 0: at once.
+    pub(crate) fn earliest(&self, kind: SystemDownKind) -> u64 {
+        match kind {
+            SystemDownKind::Reset => self.restarts.earliest(),
+            SystemDownKind::PowerOff | SystemDownKind::Crash => 0,
+        }
     }
 
     /// What followed life number `life`; `None`: that is not decided yet.
@@ -111,7 +132,8 @@ impl Life {
         }
     }
 
-    fn last_one_out(&self, kind: SystemDownKind) {
+    /// Decides what follows. For the last one out.
+    pub(crate) fn decide(&self, kind: SystemDownKind) {
         let outcome = match kind {
             SystemDownKind::PowerOff => Outcome::PoweredOff,
             SystemDownKind::Reset => match self.restart() {
@@ -137,7 +159,7 @@ impl Life {
         self.vm.boot().map_err(|error| error.to_string())?;
         self.inside
             .store(self.vm.vcpu_list().len(), Ordering::SeqCst);
-        self.restarts.done();
+        self.restarts.done(Host::now());
         self.tell_all();
         Ok(())
     }

@@ -60,7 +60,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         door: &VCpuDoor<A>,
         unserved: Option<AxVCpuExitReason>,
     ) -> Result<Leave, VCpuError> {
-        door.bind(H::this_pcpu())?;
+        let pcpu = H::this_pcpu();
+        // Before the pCPU has the root of the nested table: who changes that looks here afterwards.
+        self.holders.add(pcpu);
+        door.bind(pcpu)?;
         let account = door.vcpu().account();
         account.bound(H::now());
         let result = self.run_rounds(door, unserved);
@@ -192,7 +195,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             FaultOutcome::Filled => Ok(Served::Done),
             FaultOutcome::WasFilled => {
                 let page = FrameSize::Size4K.bytes();
-                <H::MmHal as AxMmHal>::flush_nested(addr.align_down(page), page);
+                <H::MmHal as AxMmHal>::flush_nested(
+                    self.holders.pcpus(),
+                    addr.align_down(page),
+                    page,
+                );
                 Ok(Served::Done)
             }
             FaultOutcome::NotMapped | FaultOutcome::Denied => {

@@ -8,7 +8,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, HostPhysAddr, MemoryUsage};
+use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MemoryUsage};
 use axvcpu::{AxVCpu, Statement, SystemDownKind, VCpuError};
 use axvmconfig::{MapKind, MemoryRegion, keys};
 use spin::Mutex;
@@ -35,6 +35,7 @@ pub struct AxVM<H: AxVMHal, A: GuestArch> {
     pub(crate) doors: Arc<[VCpuDoor<A>]>,
     pub(crate) devices: GuestDevices,
     nested_root: HostPhysAddr,
+    pub(crate) holders: Arc<Holders>,
     hal: PhantomData<fn() -> H>,
 
     pub(crate) memory: Arc<Mutex<AddrSpace<H::MmHal>>>,
@@ -75,6 +76,7 @@ where
             map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
         }
         let nested_root = memory.nested_root();
+        let holders = memory.holders().clone();
         let memory = Arc::new(Mutex::new(memory));
         let link = Arc::new(Link::new(memory.clone()));
         let Parts { devices, vcpus } = A::parts(&config, &ram, link.clone())?;
@@ -100,6 +102,7 @@ where
             doors,
             devices,
             nested_root,
+            holders,
             hal: PhantomData,
             memory,
             link,
@@ -159,20 +162,16 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 
     /// RAM as when the VM was made.
     fn clear_ram(&self, ram: &mut RamByTurns<'_, H>) -> Result<(), VmErrorCause> {
-        for region in &self.config.vm.memory {
-            match region.kind {
-                // All of it is mapped, so there is nothing to be had and nothing to fail.
-                MapKind::Alloc => ram
-                    .zero(region.gpa, region.size)
-                    .map_err(VmErrorCause::Ram)?,
-                MapKind::Lazy => {
-                    let mut memory = self.memory.lock();
-                    memory.unmap(region.gpa, region.size)?;
-                    map_ram(&mut memory, region)?;
-                }
-            }
-        }
-        Ok(())
+        self.memory.lock().empty_lazy();
+        let ahead = |region: &&MemoryRegion| match region.kind {
+            MapKind::Alloc => true,
+            MapKind::Lazy => false,
+        };
+        // All of it is mapped, so there is nothing to be had and nothing to fail.
+        let mut regions = self.config.vm.memory.iter().filter(ahead);
+        regions
+            .try_for_each(|region| ram.zero(region.gpa, region.size))
+            .map_err(VmErrorCause::Ram)
     }
 
     /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive).

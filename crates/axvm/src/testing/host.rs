@@ -13,7 +13,7 @@ use core::{
 };
 use std::sync::Mutex;
 
-use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
 use axerrno::AxResult;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, Mailbox, Wait};
 
@@ -38,6 +38,8 @@ pub(crate) struct World {
     /// Frames that the host can still give, and those that it gave.
     pub(crate) frames_left: AtomicUsize,
     pub(crate) frames_out: AtomicUsize,
+    /// Whom each flush of nested translations concerned.
+    pub(crate) flushes: Mutex<Vec<PcpuMask>>,
     pub(super) link: Mutex<Option<Weak<dyn VmLink>>>,
     scripts: Mutex<Vec<VecDeque<Step>>>,
     pool: Mutex<Vec<(u64, FrameSize)>>,
@@ -104,6 +106,7 @@ impl World {
             wait: Mutex::new(Wait::FOR_ANY),
             frames_left: AtomicUsize::new(usize::MAX),
             frames_out: AtomicUsize::new(0),
+            flushes: Mutex::new(Vec::new()),
             link: Mutex::new(None),
             scripts: Mutex::new(Vec::new()),
             pool: Mutex::new(Vec::new()),
@@ -233,7 +236,9 @@ impl<const W: usize> AxMmHal for TestHal<W> {
         HostPhysAddr::new(addr.as_u64())
     }
 
-    fn flush_nested(_start: GuestPhysAddr, _len: u64) {}
+    fn flush_nested(pcpus: PcpuMask, _start: GuestPhysAddr, _len: u64) {
+        world::<W>().flushes.lock().unwrap().push(pcpus);
+    }
 }
 
 impl<const W: usize> AxVCpuHal for TestHal<W> {
