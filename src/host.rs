@@ -92,6 +92,10 @@ impl AxVMHal for Host {
         }
     }
 
+    fn forget_nested_here() {
+        arch::forget_nested_here();
+    }
+
     fn needs_reschedule() -> bool {
         park::is_shared()
     }

@@ -54,8 +54,14 @@ pub(crate) struct Place {
 impl Place {
     /// The calling task lives on the current pCPU from now on.
     pub(crate) fn take() -> Self {
+        Self::on(Host::this_pcpu())
+    }
+
+    /// The place of a task that is about to be started on `pcpu`. It counts from now on, for it runs only if those that live there give way to
+    /// it.
+    pub(crate) fn on(pcpu: usize) -> Self {
         // There is no pCPU past the last.
-        let pcpu = &PCPUS[Host::this_pcpu() % MAX_PCPUS];
+        let pcpu = &PCPUS[pcpu % MAX_PCPUS];
         pcpu.tasks.fetch_add(1, Ordering::Relaxed);
         pcpu.active.fetch_add(1, Ordering::Relaxed);
         Self { pcpu }

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use axaddrspace::PcpuMask;
+use axvcpu::AxVCpuHal;
 use axvm::{IsaInfo, Machine, RiscvMachine};
 use axvmconfig::Isa;
 use riscv_vcpu::MachineIds;
@@ -48,4 +49,9 @@ pub(crate) fn serve_interrupt(_vector: usize) {}
 pub(crate) fn flush_nested(pcpus: PcpuMask) {
     // A fence with an address would leave the tables on the way there cached, which are freed too.
     platform::irq::flush_nested_on(pcpus.0 & riscv_vcpu::enabled_pcpus());
+}
+
+/// By the firmware too.
+pub(crate) fn forget_nested_here() {
+    platform::irq::flush_nested_on(1 << Host::this_pcpu());
 }

@@ -121,11 +121,17 @@ impl Debug for Hex {
 }
 
 /// Holds if `got` equals `expected`; `what` names the thing compared.
+///
+/// # Errors
+/// [`Miss::Wrong`] if it does not.
 pub fn equal<T: Debug + PartialEq>(what: impl Display, got: T, expected: T) -> Verdict {
     holds(what, got == expected, &got, &expected)
 }
 
 /// Holds if `got` is one of `expected`.
+///
+/// # Errors
+/// [`Miss::Wrong`] if it is none.
 pub fn one_of<T: Debug + PartialEq>(
     what: impl Display,
     got: T,
@@ -136,6 +142,9 @@ pub fn one_of<T: Debug + PartialEq>(
 }
 
 /// Holds if `condition` does, which was computed from `got`; `expected` says what it means.
+///
+/// # Errors
+/// [`Miss::Wrong`] if it does not.
 pub fn holds(
     what: impl Display,
     condition: bool,
@@ -171,6 +180,9 @@ impl Debug for Words {
 }
 
 /// A verdict in a check of several cases; a miss names the case.
+///
+/// # Errors
+/// That of `result`, with the name before its message.
 pub fn case<T>(name: &str, result: Result<T, Miss>) -> Result<T, Miss> {
     result.map_err(|miss| match miss {
         Miss::Wrong(message) => Miss::Wrong(Message::new(format_args!("{name}: {message}"))),
@@ -179,6 +191,9 @@ pub fn case<T>(name: &str, result: Result<T, Miss>) -> Result<T, Miss> {
 }
 
 /// A check that the machine gives no occasion for.
+///
+/// # Errors
+/// Always [`Miss::Skip`].
 pub fn skip(why: &'static str) -> Verdict {
     Err(Miss::Skip(why))
 }

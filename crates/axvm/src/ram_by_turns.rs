@@ -38,6 +38,8 @@ impl<'a, H: AxVMHal> RamByTurns<'a, H> {
 
 impl<H: AxVMHal> GuestRam for RamByTurns<'_, H> {
     fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError> {
+        let len = bytes.len() as u64;
+        self.memory.lock().loader().check_ram(addr, len)?;
         let mut next = addr;
         for piece in bytes.chunks(PIECE) {
             self.memory.lock().loader().write(next, piece)?;

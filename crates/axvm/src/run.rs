@@ -1,6 +1,6 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
-use axaddrspace::{AxMmHal, FaultOutcome, FrameSize, GuestPhysAddr, MappingFlags};
+use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
@@ -33,6 +33,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// vCPUs ask of one another are served here and the guest goes on. Everything else is returned;
     /// so is [`SystemDown`](AxVCpuExitReason::SystemDown), before the guest runs, once the VM is
     /// [going down](Self::shutdown). On return the vCPU is bound to no pCPU, whatever happened.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::NoSuchVCpu`](crate::VmErrorCause::NoSuchVCpu), or [`VmErrorCause::VCpu`](crate::VmErrorCause::VCpu): it is not
+    /// Free, another task has it, or it failed, after which it never runs again.
     pub fn run_vcpu(&self, vcpu_id: usize) -> Result<AxVCpuExitReason, VmError> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
@@ -194,12 +198,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         match outcome {
             FaultOutcome::Filled => Ok(Served::Done),
             FaultOutcome::WasFilled => {
-                let page = FrameSize::Size4K.bytes();
-                <H::MmHal as AxMmHal>::flush_nested(
-                    self.holders.pcpus(),
-                    addr.align_down(page),
-                    page,
-                );
+                H::forget_nested_here();
                 Ok(Served::Done)
             }
             FaultOutcome::NotMapped | FaultOutcome::Denied => {

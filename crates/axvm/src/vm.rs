@@ -55,6 +55,10 @@ where
 {
     /// Makes the VM: its memory, vCPUs and devices. It fails whole, and then has taken nothing from
     /// the host.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::Memory`] for its address space, [`VmErrorCause::Config`] for its RAM and its devices,
+    /// [`VmErrorCause::NewVCpu`] and [`VmErrorCause::VCpu`] for its vCPUs.
     pub fn new(config: AxVMConfig<A::MachineInfo>) -> Result<AxVMRef<H, A>, VmError> {
         let name = config.vm.name.clone();
         Self::build(config)
@@ -119,6 +123,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// and vCPUs are as after power-on. vCPU 0 starts; the others wait until it starts them.
     ///
     /// May be called again once every vCPU has been [driven](Self::drive) to its end.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::Running`] until every vCPU's task knows that it is down; [`VmErrorCause::Config`] for its images;
+    /// [`VmErrorCause::Ram`] and [`VmErrorCause::Memory`] if its RAM cannot be cleared; [`VmErrorCause::VCpu`] for a vCPU
+    /// that is busy or failed in a former life.
     pub fn boot(&self) -> Result<(), VmError> {
         if self.running.swap(true, Ordering::SeqCst) {
             return Err(self.error(VmErrorCause::Running));
@@ -253,7 +262,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         self.memory.lock().usage()
     }
 
-    /// Raises interrupt `vector` of vCPU `id` once.
+    /// Raises interrupt `vector`, numbered as in the vCPU's mailbox (0 to 63), of vCPU `id` once.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::NoSuchVCpu`]. A `vector` that there is not raises nothing.
     pub fn inject_interrupt_to_vcpu(&self, id: usize, vector: usize) -> Result<(), VmError> {
         self.door(id)?.raise(vector);
         Ok(())
@@ -281,6 +293,9 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 
     /// Writes, for each vCPU that was in its guest, how long it was there and how long in the
     /// hypervisor, and how often it left its guest and why.
+    ///
+    /// # Errors
+    /// That of `out`.
     pub fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let micros = |ticks: u64| {
             let hz = u128::from(self.config.machine.timebase_hz.max(1));

@@ -28,6 +28,7 @@ use crate::{
     legal::GuestState,
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        rflags,
     },
     svm::SvmVcpu,
     vmx::VmxVcpu,
@@ -110,11 +111,11 @@ pub(crate) trait VendorVcpu: Sized {
         None
     }
 
-    /// The access of a frequent exit that is one to a port, and how long the instruction is where the hardware says so.
-    #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        None
-    }
+    /// The access of an exit that is one to a port.
+    fn io(&self) -> IoExit;
+
+    /// How long its instruction is.
+    fn io_length(&self) -> u8;
 
     /// The access of a frequent exit that the nested table does not allow.
     #[inline]
@@ -175,9 +176,11 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// The four entries that a CR3 of PAE paging leads to, after a control register's write brought or changed that paging. Hardware that reads them
     /// itself ignores this.
-    fn set_pdptes(&mut self, entries: [u64; 4]);
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        let _ = entries;
+    }
 
-    /// The guest suffers `event` at the next entry.
+    /// The guest suffers `event` at the next entry, which follows. The vCPU is in the hardware.
     #[inline]
     fn inject(&mut self, event: Event) {
         let is_protected = || self.get(Register::Cr0) & cr0::PE != 0;
@@ -189,8 +192,22 @@ pub(crate) trait VendorVcpu: Sized {
     /// The same, in the hardware's words.
     fn inject_info(&mut self, info: InterruptInfo);
 
+    /// Whether the next instruction is shadowed by STI or MOV SS.
+    fn is_shadowed(&self) -> bool;
+
+    /// Whether the guest takes no NMI now.
+    fn blocks_nmis(&self) -> bool;
+
     /// Whether `window` is open now.
-    fn is_open(&self, window: Window) -> bool;
+    #[inline]
+    fn is_open(&self, window: Window) -> bool {
+        match window {
+            Window::Interrupt => {
+                !self.is_shadowed() && self.get(Register::Rflags) & rflags::INTERRUPT != 0
+            }
+            Window::Nmi => !self.blocks_nmis(),
+        }
+    }
 
     /// Asks for an exit as soon as `window` is open, until that exit or until [`ignore`](Self::ignore).
     fn await_open(&mut self, window: Window);
@@ -298,7 +315,8 @@ hand_on! {
     fn frequent(self: &Self) -> Frequent;
     fn exit(self: &mut Self) -> ExitInfo;
     fn length(self: &Self) -> Option<u8>;
-    fn io(self: &Self) -> Option<(IoExit, Option<u8>)>;
+    fn io(self: &Self) -> IoExit;
+    fn io_length(self: &Self) -> u8;
     fn nested(self: &Self) -> Option<NestedFault>;
     fn raw_exit(self: &Self) -> RawExit;
     fn exit_name(self: &Self, reason: u64) -> &'static str;

@@ -4,7 +4,8 @@
 //! `backend`. From the hardware up:
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
-//! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
+//! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them, `pages`
+//!   has what the hardware keeps in memory.
 //! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in, `legal` what a state must
 //!   be; `event` what the guest is about to suffer.
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
@@ -37,6 +38,7 @@ mod mmio;
 mod msr;
 mod opcode;
 mod operand;
+mod pages;
 mod percpu;
 mod regs;
 mod reset;
@@ -51,11 +53,12 @@ mod vmx;
 mod walk;
 mod xsave;
 
+pub use axvcpu::{MAX_CPUS, Sharing};
 pub use backend::{
     ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind,
     Vendor,
 };
-pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
+pub use config::{GuestBytes, HltPolicy, X86Start, X86VCpuConfig};
 pub use counters::ExitKind;
 pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
 pub use percpu::{X86PerCpu, forget_nested};

@@ -6,8 +6,6 @@
 pub(crate) struct GuestRegisters {
     /// RSP's place is not used: it is in the VMCS or VMCB.
     pub(crate) gpr: [u64; 16],
-    /// CR2, where the vendor's structure has no place for it (VMX).
-    pub(crate) cr2: u64,
 }
 
 /// The numbers of the general registers in instructions (AMD APM 3, "Instruction Encoding"; Intel SDM 2, "ModR/M").
@@ -35,6 +33,32 @@ pub(crate) const GPR_NAMES: [&str; 16] = [
 pub(crate) const fn gpr_offset(number: usize) -> usize {
     core::mem::offset_of!(GuestRegisters, gpr) + 8 * number
 }
+
+/// Assembles a vendor's way into a guest and back, a file that is told where the general registers are in [`GuestRegisters`], and what else it names.
+#[cfg(target_os = "none")]
+macro_rules! world_switch {
+    ($file:literal, $($name:ident = $value:expr,)*) => {
+        core::arch::global_asm!(
+            include_str!("../registers.S"),
+            include_str!($file),
+            // Both vendors' files may be one to the assembler.
+            ".purgem push_host",
+            ".purgem pop_host",
+            ".purgem load_guest",
+            ".purgem store_guest",
+            RCX = const $crate::regs::gpr_offset($crate::regs::gpr::RCX),
+            RDX = const $crate::regs::gpr_offset($crate::regs::gpr::RDX),
+            RBX = const $crate::regs::gpr_offset($crate::regs::gpr::RBX),
+            RBP = const $crate::regs::gpr_offset($crate::regs::gpr::RBP),
+            RSI = const $crate::regs::gpr_offset($crate::regs::gpr::RSI),
+            RDI = const $crate::regs::gpr_offset($crate::regs::gpr::RDI),
+            R8 = const $crate::regs::gpr_offset($crate::regs::gpr::R8),
+            $($name = const $value,)*
+        );
+    };
+}
+#[cfg(target_os = "none")]
+pub(crate) use world_switch;
 
 /// The registers that a backend keeps, but for segments and descriptor tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,11 +228,20 @@ pub(crate) mod rflags {
 
 /// Bits of DR6.
 pub(crate) mod dr6 {
+    /// Which breakpoint was met.
+    pub(crate) const BREAKPOINTS: u64 = 0xf;
+    /// An instruction reached for a debug register.
+    pub(crate) const REGISTER_ACCESS: u64 = 1 << 13;
     /// A single step was taken.
     pub(crate) const SINGLE_STEP: u64 = 1 << 14;
     /// At reset.
     pub(crate) const RESET: u64 = 0xffff_0ff0;
 }
 
-/// DR7 at reset.
-pub(crate) const DR7_RESET: u64 = 0x400;
+/// Bits of DR7.
+pub(crate) mod dr7 {
+    /// Accesses to debug registers fault.
+    pub(crate) const GENERAL_DETECT: u64 = 1 << 13;
+    /// At reset.
+    pub(crate) const RESET: u64 = 0x400;
+}

@@ -67,7 +67,11 @@ impl fmt::Display for GuestRange {
 /// Guest RAM as the loaders write it. All of it reads as zero before the first write, so what an
 /// image leaves out need not be cleared.
 pub trait GuestRam {
-    /// Writes `bytes` at `addr`: all of them, unless it fails.
+    /// Writes `bytes` at `addr`; nothing if not all of that is RAM.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] unless all of it is RAM. [`GuestMemoryError::OutOfMemory`] where RAM is filled now and the
+    /// host has no frame, which alone may leave a part written.
     fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError>;
 }
 

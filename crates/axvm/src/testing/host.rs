@@ -60,6 +60,7 @@ pub(crate) enum Event {
     DeviceReset,
     HostIrq(usize),
     Reschedule,
+    ForgetNested,
 }
 
 /// What the world does not manage.
@@ -266,6 +267,10 @@ impl<const W: usize> AxVCpuHal for TestHal<W> {
 impl<const W: usize> AxVMHal for TestHal<W> {
     fn kick(pcpu: usize) {
         world::<W>().kicks[pcpu].fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn forget_nested_here() {
+        world::<W>().note(0, Event::ForgetNested);
     }
 
     fn needs_reschedule() -> bool {

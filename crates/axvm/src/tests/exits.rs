@@ -132,8 +132,8 @@ fn nested_faults_fill_lazy_ram_or_come_back_to_the_guest() {
     assert_eq!(served::<4>(fault(LAZY, MappingFlags::WRITE)), []);
     assert_eq!(
         served::<4>(fault(RAM, MappingFlags::READ)),
-        [],
-        "another vCPU was faster"
+        [Event::ForgetNested],
+        "another vCPU was faster: what this pCPU remembers goes, and no other is disturbed"
     );
     for outside in [0, LAZY + 0x1_0000, u64::MAX] {
         assert_eq!(

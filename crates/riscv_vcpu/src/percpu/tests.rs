@@ -88,6 +88,7 @@ fn vcpus_take_vmids_in_turn_and_keep_them() {
     let load = |root, tag: &mut VmidTag| {
         machine::with(|m| m.fences.clear());
         pcpu.cell
+            .own()
             .load_nested(NestedMode::Sv39x4, root, tag)
             .unwrap();
         let vmid = csr::HGATP.read() >> HGATP_VMID_SHIFT & HGATP_VMID_MASK;
@@ -106,6 +107,7 @@ fn nothing_runs_before_it_is_enabled() {
     let pcpu = PerCpu::new(Host::this_pcpu()).unwrap();
     let loaded = pcpu
         .cell
+        .own()
         .load_nested(NestedMode::Sv39x4, 0x90, &mut VmidTag::default());
     assert!(loaded.is_err());
 }

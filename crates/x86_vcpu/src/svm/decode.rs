@@ -40,11 +40,7 @@ fn decode_event(word: u64) -> Option<Event> {
 /// What the exit was.
 pub(super) fn decode(raw: &RawSvmExit) -> ExitInfo {
     let exit = decode_exit(raw);
-    let next = match exit {
-        // Always there.
-        Exit::Io(_) => Some(raw.info2),
-        _ => raw.next_rip.filter(|_| exit.is_instruction()),
-    };
+    let next = raw.next_rip.filter(|_| exit.is_instruction());
     ExitInfo {
         exit,
         length: next.and_then(|next| length_to(raw.rip, next)),

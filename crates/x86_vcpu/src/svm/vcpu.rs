@@ -57,6 +57,8 @@ enum NmiState {
 pub struct SvmVcpu<H: AxVCpuHal> {
     pages: VmcbPages<H::MmHal>,
     features: SvmFeatures,
+    /// What this processor keeps of a VMCB: nothing, where it knows no clean bits.
+    cacheable: Clean,
     /// What has not changed since the last exit.
     clean: Clean,
     nmi: NmiState,
@@ -126,9 +128,15 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         control.intercept_cr_writes = 1 << 8 | 1 << 4 | 1 << 0;
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.nested_paging = 1;
+        let features = SvmFeatures::detect();
         Ok(Self {
             pages,
-            features: SvmFeatures::detect(),
+            features,
+            cacheable: if features.contains(SvmFeatures::CLEAN_BITS) {
+                Clean::all()
+            } else {
+                Clean::empty()
+            },
             clean: Clean::empty(),
             nmi: NmiState::Open,
         })
@@ -145,7 +153,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         control.intercepts.remove(Intercepts::IRET);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
-        self.ignore(Window::Interrupt);
         self.flush();
     }
 
@@ -184,11 +191,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     #[inline]
     fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
-        let clean = if self.features.contains(SvmFeatures::CLEAN_BITS) {
-            self.clean
-        } else {
-            Clean::empty()
-        };
+        let clean = self.clean & self.cacheable;
         let vmcb = self.pages.vmcb_mut();
         vmcb.control.clean = clean;
         vmcb.save.rax = registers.gpr[gpr::RAX];
@@ -230,10 +233,15 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
+    fn io(&self) -> IoExit {
+        decode_io(self.pages.vmcb().control.exit_info1)
+    }
+
+    /// The next RIP is always there.
+    #[inline]
+    fn io_length(&self) -> u8 {
         let vmcb = self.pages.vmcb();
-        let io = decode_io(vmcb.control.exit_info1);
-        Some((io, length_to(vmcb.save.rip, vmcb.control.exit_info2)))
+        vmcb.control.exit_info2.wrapping_sub(vmcb.save.rip) as u8
     }
 
     #[inline]
@@ -360,8 +368,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         (place.base, place.limit) = (table.base, table.limit.into());
     }
 
-    fn set_pdptes(&mut self, _: [u64; 4]) {}
-
     fn inject_info(&mut self, info: InterruptInfo) {
         self.pages.vmcb_mut().control.event_injection = encode_event(info);
         if info.kind == InterruptKind::Nmi {
@@ -371,14 +377,13 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
-        let vmcb = self.pages.vmcb();
-        let shadowed = vmcb.control.interrupt_shadow & SHADOW != 0;
-        match window {
-            Window::Interrupt => !shadowed && vmcb.save.rflags & rflags::INTERRUPT != 0,
-            // The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
-            Window::Nmi => self.nmi == NmiState::Open,
-        }
+    fn is_shadowed(&self) -> bool {
+        self.pages.vmcb().control.interrupt_shadow & SHADOW != 0
+    }
+
+    /// The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
+    fn blocks_nmis(&self) -> bool {
+        self.nmi != NmiState::Open
     }
 
     fn await_open(&mut self, window: Window) {

@@ -1,4 +1,4 @@
-//! From the exit's words in the current VMCS to the plain [`Exit`] that both vendors share.
+//! From the exit's words in the current VMCS (SDM vol. 3, 28.2) to the plain [`Exit`] that both vendors share.
 //!
 //! Reads only what the exit's reason gives a meaning to.
 
@@ -16,7 +16,8 @@ use crate::{
     event::{Event, InterruptInfo, InterruptKind, vector},
 };
 
-/// Which of the frequent exits the word is.
+/// Which of the frequent exits the word is. Those for an instruction are not asked whether they interrupted a delivery: an instruction does not run in one
+/// (SDM vol. 3, 28.2.4).
 #[inline(always)]
 pub(super) fn frequent(raw: u32) -> Frequent {
     const HOST_INTERRUPT: u32 = VmxExitReason::ExternalInterrupt as u32;
@@ -27,12 +28,13 @@ pub(super) fn frequent(raw: u32) -> Frequent {
     const WRMSR: u32 = VmxExitReason::MsrWrite as u32;
     const EPT_VIOLATION: u32 = VmxExitReason::EptViolation as u32;
     match raw {
-        HOST_INTERRUPT => Frequent::HostInterrupt,
         CPUID => Frequent::Cpuid,
         VMCALL => Frequent::Hypercall,
         IO => Frequent::Port,
         RDMSR => Frequent::MsrRead,
         WRMSR => Frequent::MsrWrite,
+        HOST_INTERRUPT | EPT_VIOLATION if is_during_delivery() => Frequent::Other,
+        HOST_INTERRUPT => Frequent::HostInterrupt,
         EPT_VIOLATION => Frequent::Nested,
         _ => Frequent::Other,
     }
@@ -144,7 +146,7 @@ pub(super) fn instruction_length() -> u8 {
 
 /// Whether the exit interrupted an event's delivery.
 #[inline(always)]
-pub(super) fn is_during_delivery() -> bool {
+fn is_during_delivery() -> bool {
     InterruptInfo::is_valid(VmcsReadOnly32::IdtVectoringInfo.read())
 }
 

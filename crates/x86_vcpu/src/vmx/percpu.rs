@@ -1,7 +1,7 @@
 //! One pCPU's VMX: whether it has it, VMXON and VMXOFF, and the host's state that a VM exit brings back.
 
-use axaddrspace::{AxMmHal, Frame, FrameSize, HostPhysAddr, LargestLeaf};
-use axerrno::{AxResult, ax_err, ax_err_type};
+use axaddrspace::{AxMmHal, FrameSize, HostPhysAddr, LargestLeaf};
+use axerrno::{AxResult, ax_err};
 use axvcpu::AxVCpuHal;
 
 use super::{
@@ -12,8 +12,10 @@ use super::{
 use crate::{
     Unfit,
     backend::VendorPerCpu,
+    cr::{cr0, cr4},
     hardware,
-    msr::number::{EFER, FS_BASE, GS_BASE, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
+    msr::number::{EFER, FS_BASE, GS_BASE, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
+    pages::HardwarePages,
 };
 
 /// `IA32_FEATURE_CONTROL` (SDM vol. 3, 24.7 "Enabling and Entering VMX Operation").
@@ -25,36 +27,35 @@ mod feature_control {
     pub(super) const VMX_OUTSIDE_SMX: u64 = 1 << 2;
 }
 
-/// `IA32_PAT`.
-const PAT: u32 = 0x277;
 const CPUID_FEATURES: u32 = 1;
 const CPUID_ECX_VMX: u32 = 1 << 5;
-const CR0_NE: u64 = 1 << 5;
-const CR4_VMXE: u64 = 1 << 13;
 /// VPIDs always have 16 bits.
 const VPID_BITS: u32 = 16;
 
 /// A page that VMX uses: the VMXON region, a VMCS, or the bitmap of MSRs.
 #[derive(Debug)]
-pub struct VmxRegion<M: AxMmHal>(Frame<M>);
+pub struct VmxRegion<M: AxMmHal>(HardwarePages<[u8; REGION_BYTES], M>);
 
 /// The size of a region.
 pub(crate) const REGION_BYTES: usize = FrameSize::Size4K.bytes() as usize;
 
 impl<M: AxMmHal> VmxRegion<M> {
-    /// A page of zeros; `None` without memory.
-    #[must_use]
-    pub fn zeroed() -> Option<Self> {
-        Frame::alloc(FrameSize::Size4K).map(Self)
+    /// A page of zeros.
+    ///
+    /// # Errors
+    /// `NoMemory`.
+    pub fn zeroed() -> AxResult<Self> {
+        HardwarePages::zeroed().map(Self)
     }
 
-    /// A VMXON region or a VMCS: it begins with the processor's revision identifier (SDM vol. 3, 25.2); `None` without memory.
-    #[must_use]
-    pub fn with_revision(revision: u32) -> Option<Self> {
+    /// A VMXON region or a VMCS: it begins with the processor's revision identifier (SDM vol. 3, 25.2).
+    ///
+    /// # Errors
+    /// `NoMemory`.
+    pub fn with_revision(revision: u32) -> AxResult<Self> {
         let mut region = Self::zeroed()?;
-        let (head, _) = region.bytes_mut().split_at_mut(size_of::<u32>());
-        head.copy_from_slice(&revision.to_le_bytes());
-        Some(region)
+        region.bytes_mut()[..size_of::<u32>()].copy_from_slice(&revision.to_le_bytes());
+        Ok(region)
     }
 
     /// Where the processor finds it.
@@ -65,10 +66,7 @@ impl<M: AxMmHal> VmxRegion<M> {
 
     /// Its bytes, while no processor uses it.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8; REGION_BYTES] {
-        let bytes = core::ptr::with_exposed_provenance_mut(self.0.virt().as_usize());
-        // SAFETY: the frame is ours alone, of this size, zeroed, and borrowed exclusively. Should a processor hold it as a VMCS, this only
-        // confuses the guest's state: no caller does it after the first VMCLEAR.
-        unsafe { &mut *bytes }
+        self.0.get_mut()
     }
 }
 
@@ -95,9 +93,6 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
     }
 
     fn check() -> Result<u32, Unfit> {
-        if !Self::is_present() {
-            return Err(Unfit::NoVirtualization);
-        }
         let control = hardware::read_msr(feature_control::MSR);
         if control & feature_control::LOCKED != 0 && control & feature_control::VMX_OUTSIDE_SMX == 0
         {
@@ -109,21 +104,20 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
 
     fn enable() -> AxResult<Self> {
         let capabilities = capabilities()?;
-        let region = VmxRegion::with_revision(capabilities.revision)
-            .ok_or_else(|| ax_err_type!(NoMemory, "no memory for the VMXON region"))?;
+        let region = VmxRegion::with_revision(capabilities.revision)?;
         let control = hardware::read_msr(feature_control::MSR);
         if control & feature_control::LOCKED == 0 {
             let on = feature_control::LOCKED | feature_control::VMX_OUTSIDE_SMX;
             hardware::write_msr(feature_control::MSR, control | on);
         }
-        let cr0 = hardware::read_cr0() | CR0_NE;
-        let cr4 = hardware::read_cr4() | CR4_VMXE;
+        let cr0 = hardware::read_cr0() | cr0::NE;
+        let cr4 = hardware::read_cr4() | cr4::VMXE;
         check_fixed("CR0", capabilities.cr0, cr0)?;
         check_fixed("CR4", capabilities.cr4, cr4)?;
         hardware::write_cr0(cr0);
         hardware::write_cr4(cr4);
         if let Err(failure) = vmcs::vmxon(region.start()) {
-            hardware::write_cr4(cr4 & !CR4_VMXE);
+            hardware::write_cr4(cr4 & !cr4::VMXE);
             log::error!("VMXON failed: {failure}");
             return ax_err!(BadState, "VMXON failed");
         }
@@ -138,7 +132,7 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
             core::mem::forget(self);
             return ax_err!(BadState, "VMXOFF failed");
         }
-        hardware::write_cr4(hardware::read_cr4() & !CR4_VMXE);
+        hardware::write_cr4(hardware::read_cr4() & !cr4::VMXE);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! A vCPU's VMCS, and all that the shared part asks of it.
 
 use axaddrspace::{HostPhysAddr, VmidAssignment};
-use axerrno::{AxResult, ax_err, ax_err_type};
+use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
@@ -30,7 +30,6 @@ use crate::{
     hardware, msr,
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
-        rflags,
     },
 };
 
@@ -59,7 +58,6 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     /// Whether another nested table was in force before: nothing cached of it must survive.
     nested_stale: bool,
     vpid: u16,
-    injected: Option<InterruptInfo>,
 
     /// What no VMCS holds, while the vCPU is not loaded.
     pub(super) switched: [u64; msr::SWITCHED.len()],
@@ -111,8 +109,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
         VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
         self.write_entry_controls();
-        // An entry that failed in a former life may have left its event.
-        VmcsControl32::EntryInterruptInfo.write(0);
         for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
             hardware::write_msr(number, value);
         }
@@ -134,16 +130,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
     }
 
-    #[inline(never)]
-    fn write_injected(&mut self) {
-        if let Some(event) = self.injected.take() {
-            if let Some(code) = event.error_code {
-                VmcsControl32::EntryExceptionErrorCode.write(code);
-            }
-            VmcsControl32::EntryInterruptInfo.write(event.encode());
-        }
-    }
-
     fn forget_guest_translations(&self) {
         match self.capabilities.invvpid {
             Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
@@ -157,9 +143,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
         let capabilities = percpu::capabilities()?;
-        let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
-        let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
-        let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
+        let vmcs = VmxRegion::with_revision(capabilities.revision)?;
+        let mut msr_bitmap = VmxRegion::zeroed()?;
         msr::permissions::fill(msr_bitmap.bytes_mut(), msr_bitmap::bits);
         let mut vcpu = Self {
             primary: PrimaryControls::new(capabilities.primary, hlt),
@@ -177,7 +162,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             eptp: EPTP_FORMAT,
             nested_stale: false,
             vpid: 0,
-            injected: None,
             switched: [0; msr::SWITCHED.len()],
             cr2: 0,
             dr6: 0,
@@ -198,9 +182,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn reset(&mut self) {
-        self.injected = None;
-        self.ignore(Window::Interrupt);
-        self.ignore(Window::Nmi);
         self.guest.write(VmcsGuest32::ActivityState, 0);
         self.guest.set_interruptibility(Interruptibility::empty());
         self.guest.write(VmcsGuestNW::PendingDebugExceptions, 0);
@@ -227,6 +208,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             self.host_of = Some(pcpu);
         }
         self.bring_back();
+        // An entry that failed in a former life may have left its event.
+        VmcsControl32::EntryInterruptInfo.write(0);
         VmcsControl64::Eptp.write(self.eptp);
         self.retag(tag);
         if self.nested_stale {
@@ -279,9 +262,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             // Saved since the last exit, and nobody else was loaded.
             self.bring_back();
         }
-        if self.injected.is_some() {
-            self.write_injected();
-        }
         self.primary.update();
         self.timer.update(H::now);
         let entry = if self.launched {
@@ -300,9 +280,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     #[inline]
     fn frequent(&self) -> Frequent {
-        if exit::is_during_delivery() {
-            return Frequent::Other;
-        }
         exit::frequent(VmcsReadOnly32::ExitReason.read())
     }
 
@@ -316,8 +293,13 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        Some((exit::io(), Some(exit::instruction_length())))
+    fn io(&self) -> IoExit {
+        exit::io()
+    }
+
+    #[inline]
+    fn io_length(&self) -> u8 {
+        exit::instruction_length()
     }
 
     #[inline]
@@ -388,7 +370,10 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn inject_info(&mut self, info: InterruptInfo) {
-        self.injected = Some(info);
+        if let Some(code) = info.error_code {
+            VmcsControl32::EntryExceptionErrorCode.write(code);
+        }
+        VmcsControl32::EntryInterruptInfo.write(info.encode());
     }
 
     /// SS has it, in real and in virtual-8086 mode too (SDM vol. 3, 25.4.1).
@@ -397,15 +382,14 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
+    fn is_shadowed(&self) -> bool {
         let blocking = self.guest.interruptibility();
-        match window {
-            Window::Interrupt => {
-                !blocking.intersects(Interruptibility::SHADOW)
-                    && self.guest.read(VmcsGuestNW::Rflags) & rflags::INTERRUPT != 0
-            }
-            Window::Nmi => !blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI),
-        }
+        blocking.intersects(Interruptibility::SHADOW)
+    }
+
+    fn blocks_nmis(&self) -> bool {
+        let blocking = self.guest.interruptibility();
+        blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI)
     }
 
     fn await_open(&mut self, window: Window) {
