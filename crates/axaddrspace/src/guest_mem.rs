@@ -37,6 +37,11 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         }
     }
 
+    /// Fails unless all `len` bytes at `gpa` are RAM.
+    pub fn check_ram(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), GuestMemoryError> {
+        self.check(gpa, len, MappingFlags::empty()).map(|_| ())
+    }
+
     /// Copies the bytes at `gpa` to `out`.
     ///
     /// # Errors
