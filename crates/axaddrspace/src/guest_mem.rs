@@ -37,7 +37,10 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         }
     }
 
-    /// Fails unless all `len` bytes at `gpa` are RAM.
+    /// Checks that all `len` bytes at `gpa` are RAM, without filling any.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] if they are not.
     pub fn check_ram(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), GuestMemoryError> {
         self.check(gpa, len, MappingFlags::empty()).map(|_| ())
     }
