@@ -37,7 +37,10 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         }
     }
 
-    /// Fails unless all `len` bytes at `gpa` are RAM.
+    /// Looks whether all `len` bytes at `gpa` are RAM.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] if not.
     pub fn check_ram(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), GuestMemoryError> {
         self.check(gpa, len, MappingFlags::empty()).map(|_| ())
     }
