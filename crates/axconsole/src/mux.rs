@@ -101,9 +101,11 @@ impl Mux {
 
     /// Shows what the VMs have written, a turn of each, through `out`.
     pub fn pump(&mut self, now: u64, out: &mut impl FnMut(&[u8])) -> Pumped {
-        let again = (0..self.channels.len()).fold(false, |again, index| {
-            self.pump_turn(index, now, out) == Turn::More || again
-        });
+        let mut again = false;
+        for index in 0..self.channels.len() {
+            // Each has its turn, whether or not another has more.
+            again |= self.pump_turn(index, now, out) == Turn::More;
+        }
         self.show_overdue(now, out);
         Pumped {
             again,
