@@ -103,6 +103,7 @@ impl Mux {
     pub fn pump(&mut self, now: u64, out: &mut impl FnMut(&[u8])) -> Pumped {
         let mut again = false;
         for index in 0..self.channels.len() {
+            // Each has its turn, whether or not another has more.
             again |= self.pump_turn(index, now, out) == Turn::More;
         }
         self.show_overdue(now, out);

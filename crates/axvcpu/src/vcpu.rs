@@ -134,6 +134,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.lock()?
             .step("reset", VCpuState::Free, VCpuState::Free, |arch| {
                 self.mailbox.clear();
+                // Its code was written anew, by the hypervisor, as data.
+                self.mailbox.request_instruction_fence();
                 arch.setup(config)?;
                 arch.start_at(entry, arg)
             })

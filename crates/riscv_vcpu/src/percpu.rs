@@ -30,8 +30,8 @@ pub(crate) const DELEGATED_EXCEPTIONS: u64 = 1 << 0 // instruction address misal
 const DELEGATED_INTERRUPTS: u64 =
     csr::interrupt::VSSIP | csr::interrupt::VSTIP | csr::interrupt::VSEIP;
 
-/// Cycles, time and instructions, and whatever other counters the firmware lets HS-mode read.
-const GUEST_COUNTERS: u64 = 0xffff_ffff;
+/// Cycles, time and instructions. Others count what the firmware or the host has them count.
+const GUEST_COUNTERS: u64 = 0b111;
 
 const HGATP_VMID_SHIFT: u32 = 44;
 const HGATP_MODE_SHIFT: u32 = 60;
@@ -77,6 +77,8 @@ impl Vmids {
             return ax_err!(BadState, "guests cannot run on this pCPU: not enabled");
         };
         let assignment = vmids.assign(tag);
+        // Those of the vCPU that was here before would be walked, ahead of need, as if they were the new guest's. Its own come later.
+        csr::VSATP.write(0);
         csr::HGATP.write(
             mode.hgatp_mode() << HGATP_MODE_SHIFT
                 | u64::from(assignment.vmid()) << HGATP_VMID_SHIFT

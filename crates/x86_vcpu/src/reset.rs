@@ -1,6 +1,6 @@
 //! The states that a vCPU starts in (Intel SDM 3A, "Processor State After Reset"; the boot protocols of Linux, PVH and multiboot).
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, VmidTag};
 use axvcpu::AxVCpuHal;
 
 use crate::{
@@ -82,6 +82,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Everything as after power-on, but for what `start` says.
     pub(crate) fn reset(&mut self, start: X86Start) {
         self.backend.reset();
+        // What is cached under it is of the life that ends. Another comes before the guest runs.
+        self.tag = VmidTag::default();
         self.events = EventQueue::default();
         self.xsave.reset();
         self.msrs = MsrStorage::new();

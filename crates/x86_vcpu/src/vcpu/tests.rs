@@ -395,3 +395,15 @@ fn vcpus_are_made_within_limits() {
     assert_eq!(X86PerCpu::<TestHost>::check(), Err(unfit));
     assert_eq!(X86PerCpu::<TestHost>::best_mode(), Err(unfit));
 }
+
+/// INIT, or a restart of the machine: what was cached of the guest's own tables is of another life.
+#[test]
+fn a_new_life_has_another_tag() {
+    let mut world = World::new();
+    assert_eq!(world.run(), HOST);
+    let tag = alloc::format!("{:?}", world.vcpu.tag);
+    let none = alloc::format!("{:?}", axaddrspace::VmidTag::default());
+    assert_ne!(tag, none);
+    world.vcpu.reset(crate::X86Start::Parked);
+    assert_eq!(alloc::format!("{:?}", world.vcpu.tag), none);
+}
