@@ -125,7 +125,7 @@ impl Housekeeping {
             let written = WRITTEN.swap(false, Ordering::SeqCst);
             self.read_keys(manager);
             let pumped = self.pump(manager);
-            // Again, where a VM's tasks were gone already when its end was reported: nobody wakes us for what it then gives back.
+            // The end of a VM may have been all that there was to wait for before its memory goes back.
             while manager.has_news() {
                 // What a VM wrote before it ended comes before the news of its end.
                 while self.pump(manager).again {}

@@ -39,14 +39,17 @@ fn restless(arch: Arch) -> Bundle {
         .guest("restless.bin")
 }
 
+/// What the restless guest says when it heeds keys; the other's lines begin with its name.
+const READY: &str = "\nrestless: ready";
+
 /// Starts the guest again so many times, each time while its second CPU touches what nobody has touched.
 fn restart(run: &mut Run, rounds: usize) {
     for _ in 0..rounds {
-        run.expect("restless: ready");
+        run.expect(READY);
         run.send("r");
         run.expect("VM \"restless\" starts again");
     }
-    run.expect("restless: ready");
+    run.expect(READY);
 }
 
 /// What the hypervisor says that it got back of the restless VM, in KiB. Then the other one ends too.
@@ -84,19 +87,18 @@ fn two_vcpus_race_for_lazy_ram() {
     }
 }
 
-#[test]
-fn two_vcpus_race_for_lazy_ram_on_vmx() {
-    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(100));
-    restarts_leave_nothing_behind(X86_64, &machine, 3);
-}
-
 /// A VM that cannot go on is gone for good, with all its memory, however often it has started before; its neighbour goes on.
 fn a_failure_leaves_nothing_behind(arch: Arch, machine: &Machine) {
     let mut run = machine.boot(&restless(arch));
-    restart(&mut run, 2);
+    restart(&mut run, 3);
     run.send("t");
     let (held, ended) = given_back(run);
-    assert!(held >= 8192 + LAZY_PAGES / 2 * 4, "{held}");
+    // RAM, of which at least half of the lazy part was touched, and its tables.
+    let (ram, lazy, tables) = (8192, LAZY_PAGES * 4, 64);
+    assert!(
+        (ram + lazy / 2..ram + lazy + tables).contains(&held),
+        "{held}"
+    );
     assert!(!ended.output.contains("VM \"restless\" powered off"));
     ended.failed();
 }
@@ -110,7 +112,7 @@ fn a_vm_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_vm_that_fails_leaves_nothing_behind_on_vmx() {
-    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(100));
+fn all_of_that_on_vmx() {
+    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(300));
     a_failure_leaves_nothing_behind(X86_64, &machine);
 }

@@ -82,7 +82,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
         None => None,
     };
 
-    let record = Record::new(subject, &measured.figures, &measured.exits);
+    let record = Record::new(subject, &measured);
     let fresh = record::fresh_path(subject, scope);
     record.store(&fresh)?;
     let verdict = expectations.judge(&measured.figures, scope);

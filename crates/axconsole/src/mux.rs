@@ -40,7 +40,7 @@ pub struct Mux {
 pub struct Pumped {
     /// There may be more: pump again.
     pub again: bool,
-    /// When to pump again though nobody writes.
+    /// When to pump again though nobody writes, in the unit of [`pump`](Mux::pump)'s `now`.
     pub deadline: Option<u64>,
     /// The VMs, in the order they were added, that waited for room, which there now is.
     pub starved: Vec<usize>,

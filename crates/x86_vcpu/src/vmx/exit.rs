@@ -1,4 +1,4 @@
-//! From the exit's words in the current VMCS to the plain [`Exit`] that both vendors share.
+//! From the exit's words in the current VMCS (SDM vol. 3, 28.2) to the plain [`Exit`] that both vendors share.
 //!
 //! Reads only what the exit's reason gives a meaning to.
 
