@@ -31,6 +31,8 @@ mod event;
 mod exit;
 mod fetch;
 mod hardware;
+#[cfg(test)]
+mod hostile;
 mod legal;
 #[cfg(not(target_os = "none"))]
 mod machine;
