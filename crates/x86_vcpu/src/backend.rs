@@ -88,7 +88,19 @@ pub(crate) trait VendorVcpu: Sized {
     fn put(&mut self);
 
     /// Another tag for the loaded vCPU, or the same after a flush: nested tables changed.
-    fn retag(&mut self, tag: VmidAssignment);
+    fn retag(&mut self, tag: VmidAssignment) {
+        self.set_tag(tag.vmid());
+        match tag {
+            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
+            VmidAssignment::FlushAll(_) => self.flush_all(),
+        }
+    }
+
+    /// What is cached of the loaded vCPU is known by this tag from now on.
+    fn set_tag(&mut self, tag: u16);
+
+    /// What this pCPU has cached of any guest is forgotten before the loaded vCPU runs on.
+    fn flush_all(&mut self);
 
     /// The guest's own translations, of this vCPU, are forgotten before it runs on.
     fn flush(&mut self);

@@ -168,13 +168,12 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn put(&mut self) {}
 
-    fn retag(&mut self, tag: VmidAssignment) {
-        let control = &mut self.change(Clean::ASID).control;
-        control.asid = tag.vmid().into();
-        match tag {
-            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
-            VmidAssignment::FlushAll(_) => control.tlb_control = TlbControl::ALL,
-        }
+    fn set_tag(&mut self, tag: u16) {
+        self.change(Clean::ASID).control.asid = tag.into();
+    }
+
+    fn flush_all(&mut self) {
+        self.pages.vmcb_mut().control.tlb_control = TlbControl::ALL;
     }
 
     fn flush(&mut self) {
@@ -348,11 +347,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn table(&self, name: TableName) -> DescriptorTable {
-        let save = self.save_area();
-        let place = match name {
-            TableName::Gdtr => &save.gdtr,
-            TableName::Idtr => &save.idtr,
-        };
+        let place = self.save_area().table(name);
         DescriptorTable {
             base: place.base,
             limit: place.limit as u16,
@@ -361,10 +356,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn set_table(&mut self, name: TableName, table: DescriptorTable) {
         let save = &mut self.change(Clean::DESCRIPTOR_TABLES).save;
-        let place = match name {
-            TableName::Gdtr => &mut save.gdtr,
-            TableName::Idtr => &mut save.idtr,
-        };
+        let place = save.table_mut(name);
         (place.base, place.limit) = (table.base, table.limit.into());
     }
 

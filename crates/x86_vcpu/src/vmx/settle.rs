@@ -4,7 +4,7 @@ use axvcpu::AxVCpuHal;
 
 use super::{
     exit,
-    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking},
+    exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret, undid_nmi_blocking},
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     percpu,
@@ -56,9 +56,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::Nested(_) => {
-                if interrupted.is_none()
-                    && EptViolationInfo::new(exit::qualification()).interrupted_iret()
-                {
+                if interrupted.is_none() && interrupted_iret(exit::qualification()) {
                     self.block_nmis_again();
                 }
             }

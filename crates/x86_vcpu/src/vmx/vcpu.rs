@@ -129,15 +129,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         };
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
     }
-
-    fn forget_guest_translations(&self) {
-        match self.capabilities.invvpid {
-            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
-            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
-            // Each entry forgets them.
-            None => {}
-        }
-    }
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
@@ -240,20 +231,25 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.launched = false;
     }
 
-    fn retag(&mut self, tag: VmidAssignment) {
-        self.vpid = tag.vmid();
+    fn set_tag(&mut self, tag: u16) {
+        self.vpid = tag;
         if self.capabilities.invvpid.is_some() {
-            VmcsControl16::Vpid.write(self.vpid);
-        }
-        match tag {
-            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
-            // With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
-            VmidAssignment::FlushAll(_) => percpu::forget(Forget::Nested),
+            VmcsControl16::Vpid.write(tag);
         }
     }
 
+    /// With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
+    fn flush_all(&mut self) {
+        percpu::forget(Forget::Nested);
+    }
+
     fn flush(&mut self) {
-        self.forget_guest_translations();
+        match self.capabilities.invvpid {
+            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
+            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
+            // Each entry forgets them.
+            None => {}
+        }
     }
 
     #[inline]
