@@ -234,7 +234,7 @@ proptest! {
             }
             // Its tables are the guest's own, too.
             for &(at, value) in &tables {
-                world.ram.put_u64(CR3 + at & !7, value);
+                world.ram.put_u64((CR3 + at) & !7, value);
             }
         }
         let _ = world.vcpu.backend.get(Register::Rip);
