@@ -117,6 +117,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// How long the instruction is, where its page was found before and it has no prefixes.
+    ///
+    /// The walk is not compared: which instruction it is the hardware has said, and here it stands. The answer is wrong only where the guest has put another
+    /// page in this place, under the same CR3, that has the very instruction there behind prefixes without a meaning, while this one still has it without.
+    /// The guest then goes on in the midst of its own instruction, as privileged as before. Comparing the walk would cost each exit more than that is worth.
     #[inline]
     fn length_without_prefixes(&self, opcodes: &[Opcode]) -> Option<u8> {
         let (page, offset) = self.code_page()?;
