@@ -3,7 +3,7 @@
 //! Each architecture's module has the platform under ArceOS (`platform`), one vCPU's and one pCPU's hardware side (`VCpu`, `PerCpu`), the instruction set as
 //! configs know it (`ISA`), what VMs (with what only this one has to say, `MachineInfo`) are told about the machine (`describe_machine`; the error says why its CPUs cannot run guests), how many CPUs
 //! the machine has that one image does not serve (`unused_cpus`), how a host interrupt that took
-//! a guest out is served (`serve_interrupt`), and how all pCPUs, or this one, forget nested translations (`flush_nested`, `forget_nested_here`).
+//! a guest out is served (`serve_interrupt`), and how pCPUs, or this one, forget nested translations (`flush_nested`, `forget_nested_here`).
 
 #[cfg(target_arch = "riscv64")]
 mod riscv64;

@@ -14,7 +14,7 @@ use crate::{
     arch,
     host::{self, Host, NEVER, VmTimer},
     housekeeping,
-    manager::{AfterDown, Life, home},
+    manager::{AfterDown, Left, Life, home},
     park::Place,
 };
 
@@ -89,20 +89,37 @@ fn run(life: &Life, id: usize, timer: &'static VmTimer, place: &Place) {
                 timer.arm(NEVER);
             }
             VCpuNext::Off => place.park_until(|| life.vm().vcpu_should_wake(id)),
-            VCpuNext::VmDown(kind) => match wait_for_what_follows(life, place, kind) {
+            VCpuNext::VmDown(kind) => match wait_for_what_follows(life, place, timer, kind) {
                 AfterDown::Restarted => {}
                 AfterDown::Over => break,
             },
-            VCpuNext::VmFailed => match wait_for_what_follows(life, place, SystemDownKind::Crash) {
-                AfterDown::Restarted => {}
-                AfterDown::Over => break,
-            },
+            VCpuNext::VmFailed => {
+                match wait_for_what_follows(life, place, timer, SystemDownKind::Crash) {
+                    AfterDown::Restarted => {}
+                    AfterDown::Over => break,
+                }
+            }
         }
     }
 }
 
-fn wait_for_what_follows(life: &Life, place: &Place, kind: SystemDownKind) -> AfterDown {
-    let ended = life.leave(kind);
+fn wait_for_what_follows(
+    life: &Life,
+    place: &Place,
+    timer: &'static VmTimer,
+    kind: SystemDownKind,
+) -> AfterDown {
+    let ended = match life.leave() {
+        Left::Others(ended) => ended,
+        Left::Last(ended) => {
+            let earliest = life.earliest(kind);
+            timer.arm(earliest);
+            place.park_until(|| Host::now() >= earliest);
+            timer.arm(NEVER);
+            life.decide(kind);
+            ended
+        }
+    };
     place.park_until(|| life.after(ended).is_some());
     life.after(ended).unwrap_or(AfterDown::Over)
 }

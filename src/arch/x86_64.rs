@@ -1,5 +1,6 @@
 //! x86_64 with Intel's VMX or AMD's SVM, whichever the CPUs have.
 
+use axaddrspace::PcpuMask;
 use axvcpu::AxVCpuHal;
 use axvm::{Machine, X86Machine};
 use axvmconfig::Isa;
@@ -45,8 +46,10 @@ pub(crate) fn forget_nested_here() {
     x86_vcpu::forget_nested(Host::this_pcpu());
 }
 
-/// Each pCPU forgets before it next runs a guest; those in a guest are taken out of it first.
-pub(crate) fn flush_nested() {
-    (0..host::pcpu_count()).for_each(x86_vcpu::forget_nested);
-    platform::irq::run_everywhere(|| ());
+/// Each of these pCPUs forgets before it next runs a guest; those in a guest are taken out of it first.
+pub(crate) fn flush_nested(pcpus: PcpuMask) {
+    (0..host::pcpu_count())
+        .filter(|&pcpu| pcpus.contains(pcpu))
+        .for_each(x86_vcpu::forget_nested);
+    platform::irq::run_on(pcpus.0, || ());
 }

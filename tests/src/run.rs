@@ -138,7 +138,13 @@ impl Run {
     /// Takes in more of what the machine says; false if it has ended.
     fn listen(&mut self) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        match self.heard.recv_timeout(left) {
+        // One that never falls silent has no more time than others.
+        let heard = if left.is_zero() {
+            Err(RecvTimeoutError::Timeout)
+        } else {
+            self.heard.recv_timeout(left)
+        };
+        match heard {
             Ok((source, bytes)) => {
                 let text = String::from_utf8_lossy(&bytes);
                 self.output.push_str(&text);

@@ -82,7 +82,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
         None => None,
     };
 
-    let record = Record::new(subject, &measured.figures, &measured.exits);
+    let record = Record::new(subject, &measured);
     let fresh = record::fresh_path(subject, scope);
     record.store(&fresh)?;
     let verdict = expectations.judge(&measured.figures, scope);
@@ -103,6 +103,9 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     for unlike in &measured.unlike {
         println!("bench: {unlike}");
     }
+    if let Some(line) = expectation::above_goals(&expectations, &measured.figures) {
+        println!("bench: {line}");
+    }
     println!("bench: written to {}", fresh.display());
     if cli.accept {
         accept(subject, scope, &record, &measured.figures)?;
@@ -114,6 +117,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     for line in verdict {
         eprintln!("bench: {}: over budget: {line}", subject.name());
     }
+    eprintln!(
+        "bench: remedy: find what the change did (docs/performance.md, \"Where the instructions go\"), or raise the budget in \
+         benches/budgets.toml and give the reason in the commit"
+    );
     Ok(ExitCode::FAILURE)
 }
 

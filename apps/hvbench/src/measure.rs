@@ -44,11 +44,7 @@ pub(crate) fn axhv(subject: Subject, scope: Scope) -> Result<Measured, Failed> {
             pair(subject, &mut measured)?;
             let linux = linux::boots(subject, &mut measured.unlike)?;
             let figures = &mut measured.figures;
-            measured.native = match subject {
-                Subject::H => Some(native::measure(subject)?),
-                // The machine without hypervisor has other devices than a VM.
-                Subject::Svm | Subject::Vmx => None,
-            };
+            measured.native = native::measure(subject)?;
             if let Some(native) = measured.native {
                 figures.add("linux-boot-ratio", Some(rounded(native.ratio().mean)));
             }

@@ -1,11 +1,13 @@
 //! What a Linux boot takes against the same boot without hypervisor.
 //!
-//! Kernel, initramfs, options and device tree are the same; without hypervisor the tree has besides what the firmware needs. Two boots are never in
-//! step, and what the kernel does by chance moves either by more than the hypervisor does. So what the hypervisor adds is measured on boots
+//! Kernel, initramfs and options are the same. On RISC-V the device tree is, too; without hypervisor it has besides what the firmware needs. A PC
+//! that is as a VM of ours is QEMU's `microvm`, without PCI and with the same old devices. Two boots are never in step, and what the kernel does by chance moves either by more than the hypervisor does. So what the hypervisor adds is measured on boots
 //! without the kernel's tests of its ciphers, which draw keys: pairs of boots, each pair with another length of an option that nobody
 //! reads, and from their differences a mean and its standard error. Set against a boot with the tests, which no exit is part of, that is the ratio.
 
-use system_tests::Ended;
+use std::path::{Path, PathBuf};
+
+use system_tests::Machine;
 
 use crate::{
     Failed, Subject, fdt,
@@ -66,14 +68,16 @@ impl Native {
     }
 }
 
-/// Boots Linux with hypervisor and without.
-pub(crate) fn measure(subject: Subject) -> Result<Native, Failed> {
-    let tree = Tree::of_guest(subject)?;
+/// Boots Linux with hypervisor and without, if there is such a machine.
+pub(crate) fn measure(subject: Subject) -> Result<Option<Native>, Failed> {
+    let Some(bare) = Bare::like_guest(subject)? else {
+        return Ok(None);
+    };
     let mut longer = Vec::new();
     for padding in 0..PAIRS {
         let options = options(subject, SelfTests::Off, padding);
         let with = power_down_micros(&linux::guest(subject, &options)?)?;
-        let without = power_down_micros(&tree.boot(&options)?)?;
+        let without = bare.power_down_micros(&options)?;
         progress(
             subject,
             &format!(
@@ -85,63 +89,79 @@ pub(crate) fn measure(subject: Subject) -> Result<Native, Failed> {
     }
     let mut boots = Vec::new();
     for padding in 0..WHOLE {
-        let micros = power_down_micros(&tree.boot(&options(subject, SelfTests::On, padding))?)?;
+        let micros = bare.power_down_micros(&options(subject, SelfTests::On, padding))?;
         progress(
             subject,
             &format!(
-                "Linux without hypervisor, all of it, {} of {WHOLE}: {micros} us",
+                "Linux without hypervisor, ciphers tested, {} of {WHOLE}: {micros} us",
                 padding + 1
             ),
         );
         boots.push(micros as f64);
     }
-    Ok(Native {
+    Ok(Some(Native {
         longer: Estimate::of(&longer),
         boot: Estimate::of(&boots),
-    })
+    }))
 }
 
-/// The device tree of the machine without hypervisor, as a file.
-struct Tree {
+/// A machine that boots Linux without hypervisor and is like the guest's.
+struct Bare {
     subject: Subject,
-    path: std::path::PathBuf,
+    machine: Machine,
+    kernel: PathBuf,
 }
 
-impl Tree {
-    /// The guest's as it finds it, with what the firmware needs.
-    fn of_guest(subject: Subject) -> Result<Self, Failed> {
-        progress(subject, "the guest's device tree");
-        let ended = linux::guest(
+impl Bare {
+    fn like_guest(subject: Subject) -> Result<Option<Self>, Failed> {
+        let machine = machine(subject).harts(1).ram(linux::RAM);
+        let (machine, kernel) = match subject {
+            Subject::H => {
+                let tree = guests_tree(subject)?;
+                let machine = machine.arguments(["-dtb", &tree.to_string_lossy()]);
+                (machine, "Image")
+            }
+            Subject::Svm => {
+                let kind =
+                    "microvm,acpi=on,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=off";
+                (machine.kind(kind).cpu("EPYC,-svm"), "bzImage")
+            }
+            // Bochs has but one PC.
+            Subject::Vmx => return Ok(None),
+        };
+        Ok(Some(Self {
             subject,
-            r#"console=ttyS0 axhv.exec="od -An -v -tx1 /sys/firmware/fdt""#,
-        )?;
-        let tree = hexadecimal(&ended.output)
-            .ok_or_else(|| Failed(format!("the guest shows no device tree:\n{}", ended.output)))?;
-        let tree = fdt::for_firmware(&tree)
-            .ok_or_else(|| Failed("the guest's device tree is malformed".into()))?;
-        let path = system_tests::repository("target/bench/native.dtb");
-        let failed = |error| Failed(format!("{}: {error}", path.display()));
-        std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(failed)?;
-        std::fs::write(&path, tree).map_err(failed)?;
-        Ok(Self { subject, path })
+            machine,
+            kernel: subject.arch().guest_path(kernel),
+        }))
     }
 
-    /// Boots Linux with it.
-    fn boot(&self, options: &str) -> Result<Ended, Failed> {
+    fn power_down_micros(&self, options: &str) -> Result<u64, Failed> {
         let arch = self.subject.arch();
-        let machine = machine(self.subject).harts(1).ram(linux::RAM).arguments([
-            "-dtb",
-            &self.path.to_string_lossy(),
-            "-append",
-            options,
-        ]);
-        let kernel = arch.guest_path("Image");
-        well(
-            machine
-                .boot_file(arch, &kernel, &arch.guest("initramfs.cpio.gz"))
-                .end(),
-        )
+        let machine = self.machine.clone().arguments(["-append", options]);
+        let ramdisk = arch.guest("initramfs.cpio.gz");
+        power_down_micros(&well(
+            machine.boot_file(arch, &self.kernel, &ramdisk).end(),
+        )?)
     }
+}
+
+/// The guest's device tree as it finds it, with what the firmware needs, as a file.
+fn guests_tree(subject: Subject) -> Result<PathBuf, Failed> {
+    progress(subject, "the guest's device tree");
+    let ended = linux::guest(
+        subject,
+        r#"console=ttyS0 axhv.exec="od -An -v -tx1 /sys/firmware/fdt""#,
+    )?;
+    let tree = hexadecimal(&ended.output)
+        .ok_or_else(|| Failed(format!("the guest shows no device tree:\n{}", ended.output)))?;
+    let tree = fdt::for_firmware(&tree)
+        .ok_or_else(|| Failed("the guest's device tree is malformed".into()))?;
+    let path = system_tests::repository("target/bench/native.dtb");
+    let failed = |error| Failed(format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    std::fs::write(&path, tree).map_err(failed)?;
+    Ok(path)
 }
 
 /// The bytes that the guest shows between its first line and its command's status.

@@ -37,6 +37,14 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         }
     }
 
+    /// Checks that all `len` bytes at `gpa` are RAM, without filling any.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] if they are not.
+    pub fn check_ram(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), GuestMemoryError> {
+        self.check(gpa, len, MappingFlags::empty()).map(|_| ())
+    }
+
     /// Copies the bytes at `gpa` to `out`.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! A VM's guest-physical address space: regions, and the nested table that makes them real.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::fixed::{Holdable, Piece};
 use crate::nested::{LeafSize, Lookup, MapFailure, Memory, NestedTable};
 use crate::region::{Backing, Region, Regions};
 use crate::{
-    AddrSpaceError, AxMmHal, Fill, FixedRam, Frame, FrameSize, GuestMemory, GuestPhysAddr,
+    AddrSpaceError, AxMmHal, Fill, FixedRam, Frame, FrameSize, GuestMemory, GuestPhysAddr, Holders,
     HostPhysAddr, MappingFlags, MemoryUsage, NestedMode,
 };
 
@@ -69,6 +70,12 @@ impl<H: AxMmHal> AddrSpace<H> {
     #[must_use]
     pub fn nested_root(&self) -> HostPhysAddr {
         self.table.root()
+    }
+
+    /// The pCPUs that may remember translations. Whoever gives one the [root](Self::nested_root) adds it here before.
+    #[must_use]
+    pub fn holders(&self) -> &Arc<Holders> {
+        self.table.holders()
     }
 
     /// How the nested table is laid out.
@@ -180,6 +187,15 @@ impl<H: AxMmHal> AddrSpace<H> {
             .map_err(|_| AddrSpaceError::OutOfMemory { start: gpa, len })?;
         self.regions.remove(&range);
         Ok(())
+    }
+
+    /// Gives the frames of all RAM that is filled on first touch back to the host, after one flush. It stays mapped, and reads as zero.
+    pub fn empty_lazy(&mut self) {
+        let end = self.table.end();
+        let regions = self.regions.before(end);
+        let lazy = regions.filter(|region| region.backing == Backing::Ram(Fill::Lazy));
+        self.table
+            .clear_all(lazy.map(|region| region.start..region.end));
     }
 
     /// Where `gpa` leads. `None`: nowhere, or it has not been touched yet.

@@ -12,7 +12,7 @@ use spin::Mutex;
 use crate::ring::Ring;
 
 /// What a VM may have written that has not appeared yet, in bytes. Past it the VM's UART stops taking bytes.
-const OUTPUT: usize = 4096;
+pub(crate) const OUTPUT: usize = 4096;
 /// What may have been typed that a VM has not read yet, in bytes.
 const INPUT: usize = 256;
 

@@ -62,7 +62,7 @@ impl LocalApic {
     /// Where the xAPIC's registers are.
     pub const PAGE: GuestPhysAddr = GuestPhysAddr::new(mode::PAGE);
 
-    /// The size of the page.
+    /// The size of the page in bytes.
     pub const PAGE_SIZE: u64 = 0x1000;
 
     /// Ticks of the host's counter, and so of the TSC, in one of the clock that the timer counts: what CPUID leaf 0x15 tells the guest.

@@ -128,7 +128,7 @@ pub trait AxArchVCpu: Sized {
     /// `BadState`: another vCPU ran on its dedicated pCPU, and its state is lost.
     fn unbind(&mut self) -> AxResult;
 
-    /// Raises interrupt `vector` once.
+    /// Raises interrupt `vector`, numbered as in the vCPU's [`Mailbox`], once.
     ///
     /// # Errors
     /// `InvalidInput`: that interrupt is not raised once (RISC-V: any but the software interrupt; x86: any but NMI).

@@ -17,7 +17,7 @@ pub trait AxVCpuHal: 'static {
     /// The pCPU that this runs on: 0, 1, …
     fn this_pcpu() -> usize;
 
-    /// The host's counter now.
+    /// The host's counter now, in its ticks.
     fn now() -> u64;
 
     /// Arms the timer of the vCPU that is loaded on this pCPU: once [`now`](Self::now) reaches `deadline` a host interrupt takes

@@ -44,6 +44,9 @@ impl<T> PcpuCell<T> {
     }
 
     /// That of pCPU `id` among all.
+    ///
+    /// # Errors
+    /// `InvalidInput`: there is none beyond the first [`MAX_CPUS`].
     pub fn of(cells: &[Self; MAX_CPUS], id: usize) -> AxResult<&Self> {
         cells
             .get(id)
@@ -129,7 +132,10 @@ impl<T> Residence<T> {
         self.home != Home::Memory && self.is_held()
     }
 
-    /// An error where a dedicated vCPU's state is lost, for another was loaded where it was bound: that must not be taken for an older state.
+    /// Whether the present state is there: what is in memory must not be taken for it.
+    ///
+    /// # Errors
+    /// `BadState`: a dedicated vCPU's state is lost, for another was loaded where it was bound.
     pub fn check_not_displaced(&self) -> AxResult {
         match self.home {
             Home::Hardware if !self.is_held() => {
@@ -148,6 +154,9 @@ impl<T> Residence<T> {
     }
 
     /// The state is about to be loaded: the hardware holds nobody's until then. What is known about the pCPU.
+    ///
+    /// # Errors
+    /// `BadState`: as for [`check_not_displaced`](Self::check_not_displaced), or the vCPU was never bound.
     pub fn make_room(&mut self) -> AxResult<&'static T> {
         self.check_not_displaced()?;
         let cell = self

@@ -16,6 +16,11 @@ pub trait AxVMHal: AxVCpuHal {
     /// interrupt was served.
     fn needs_reschedule() -> bool;
 
+    /// Whether the calling task has had its turn: it shares its pCPU, and the host has served an
+    /// interrupt there since a task gave way. Asked wherever a guest can make the hypervisor work
+    /// for long, or come back often, without a host interrupt that ends its exit.
+    fn is_turn_over() -> bool;
+
     /// Lets other tasks run. The vCPU is bound to no pCPU meanwhile, and may come back on another.
     fn reschedule();
 }

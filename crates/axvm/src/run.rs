@@ -41,6 +41,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
         loop {
+            // The interrupt was not this exit's, or came while the vCPU's task did something else.
+            if H::is_turn_over() {
+                H::reschedule();
+            }
             match self
                 .run_bound(door, unserved)
                 .map_err(|error| self.vcpu_error(door, error))?
@@ -60,7 +64,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         door: &VCpuDoor<A>,
         unserved: Option<AxVCpuExitReason>,
     ) -> Result<Leave, VCpuError> {
-        door.bind(H::this_pcpu())?;
+        let pcpu = H::this_pcpu();
+        // Before the pCPU has the root of the nested table: who changes that looks here afterwards.
+        self.holders.add(pcpu);
+        door.bind(pcpu)?;
         let account = door.vcpu().account();
         account.bound(H::now());
         let result = self.run_rounds(door, unserved);
@@ -100,7 +107,12 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                 None => door.vcpu().run(&devices)?,
             };
             match self.serve(door, exit)? {
-                Served::Done => {}
+                Served::Done => match devices.at_host_interrupt {
+                    AtHostInterrupt::Leave if H::is_turn_over() => {
+                        return Ok(Leave::Yield(None));
+                    }
+                    AtHostInterrupt::Leave | AtHostInterrupt::Stay => {}
+                },
                 Served::Leave(leave) => return Ok(leave),
             }
         }

@@ -8,14 +8,14 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, HostPhysAddr, MemoryUsage};
+use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MemoryUsage};
 use axvcpu::{AxVCpu, Statement, SystemDownKind, VCpuError};
 use axvmconfig::{MapKind, MemoryRegion, keys};
 use spin::Mutex;
 
 use crate::{
     AxVMConfig, AxVMHal, GuestArch, GuestDevices, GuestRange, Parts, PowerState, StopRecord,
-    VmError, VmErrorCause, door::VCpuDoor, link::Link,
+    VmError, VmErrorCause, door::VCpuDoor, link::Link, ram_by_turns::RamByTurns,
 };
 
 /// A VM that is shared by the tasks of its vCPUs and whoever manages it.
@@ -35,6 +35,7 @@ pub struct AxVM<H: AxVMHal, A: GuestArch> {
     pub(crate) doors: Arc<[VCpuDoor<A>]>,
     pub(crate) devices: GuestDevices,
     nested_root: HostPhysAddr,
+    pub(crate) holders: Arc<Holders>,
     hal: PhantomData<fn() -> H>,
 
     pub(crate) memory: Arc<Mutex<AddrSpace<H::MmHal>>>,
@@ -79,6 +80,7 @@ where
             map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
         }
         let nested_root = memory.nested_root();
+        let holders = memory.holders().clone();
         let memory = Arc::new(Mutex::new(memory));
         let link = Arc::new(Link::new(memory.clone()));
         let Parts { devices, vcpus } = A::parts(&config, &ram, link.clone())?;
@@ -104,6 +106,7 @@ where
             doors,
             devices,
             nested_root,
+            holders,
             hal: PhantomData,
             memory,
             link,
@@ -136,13 +139,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     fn start(&self) -> Result<(), VmErrorCause> {
-        let boot = {
-            let mut memory = self.memory.lock();
-            if self.used.swap(true, Ordering::SeqCst) {
-                self.clear_ram(&mut memory)?;
-            }
-            A::load(&self.config, &self.ram, &mut memory.loader())?
-        };
+        let mut ram = RamByTurns::<H>::new(&self.memory);
+        if self.used.swap(true, Ordering::SeqCst) {
+            self.clear_ram(&mut ram)?;
+        }
+        let boot = A::load(&self.config, &self.ram, &mut ram)?;
         self.devices.reset_all();
         let (entries, arg) = (boot.entries, boot.arg);
         let mut first = Some(boot.setup);
@@ -169,21 +170,17 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     /// RAM as when the VM was made.
-    fn clear_ram(&self, memory: &mut AddrSpace<H::MmHal>) -> Result<(), VmErrorCause> {
-        for region in &self.config.vm.memory {
-            match region.kind {
-                // All of it is mapped, so there is nothing to be had and nothing to fail.
-                MapKind::Alloc => {
-                    let zeroed = memory.loader().zero(region.gpa, region.size);
-                    zeroed.map_err(VmErrorCause::Ram)?;
-                }
-                MapKind::Lazy => {
-                    memory.unmap(region.gpa, region.size)?;
-                    map_ram(memory, region)?;
-                }
-            }
-        }
-        Ok(())
+    fn clear_ram(&self, ram: &mut RamByTurns<'_, H>) -> Result<(), VmErrorCause> {
+        self.memory.lock().empty_lazy();
+        let ahead = |region: &&MemoryRegion| match region.kind {
+            MapKind::Alloc => true,
+            MapKind::Lazy => false,
+        };
+        // All of it is mapped, so there is nothing to be had and nothing to fail.
+        let mut regions = self.config.vm.memory.iter().filter(ahead);
+        regions
+            .try_for_each(|region| ram.zero(region.gpa, region.size))
+            .map_err(VmErrorCause::Ram)
     }
 
     /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive).
@@ -265,7 +262,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         self.memory.lock().usage()
     }
 
-    /// Raises interrupt `vector` of vCPU `id` once.
+    /// Raises interrupt `vector`, numbered as in the vCPU's mailbox (0 to 63), of vCPU `id` once.
     ///
     /// # Errors
     /// [`VmErrorCause::NoSuchVCpu`]. A `vector` that there is not raises nothing.

@@ -28,6 +28,7 @@ use crate::{
     legal::GuestState,
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        rflags,
     },
     svm::SvmVcpu,
     vmx::VmxVcpu,
@@ -87,7 +88,19 @@ pub(crate) trait VendorVcpu: Sized {
     fn put(&mut self);
 
     /// Another tag for the loaded vCPU, or the same after a flush: nested tables changed.
-    fn retag(&mut self, tag: VmidAssignment);
+    fn retag(&mut self, tag: VmidAssignment) {
+        self.set_tag(tag.vmid());
+        match tag {
+            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
+            VmidAssignment::FlushAll(_) => self.flush_all(),
+        }
+    }
+
+    /// What is cached of the loaded vCPU is known by this tag from now on.
+    fn set_tag(&mut self, tag: u16);
+
+    /// What this pCPU has cached of any guest is forgotten before the loaded vCPU runs on.
+    fn flush_all(&mut self);
 
     /// The guest's own translations, of this vCPU, are forgotten before it runs on.
     fn flush(&mut self);
@@ -179,7 +192,7 @@ pub(crate) trait VendorVcpu: Sized {
         let _ = entries;
     }
 
-    /// The guest suffers `event` at the next entry.
+    /// The guest suffers `event` at the next entry, which follows. The vCPU is in the hardware.
     #[inline]
     fn inject(&mut self, event: Event) {
         let is_protected = || self.get(Register::Cr0) & cr0::PE != 0;
@@ -191,8 +204,22 @@ pub(crate) trait VendorVcpu: Sized {
     /// The same, in the hardware's words.
     fn inject_info(&mut self, info: InterruptInfo);
 
+    /// Whether the next instruction is shadowed by STI or MOV SS.
+    fn is_shadowed(&self) -> bool;
+
+    /// Whether the guest takes no NMI now.
+    fn blocks_nmis(&self) -> bool;
+
     /// Whether `window` is open now.
-    fn is_open(&self, window: Window) -> bool;
+    #[inline]
+    fn is_open(&self, window: Window) -> bool {
+        match window {
+            Window::Interrupt => {
+                !self.is_shadowed() && self.get(Register::Rflags) & rflags::INTERRUPT != 0
+            }
+            Window::Nmi => !self.blocks_nmis(),
+        }
+    }
 
     /// Asks for an exit as soon as `window` is open, until that exit or until [`ignore`](Self::ignore).
     fn await_open(&mut self, window: Window);

@@ -68,7 +68,7 @@ pub enum X86Start {
 pub struct X86VCpuConfig {
     /// How many vCPUs the VM has, 1 to [`MAX_CPUS`](axvcpu::MAX_CPUS); their APIC ids are 0, 1, …
     pub vcpu_count: usize,
-    /// The rate of the time stamp counter, which CPUID tells the guest.
+    /// The rate of the time stamp counter in ticks a second, which CPUID tells the guest.
     pub tsc_hz: u64,
     /// The format of the nested page table whose root `set_nested_root` gives.
     pub nested_mode: NestedMode,

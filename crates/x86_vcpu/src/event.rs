@@ -24,6 +24,11 @@ pub(crate) mod vector {
     pub(crate) const ALIGNMENT_CHECK: u8 = 17;
     pub(crate) const MACHINE_CHECK: u8 = 18;
 
+    /// Whether the exception with this vector pushes an error code (APM 2, "Exception Error Codes").
+    pub(crate) const fn has_error_code(vector: u8) -> bool {
+        matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+    }
+
     /// What exits of the guest's exceptions, one bit each: those whose delivery can repeat itself for ever without an instruction in between, so that
     /// no interrupt would ever take the guest out; and machine checks, which are the host's.
     pub(crate) const INTERCEPTED: u32 = 1 << DEBUG | 1 << ALIGNMENT_CHECK | 1 << MACHINE_CHECK;

@@ -68,9 +68,9 @@ pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
 pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
 pub use vmx::{
-    EptViolationInfo, FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32,
-    VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16,
-    VmcsHost32, VmcsHost64, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW,
-    VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason,
-    VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
+    FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
+    VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32,
+    VmcsHost64, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32,
+    VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason, VmxPerCpuState,
+    VmxRegion, VmxVcpu, instruction_error, interrupted_iret, undid_nmi_blocking,
 };

@@ -41,7 +41,7 @@ pub(crate) mod number {
     pub(super) const MTRR_FIX4K_E8000: u32 = 0x26d;
     pub(super) const MTRR_FIX4K_F0000: u32 = 0x26e;
     pub(super) const MTRR_FIX4K_F8000: u32 = 0x26f;
-    pub(super) const PAT: u32 = 0x277;
+    pub(crate) const PAT: u32 = 0x277;
     pub(super) const MTRR_DEF_TYPE: u32 = 0x2ff;
     pub(super) const TSC_DEADLINE: u32 = 0x6e0;
     /// The local APIC's registers in x2APIC mode begin here (Intel SDM volume 3, 12.12.1.2).

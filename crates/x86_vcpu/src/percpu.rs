@@ -60,7 +60,7 @@ pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Pcpu>> {
 
 /// What pCPU `pcpu` has cached of nested tables is forgotten before it next runs a guest.
 ///
-/// For [`AxMmHal::flush_nested`](axaddrspace::AxMmHal::flush_nested): mark every pCPU, then interrupt those in a guest and wait until each has served
+/// For [`AxMmHal::flush_nested`](axaddrspace::AxMmHal::flush_nested): mark the pCPUs, then interrupt those in a guest and wait until each has served
 /// that interrupt. From then on none can reach memory through what it had cached.
 pub fn forget_nested(pcpu: usize) {
     if let Some(cell) = CELLS.get(pcpu) {

@@ -228,11 +228,20 @@ pub(crate) mod rflags {
 
 /// Bits of DR6.
 pub(crate) mod dr6 {
+    /// Which breakpoint was met.
+    pub(crate) const BREAKPOINTS: u64 = 0xf;
+    /// An instruction reached for a debug register.
+    pub(crate) const REGISTER_ACCESS: u64 = 1 << 13;
     /// A single step was taken.
     pub(crate) const SINGLE_STEP: u64 = 1 << 14;
     /// At reset.
     pub(crate) const RESET: u64 = 0xffff_0ff0;
 }
 
-/// DR7 at reset.
-pub(crate) const DR7_RESET: u64 = 0x400;
+/// Bits of DR7.
+pub(crate) mod dr7 {
+    /// Accesses to debug registers fault.
+    pub(crate) const GENERAL_DETECT: u64 = 1 << 13;
+    /// At reset.
+    pub(crate) const RESET: u64 = 0x400;
+}

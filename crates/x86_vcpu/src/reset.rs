@@ -11,8 +11,8 @@ use crate::{
     fetch::CodePages,
     msr::{MsrStorage, PAT_RESET},
     regs::{
-        DR7_RESET, DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights,
-        TableName, dr6, gpr, rflags,
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        dr6, dr7, gpr, rflags,
     },
     vcpu::Activity,
 };
@@ -117,7 +117,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.backend.set(Register::Cr0, cr0::RESET);
         self.backend.set(Register::Rflags, rflags::ALWAYS);
         self.backend.set(Register::Dr6, dr6::RESET);
-        self.backend.set(Register::Dr7, DR7_RESET);
+        self.backend.set(Register::Dr7, dr7::RESET);
         self.backend.set(Register::Pat, PAT_RESET);
         self.set_data_segments(real(REAL_DATA));
         self.backend.set_segment(SegmentName::Ldtr, real(LDT));

@@ -14,7 +14,7 @@ use std::{
 
 use axaddrspace::{
     AddrSpace, AxMmHal, Fill, FixedRam, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr,
-    LargestLeaf, MappingFlags, NestedMode, RamPage,
+    LargestLeaf, MappingFlags, NestedMode, PcpuMask, RamPage,
 };
 use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
@@ -52,7 +52,7 @@ impl AxMmHal for TestHost {
         HostPhysAddr::new(addr.as_u64())
     }
 
-    fn flush_nested(_: GuestPhysAddr, _: u64) {}
+    fn flush_nested(_: PcpuMask, _: GuestPhysAddr, _: u64) {}
 }
 
 impl AxVCpuHal for TestHost {

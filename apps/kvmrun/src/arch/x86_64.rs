@@ -5,8 +5,8 @@ use core::arch::x86_64::_rdtsc;
 
 use axaddrspace::{LargestLeaf, NestedMode};
 use axdevice::{
-    AcpiPm, AxVmDevices, AxVmDevicesBuilder, CharBackend, Clock, DebugPort, InterruptController,
-    IrqLine, IsaLines, NoPci, TimerWidth,
+    AcpiPm, AxVmDevices, AxVmDevicesBuilder, CharBackend, Clock, CmosRtc, CpuEvents, DebugPort,
+    I8042, InterruptController, IrqLine, IsaLines, NoPci, TimerWidth,
 };
 use axvcpu::LineLevel;
 use axvm::{AxVMConfig, Machine, X86Machine};
@@ -73,12 +73,33 @@ pub fn devices(
     let clock = Arc::new(Counter {
         hz: tsc_khz(vcpus)? * 1000,
     });
+    let wire = IrqLine::new(lines.clone(), IsaLines::RTC);
+    let rtc = CmosRtc::new("rtc", wire, EPOCH_S, clock.clone(), Arc::new(Unheard));
     let sci = IrqLine::new(lines.clone(), IsaLines::SCI);
     let pm = AcpiPm::new("acpi", sci, TimerWidth::Bits32, clock, power.clone());
     let bus = AxVmDevices::builder().port(X86_ACPI_PORTS as u16, AcpiPm::PORTS, Arc::new(pm));
+    // A Linux that finds no clock asks for the time until it has waited for a second.
+    let bus = Arc::new(rtc).put_on(bus);
+    let bus = Arc::new(I8042::new("i8042", power.clone())).put_on(bus);
     let bus = Arc::new(NoPci::new("pci", power.clone())).put_on(bus);
     let bus = Arc::new(DebugPort::new("port80")).put_on(bus);
     Ok(devices::serial_ports(bus, config, console, &lines))
+}
+
+/// The time of day when this program starts, the same in every run: 2026-01-01.
+const EPOCH_S: u64 = 1_767_225_600;
+
+/// Nobody waits here for the deadlines of a device, so that the clock's alarm never rings.
+struct Unheard;
+
+impl CpuEvents for Unheard {
+    fn notify(&self, _: usize) {}
+
+    fn nmi(&self, _: usize) {}
+
+    fn init(&self, _: usize) {}
+
+    fn startup(&self, _: usize, _: u8) {}
 }
 
 /// KVM's interrupt controllers.

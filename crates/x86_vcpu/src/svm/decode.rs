@@ -9,7 +9,7 @@ use crate::{
         ControlAccess, ControlRegister, Direction, Exit, ExitInfo, Instruction, IoExit, IoKind,
         NestedFault, NestedPurpose,
     },
-    event::{Event, InterruptInfo},
+    event::{Event, InterruptInfo, vector},
 };
 
 /// The words of the VMCB about an exit.
@@ -91,7 +91,7 @@ fn decode_exit(raw: &RawSvmExit) -> Exit {
             let vector = (code - exit_code::EXCEPTION) as u8;
             Exit::Exception {
                 vector,
-                error_code: has_error_code(vector).then_some(raw.info1 as u32),
+                error_code: vector::has_error_code(vector).then_some(raw.info1 as u32),
             }
         }
         exit_code::INVALID => Exit::Refused("VMRUN found the guest's state not to be valid"),
@@ -106,11 +106,6 @@ const fn direction(reads: bool) -> Direction {
     } else {
         Direction::Write
     }
-}
-
-/// APM 2, "Exception Error Codes".
-const fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
 
 /// APM 2, "MOV CRx Intercepts" and "Decode Assists".

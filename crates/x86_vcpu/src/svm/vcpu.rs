@@ -153,7 +153,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         control.intercepts.remove(Intercepts::IRET);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
-        self.ignore(Window::Interrupt);
         self.flush();
     }
 
@@ -169,13 +168,12 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn put(&mut self) {}
 
-    fn retag(&mut self, tag: VmidAssignment) {
-        let control = &mut self.change(Clean::ASID).control;
-        control.asid = tag.vmid().into();
-        match tag {
-            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
-            VmidAssignment::FlushAll(_) => control.tlb_control = TlbControl::ALL,
-        }
+    fn set_tag(&mut self, tag: u16) {
+        self.change(Clean::ASID).control.asid = tag.into();
+    }
+
+    fn flush_all(&mut self) {
+        self.pages.vmcb_mut().control.tlb_control = TlbControl::ALL;
     }
 
     fn flush(&mut self) {
@@ -349,11 +347,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn table(&self, name: TableName) -> DescriptorTable {
-        let save = self.save_area();
-        let place = match name {
-            TableName::Gdtr => &save.gdtr,
-            TableName::Idtr => &save.idtr,
-        };
+        let place = self.save_area().table(name);
         DescriptorTable {
             base: place.base,
             limit: place.limit as u16,
@@ -362,10 +356,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn set_table(&mut self, name: TableName, table: DescriptorTable) {
         let save = &mut self.change(Clean::DESCRIPTOR_TABLES).save;
-        let place = match name {
-            TableName::Gdtr => &mut save.gdtr,
-            TableName::Idtr => &mut save.idtr,
-        };
+        let place = save.table_mut(name);
         (place.base, place.limit) = (table.base, table.limit.into());
     }
 
@@ -378,14 +369,13 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
-        let vmcb = self.pages.vmcb();
-        let shadowed = vmcb.control.interrupt_shadow & SHADOW != 0;
-        match window {
-            Window::Interrupt => !shadowed && vmcb.save.rflags & rflags::INTERRUPT != 0,
-            // The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
-            Window::Nmi => self.nmi == NmiState::Open,
-        }
+    fn is_shadowed(&self) -> bool {
+        self.pages.vmcb().control.interrupt_shadow & SHADOW != 0
+    }
+
+    /// The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
+    fn blocks_nmis(&self) -> bool {
+        self.nmi != NmiState::Open
     }
 
     fn await_open(&mut self, window: Window) {

@@ -1,18 +1,16 @@
-//! From the exit's words in the current VMCS to the plain [`Exit`] that both vendors share.
+//! From the exit's words in the current VMCS (SDM vol. 3, 28.2) to the plain [`Exit`] that both vendors share.
 //!
 //! Reads only what the exit's reason gives a meaning to.
 
-use axaddrspace::{GuestPhysAddr, MappingFlags};
+use axaddrspace::GuestPhysAddr;
 
 use super::{
-    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind},
+    exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret},
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
 };
 use crate::{
-    backend::{
-        ControlAccess, Direction, Exit, Frequent, Instruction, IoExit, NestedFault, NestedPurpose,
-    },
+    backend::{ControlAccess, Direction, Exit, Frequent, Instruction, IoExit, NestedFault},
     event::{Event, InterruptInfo, InterruptKind, vector},
 };
 
@@ -49,8 +47,8 @@ pub(super) fn io() -> IoExit {
 /// The nested fault that the guest was left for, if it leaves nothing behind.
 #[inline]
 pub(super) fn plain_nested() -> Option<NestedFault> {
-    let info = EptViolationInfo::new(qualification());
-    (!info.interrupted_iret()).then(|| nested(info))
+    let qualification = qualification();
+    (!interrupted_iret(qualification)).then(|| nested(qualification))
 }
 
 /// Why the guest was left.
@@ -106,7 +104,7 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         Reason::Io => Exit::Io(io()),
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
-        Reason::EptViolation => Exit::Nested(nested(EptViolationInfo::new(qualification()))),
+        Reason::EptViolation => Exit::Nested(nested(qualification())),
         // Nothing asks for these, or they are failed entries.
         Reason::Sipi
         | Reason::Invlpg
@@ -195,20 +193,9 @@ fn exception() -> Exit {
     }
 }
 
-fn nested(info: EptViolationInfo) -> NestedFault {
-    let mut access = MappingFlags::empty();
-    access.set(MappingFlags::READ, info.is_read());
-    access.set(MappingFlags::WRITE, info.is_write());
-    access.set(MappingFlags::EXECUTE, info.is_fetch());
-    NestedFault {
-        gpa: GuestPhysAddr::new(VmcsReadOnly64::GuestPhysicalAddress.read()),
-        access,
-        purpose: if info.is_page_walk() {
-            NestedPurpose::PageWalk
-        } else {
-            NestedPurpose::Access
-        },
-    }
+fn nested(qualification: u64) -> NestedFault {
+    let gpa = GuestPhysAddr::new(VmcsReadOnly64::GuestPhysicalAddress.read());
+    NestedFault::of_qualification(qualification, gpa)
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 //!
 //! Plain functions from words to values; nothing here touches a VMCS.
 
+use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axvcpu::AccessWidth;
 
 use super::exit_reason::VmxExitReason;
 use crate::{
-    backend::{ControlAccess, ControlRegister, Direction, IoExit, IoKind},
+    backend::{
+        ControlAccess, ControlRegister, Direction, IoExit, IoKind, NestedFault, NestedPurpose,
+    },
     event::InterruptInfo,
 };
 
@@ -99,56 +102,41 @@ impl ControlAccess {
     }
 }
 
-/// What an EPT violation was about (table 28-7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EptViolationInfo(u64);
-
-impl EptViolationInfo {
-    const READ: u64 = 1 << 0;
-    const WRITE: u64 = 1 << 1;
-    const FETCH: u64 = 1 << 2;
-    const LINEAR_VALID: u64 = 1 << 7;
-    const OF_THE_ACCESS: u64 = 1 << 8;
-    const NMI_UNBLOCKED: u64 = 1 << 12;
-
-    /// Wraps the exit qualification.
-    #[must_use]
-    pub const fn new(qualification: u64) -> Self {
-        Self(qualification)
-    }
-
-    /// The guest loaded, or a walk of its page tables did.
-    #[must_use]
-    pub const fn is_read(self) -> bool {
-        self.0 & Self::READ != 0
-    }
-
-    /// The guest stored, or a walk of its page tables set a bit there.
-    #[must_use]
-    pub const fn is_write(self) -> bool {
-        self.0 & Self::WRITE != 0
-    }
-
-    /// The guest fetched an instruction.
-    #[must_use]
-    pub const fn is_fetch(self) -> bool {
-        self.0 & Self::FETCH != 0
-    }
-
-    /// The exit interrupted an IRET after that had unblocked NMIs: they must be blocked again before the IRET is repeated (28.2.3).
-    #[must_use]
-    pub const fn interrupted_iret(self) -> bool {
-        self.0 & Self::NMI_UNBLOCKED != 0
-    }
-
-    /// The address is that of a page-table entry, which a walk of the guest's page tables reached for.
-    #[must_use]
-    pub const fn is_page_walk(self) -> bool {
-        self.0 & Self::LINEAR_VALID != 0 && self.0 & Self::OF_THE_ACCESS == 0
+impl NestedFault {
+    /// Decodes VMX's exit qualification (table 28-7), for an address that it does not hold.
+    #[inline]
+    pub(super) fn of_qualification(qualification: u64, gpa: GuestPhysAddr) -> Self {
+        const READ: u64 = 1 << 0;
+        const WRITE: u64 = 1 << 1;
+        const FETCH: u64 = 1 << 2;
+        const LINEAR_VALID: u64 = 1 << 7;
+        const OF_THE_ACCESS: u64 = 1 << 8;
+        let mut access = MappingFlags::empty();
+        access.set(MappingFlags::READ, qualification & READ != 0);
+        access.set(MappingFlags::WRITE, qualification & WRITE != 0);
+        access.set(MappingFlags::EXECUTE, qualification & FETCH != 0);
+        Self {
+            gpa,
+            access,
+            purpose: if qualification & (LINEAR_VALID | OF_THE_ACCESS) == LINEAR_VALID {
+                NestedPurpose::PageWalk
+            } else {
+                NestedPurpose::Access
+            },
+        }
     }
 }
 
-/// Whether an exception interrupted an IRET after that had unblocked NMIs, as [`EptViolationInfo::interrupted_iret`] says of an EPT violation.
+/// Whether an EPT violation interrupted an IRET after that had unblocked NMIs: they must be blocked again before the IRET is repeated (28.2.3).
+///
+/// `qualification` is the exit's.
+#[must_use]
+pub const fn interrupted_iret(qualification: u64) -> bool {
+    const NMI_UNBLOCKED: u64 = 1 << 12;
+    qualification & NMI_UNBLOCKED != 0
+}
+
+/// Whether an exception interrupted an IRET after that had unblocked NMIs, as [`interrupted_iret`] says of an EPT violation.
 ///
 /// `raw` is the exit-interruption field.
 #[must_use]

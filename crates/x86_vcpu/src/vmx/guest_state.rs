@@ -1,4 +1,4 @@
-//! The guest's state: in the current VMCS while the vCPU is loaded, in memory while it is not.
+//! The guest's state (SDM vol. 3, 25.4): in the current VMCS while the vCPU is loaded, in memory while it is not.
 //!
 //! A VMCS can be read on one processor only and only while it is current there, but a vCPU's registers are set and asked for at any time. So what is
 //! written in between waits in memory for the next load.

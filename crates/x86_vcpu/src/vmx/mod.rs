@@ -35,7 +35,7 @@ mod vcpu;
 mod vmcs;
 
 pub use caps::{FixedBits, InvvpidType, MissingCapability, VmxCapabilities, VmxCapabilityWords};
-pub use exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking};
+pub use exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret, undid_nmi_blocking};
 pub use exit_reason::VmxExitReason;
 pub use fields::{
     VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32,

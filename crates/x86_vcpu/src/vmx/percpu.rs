@@ -12,8 +12,9 @@ use super::{
 use crate::{
     Unfit,
     backend::VendorPerCpu,
+    cr::{cr0, cr4},
     hardware,
-    msr::number::{EFER, FS_BASE, GS_BASE, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
+    msr::number::{EFER, FS_BASE, GS_BASE, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
     pages::HardwarePages,
 };
 
@@ -26,12 +27,8 @@ mod feature_control {
     pub(super) const VMX_OUTSIDE_SMX: u64 = 1 << 2;
 }
 
-/// `IA32_PAT`.
-const PAT: u32 = 0x277;
 const CPUID_FEATURES: u32 = 1;
 const CPUID_ECX_VMX: u32 = 1 << 5;
-const CR0_NE: u64 = 1 << 5;
-const CR4_VMXE: u64 = 1 << 13;
 /// VPIDs always have 16 bits.
 const VPID_BITS: u32 = 16;
 
@@ -44,11 +41,17 @@ pub(crate) const REGION_BYTES: usize = FrameSize::Size4K.bytes() as usize;
 
 impl<M: AxMmHal> VmxRegion<M> {
     /// A page of zeros.
+    ///
+    /// # Errors
+    /// `NoMemory`.
     pub fn zeroed() -> AxResult<Self> {
         HardwarePages::zeroed().map(Self)
     }
 
     /// A VMXON region or a VMCS: it begins with the processor's revision identifier (SDM vol. 3, 25.2).
+    ///
+    /// # Errors
+    /// `NoMemory`.
     pub fn with_revision(revision: u32) -> AxResult<Self> {
         let mut region = Self::zeroed()?;
         region.bytes_mut()[..size_of::<u32>()].copy_from_slice(&revision.to_le_bytes());
@@ -107,14 +110,14 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
             let on = feature_control::LOCKED | feature_control::VMX_OUTSIDE_SMX;
             hardware::write_msr(feature_control::MSR, control | on);
         }
-        let cr0 = hardware::read_cr0() | CR0_NE;
-        let cr4 = hardware::read_cr4() | CR4_VMXE;
+        let cr0 = hardware::read_cr0() | cr0::NE;
+        let cr4 = hardware::read_cr4() | cr4::VMXE;
         check_fixed("CR0", capabilities.cr0, cr0)?;
         check_fixed("CR4", capabilities.cr4, cr4)?;
         hardware::write_cr0(cr0);
         hardware::write_cr4(cr4);
         if let Err(failure) = vmcs::vmxon(region.start()) {
-            hardware::write_cr4(cr4 & !CR4_VMXE);
+            hardware::write_cr4(cr4 & !cr4::VMXE);
             log::error!("VMXON failed: {failure}");
             return ax_err!(BadState, "VMXON failed");
         }
@@ -129,7 +132,7 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
             core::mem::forget(self);
             return ax_err!(BadState, "VMXOFF failed");
         }
-        hardware::write_cr4(hardware::read_cr4() & !CR4_VMXE);
+        hardware::write_cr4(hardware::read_cr4() & !cr4::VMXE);
         Ok(())
     }
 }

@@ -6,10 +6,10 @@ use super::{
     controls::pin,
     fields::{VmcsControl32, VmcsTimer32},
 };
-use crate::backend::{Alarm, Exit};
-
-/// Never.
-const NEVER: u64 = u64::MAX;
+use crate::{
+    backend::{Alarm, Exit},
+    deliver::NEVER,
+};
 
 /// Whether the guest is to be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The world switch: VMLAUNCH and VMRESUME with the guest's general registers.
+//! The world switch: VMLAUNCH and VMRESUME (SDM vol. 3, chapter 31) with the guest's general registers.
 
 #[cfg(not(target_os = "none"))]
 use super::vmcs::VmFail;

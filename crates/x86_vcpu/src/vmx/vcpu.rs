@@ -30,7 +30,6 @@ use crate::{
     hardware, msr,
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
-        rflags,
     },
 };
 
@@ -59,7 +58,6 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     /// Whether another nested table was in force before: nothing cached of it must survive.
     nested_stale: bool,
     vpid: u16,
-    injected: Option<InterruptInfo>,
 
     /// What no VMCS holds, while the vCPU is not loaded.
     pub(super) switched: [u64; msr::SWITCHED.len()],
@@ -111,8 +109,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
         VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
         self.write_entry_controls();
-        // An entry that failed in a former life may have left its event.
-        VmcsControl32::EntryInterruptInfo.write(0);
         for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
             hardware::write_msr(number, value);
         }
@@ -132,25 +128,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             0
         };
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
-    }
-
-    #[inline(never)]
-    fn write_injected(&mut self) {
-        if let Some(event) = self.injected.take() {
-            if let Some(code) = event.error_code {
-                VmcsControl32::EntryExceptionErrorCode.write(code);
-            }
-            VmcsControl32::EntryInterruptInfo.write(event.encode());
-        }
-    }
-
-    fn forget_guest_translations(&self) {
-        match self.capabilities.invvpid {
-            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
-            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
-            // Each entry forgets them.
-            None => {}
-        }
     }
 }
 
@@ -176,7 +153,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             eptp: EPTP_FORMAT,
             nested_stale: false,
             vpid: 0,
-            injected: None,
             switched: [0; msr::SWITCHED.len()],
             cr2: 0,
             dr6: 0,
@@ -197,9 +173,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn reset(&mut self) {
-        self.injected = None;
-        self.ignore(Window::Interrupt);
-        self.ignore(Window::Nmi);
         self.guest.write(VmcsGuest32::ActivityState, 0);
         self.guest.set_interruptibility(Interruptibility::empty());
         self.guest.write(VmcsGuestNW::PendingDebugExceptions, 0);
@@ -226,6 +199,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             self.host_of = Some(pcpu);
         }
         self.bring_back();
+        // An entry that failed in a former life may have left its event.
+        VmcsControl32::EntryInterruptInfo.write(0);
         VmcsControl64::Eptp.write(self.eptp);
         self.retag(tag);
         if self.nested_stale {
@@ -256,20 +231,25 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.launched = false;
     }
 
-    fn retag(&mut self, tag: VmidAssignment) {
-        self.vpid = tag.vmid();
+    fn set_tag(&mut self, tag: u16) {
+        self.vpid = tag;
         if self.capabilities.invvpid.is_some() {
-            VmcsControl16::Vpid.write(self.vpid);
-        }
-        match tag {
-            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
-            // With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
-            VmidAssignment::FlushAll(_) => percpu::forget(Forget::Nested),
+            VmcsControl16::Vpid.write(tag);
         }
     }
 
+    /// With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
+    fn flush_all(&mut self) {
+        percpu::forget(Forget::Nested);
+    }
+
     fn flush(&mut self) {
-        self.forget_guest_translations();
+        match self.capabilities.invvpid {
+            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
+            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
+            // Each entry forgets them.
+            None => {}
+        }
     }
 
     #[inline]
@@ -277,9 +257,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         if !self.is_loaded() {
             // Saved since the last exit, and nobody else was loaded.
             self.bring_back();
-        }
-        if self.injected.is_some() {
-            self.write_injected();
         }
         self.primary.update();
         self.timer.update(H::now);
@@ -389,7 +366,10 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn inject_info(&mut self, info: InterruptInfo) {
-        self.injected = Some(info);
+        if let Some(code) = info.error_code {
+            VmcsControl32::EntryExceptionErrorCode.write(code);
+        }
+        VmcsControl32::EntryInterruptInfo.write(info.encode());
     }
 
     /// SS has it, in real and in virtual-8086 mode too (SDM vol. 3, 25.4.1).
@@ -398,15 +378,14 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
+    fn is_shadowed(&self) -> bool {
         let blocking = self.guest.interruptibility();
-        match window {
-            Window::Interrupt => {
-                !blocking.intersects(Interruptibility::SHADOW)
-                    && self.guest.read(VmcsGuestNW::Rflags) & rflags::INTERRUPT != 0
-            }
-            Window::Nmi => !blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI),
-        }
+        blocking.intersects(Interruptibility::SHADOW)
+    }
+
+    fn blocks_nmis(&self) -> bool {
+        let blocking = self.guest.interruptibility();
+        blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI)
     }
 
     fn await_open(&mut self, window: Window) {

@@ -1,4 +1,4 @@
-//! The VMX instructions.
+//! The VMX instructions (SDM vol. 3, chapter 31).
 //!
 //! With [`percpu`](super::percpu) and [`switch`](super::switch) all of VMX that touches the hardware. On other hosts than the bare machine they are those of a
 //! [processor made of memory](super::machine), so that everything above is tested there.

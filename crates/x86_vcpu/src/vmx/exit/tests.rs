@@ -1,8 +1,9 @@
+use axaddrspace::MappingFlags;
 use axvcpu::AccessWidth;
 
 use super::*;
 use crate::{
-    backend::{ControlRegister, IoKind},
+    backend::{ControlRegister, IoKind, NestedPurpose},
     event::Exception,
     vmx::{fields::VmcsField, machine},
 };

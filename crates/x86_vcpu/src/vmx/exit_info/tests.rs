@@ -90,11 +90,15 @@ fn decodes_accesses_to_control_registers() {
 
 #[test]
 fn tells_page_walks_from_accesses() {
-    let access = EptViolationInfo::new(0x181 | 1 << 1);
-    assert!(access.is_read() && access.is_write() && !access.is_fetch());
-    assert!(!access.is_page_walk());
-    assert!(EptViolationInfo::new(0x081).is_page_walk());
-    assert!(!EptViolationInfo::new(0x001).is_page_walk());
+    let fault = |qualification| {
+        let fault = NestedFault::of_qualification(qualification, GuestPhysAddr::new(0));
+        (fault.access, fault.purpose)
+    };
+    let (read, write) = (MappingFlags::READ, MappingFlags::WRITE);
+    assert_eq!(fault(0x183), (read | write, NestedPurpose::Access));
+    assert_eq!(fault(0x081), (read, NestedPurpose::PageWalk));
+    assert_eq!(fault(0x001), (read, NestedPurpose::Access));
+    assert_eq!(fault(0x184), (MappingFlags::EXECUTE, NestedPurpose::Access));
 }
 
 #[test]
@@ -106,6 +110,6 @@ fn knows_which_exits_interrupted_an_iret() {
     assert!(!undid_nmi_blocking(IRET | 0x30e));
     // Of a double fault it would say nothing.
     assert!(!undid_nmi_blocking(VALID | IRET | 0x308));
-    assert!(EptViolationInfo::new(1 << 12).interrupted_iret());
-    assert!(!EptViolationInfo::new(0x181).interrupted_iret());
+    assert!(interrupted_iret(1 << 12));
+    assert!(!interrupted_iret(0x181));
 }

@@ -3,7 +3,7 @@ use crate::{
     backend::{Alarm, Exit, Instruction, VendorPerCpu},
     cr::{cr0, cr4},
     event::{Event, Exception},
-    regs::{SegmentRights, dr6},
+    regs::{SegmentRights, dr6, rflags},
     vmx::{
         VmxExitReason, VmxPerCpuState,
         fields::{VmcsField, VmcsTimer32},
@@ -240,6 +240,14 @@ fn injects_each_event_in_its_form() {
         0x031,
         "nothing new"
     );
+    // Saved, but still in the hardware.
+    vcpu.save();
+    assert_eq!(injection(&mut vcpu, Event::Interrupt(0x32)).0, 0x032);
+    // What an entry left that failed is gone when the vCPU is loaded again.
+    vcpu.inject(Event::Nmi);
+    vcpu.put();
+    vcpu.load(VmidAssignment::Kept(1)).unwrap();
+    assert_eq!(VmcsControl32::EntryInterruptInfo.read(), 0);
 }
 
 #[test]
