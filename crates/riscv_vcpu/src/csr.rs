@@ -94,8 +94,6 @@ pub(crate) mod henvcfg {
     pub(crate) const CBCFE: u64 = 1 << 6;
     /// `cbo.zero`.
     pub(crate) const CBZE: u64 = 1 << 7;
-    /// Page-based memory types.
-    pub(crate) const PBMTE: u64 = 1 << 62;
     /// `stimecmp` in the guest is `vstimecmp`.
     pub(crate) const STCE: u64 = 1 << 63;
 }

@@ -154,7 +154,6 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
             henvcfg: henvcfg::CBIE_FLUSH
                 | henvcfg::CBCFE
                 | henvcfg::CBZE
-                | henvcfg::PBMTE
                 | has(CpuFeatures::SSTC, henvcfg::STCE),
             htimedelta: 0,
         };

@@ -224,6 +224,10 @@ fn interrupts_reach_whom_they_are_for() {
 #[test]
 fn fences_are_asked_for_by_kind_and_wait_for_nobody_who_is_out() {
     let (vm, _) = booted::<43>(3);
+    // Each owes a fence of instructions for its new life.
+    for id in 0..3 {
+        let _ = vm.vcpu(id).unwrap().mailbox().take();
+    }
     let fence = |target, fence| answer(&vm, Exit::RemoteFence { target, fence });
     let all = Fence::Translations {
         start: Default::default(),

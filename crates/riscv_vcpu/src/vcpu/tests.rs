@@ -60,7 +60,7 @@ fn starts_as_a_hart_does() {
             sstatus::UXL_64 | sstatus::SPP | 1 << 13 | 1 << 9
         );
         assert_eq!(HSTATUS.read(), 2 << 32 | 1 << 21 | 1 << 8 | 1 << 7);
-        assert_eq!(HENVCFG.read(), 1 << 63 | 1 << 62 | 0b1101 << 4);
+        assert_eq!(HENVCFG.read(), 1 << 63 | 0b1101 << 4);
         assert_eq!(csr::VSSTATUS.read(), sstatus::UXL_64);
         assert_eq!((VSATP.read(), VSIE.read(), SCOUNTEREN.read()), (0, 0, 7));
         assert_eq!(VSTIMECMP.read(), u64::MAX);
