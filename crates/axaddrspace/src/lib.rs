@@ -22,6 +22,7 @@ mod hal;
 mod mock;
 mod nested;
 mod region;
+mod shared_page;
 mod space;
 mod vmid;
 
@@ -33,6 +34,7 @@ pub use guest_mem::GuestMemory;
 pub use hal::{AxMmHal, FrameSize};
 pub use nested::{LargestLeaf, NestedMode};
 pub use region::Fill;
+pub use shared_page::SharedPage;
 pub use space::{AddrSpace, FaultOutcome, Translation};
 pub use vmid::{VmidAllocator, VmidAssignment, VmidTag};
 

@@ -16,11 +16,12 @@
 //!   [`ExitInfo`] of it, so that both decoders are tested on any machine.
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, LargestLeaf, MappingFlags, VmidAssignment};
+use axdevice::{HandOver, Keeps};
 use axerrno::AxResult;
 use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
 
 use crate::{
-    HltPolicy, Unfit,
+    HltPolicy, LocalApicHardware, Unfit,
     event::Event,
     operand::MemoryOperand,
     regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
@@ -130,6 +131,17 @@ pub(crate) struct NestedFault {
     pub(crate) purpose: NestedPurpose,
 }
 
+/// What a vendor's part of a vCPU is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VendorConfig {
+    /// Whether HLT exits.
+    pub(crate) hlt: HltPolicy,
+    /// After how many ticks of the host's counter without an exit there is to be one, if the hardware has a timer for that.
+    pub(crate) longest_turn: u64,
+    /// What of the local APIC the hardware keeps, and where; it can.
+    pub(crate) local: Option<(LocalApicHardware, HostPhysAddr)>,
+}
+
 /// Why the hardware left the guest, in no vendor's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -159,6 +171,12 @@ pub(crate) enum Exit {
     Io(IoExit),
     /// A nested page fault.
     Nested(NestedFault),
+    /// The guest has written the page of its local APIC, which the hardware keeps, at this offset, and is past the instruction.
+    LocalWrite(u16),
+    /// The hardware has ended this interrupt, and another must hear of it.
+    LocalEnd(u8),
+    /// The guest's task priority does not hold back any more what [`hold_back`](VendorVcpu::hold_back) said.
+    TaskPriority,
     /// A hardware task switch, which is not supported.
     TaskSwitch,
     /// The guest's state was refused, in words.
@@ -189,6 +207,8 @@ pub(crate) enum Frequent {
     /// [`nested`](VendorVcpu::nested).
     Nested,
     HostInterrupt,
+    /// [`local_write`](VendorVcpu::local_write).
+    LocalWrite,
     /// Any other, or the delivery of an event was interrupted: [`exit`](VendorVcpu::exit).
     Other,
 }
@@ -213,9 +233,8 @@ pub(crate) enum Alarm {
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
 pub(crate) trait VendorVcpu: Sized {
-    /// With all controls set, registers at zero: the shared part writes the reset state next. `hlt`: whether HLT exits. `longest_turn`: after how many ticks
-    /// of the host's counter without an exit there is to be one, if the hardware has a timer for that.
-    fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self>;
+    /// With all controls set, registers at zero: the shared part writes the reset state next.
+    fn new(config: VendorConfig) -> AxResult<Self>;
 
     /// The root of the nested page table. What was cached of another is no good any more.
     fn set_nested_root(&mut self, root: HostPhysAddr);
@@ -268,6 +287,12 @@ pub(crate) trait VendorVcpu: Sized {
     #[inline]
     fn nested(&self) -> Option<NestedFault> {
         None
+    }
+
+    /// Where in the page the guest has written, of a frequent exit for that.
+    #[inline]
+    fn local_write(&self) -> u16 {
+        0
     }
 
     /// The last exit's words, for the record.
@@ -335,6 +360,17 @@ pub(crate) trait VendorVcpu: Sized {
         let _ = class;
     }
 
+    /// What the hardware, which keeps the local APIC, must know of it before the next entry.
+    fn take_over(&mut self, news: HandOver) {
+        let _ = news;
+    }
+
+    /// Has the guest exit when its task priority, which the hardware keeps, does not hold back interrupts of this class any more; `0`: not again. It
+    /// does now.
+    fn hold_back(&mut self, class: u8) {
+        let _ = class;
+    }
+
     /// An instruction was completed for the guest: the shadow of STI or MOV SS is over.
     fn end_shadow(&mut self);
 
@@ -355,6 +391,11 @@ pub(crate) trait VendorPerCpu: Sized {
 
     /// The largest leaf of a nested page table. It is present.
     fn largest_leaf() -> LargestLeaf;
+
+    /// What of guests' local APICs this pCPU, which has this vendor's virtualization, can keep.
+    fn keeps() -> Option<Keeps> {
+        None
+    }
 
     /// Whether this pCPU, which has this vendor's virtualization, can run guests, and how many bits its tags (ASIDs, VPIDs) have.
     fn check() -> Result<u32, Unfit>;
@@ -378,10 +419,10 @@ pub(crate) enum Backend<H: AxVCpuHal> {
 
 impl<H: AxVCpuHal> Backend<H> {
     /// For the machine's vendor.
-    pub(crate) fn new(vendor: Vendor, hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
+    pub(crate) fn new(vendor: Vendor, config: VendorConfig) -> AxResult<Self> {
         Ok(match vendor {
-            Vendor::Vmx => Self::Vmx(VmxVcpu::new(hlt, longest_turn)?),
-            Vendor::Svm => Self::Svm(SvmVcpu::new(hlt, longest_turn)?),
+            Vendor::Vmx => Self::Vmx(VmxVcpu::new(config)?),
+            Vendor::Svm => Self::Svm(SvmVcpu::new(config)?),
         })
     }
 
@@ -426,6 +467,7 @@ hand_on! {
     fn length(self: &Self) -> Option<u8>;
     fn io(self: &Self) -> Option<(IoExit, Option<u8>)>;
     fn nested(self: &Self) -> Option<NestedFault>;
+    fn local_write(self: &Self) -> u16;
     fn raw_exit(self: &Self) -> RawExit;
     fn exit_name(self: &Self) -> &'static str;
     fn fetched_bytes(self: &Self) -> &[u8];
@@ -444,5 +486,7 @@ hand_on! {
     fn ignore(self: &mut Self, window: Window);
     fn set_deadline(self: &mut Self, deadline: u64) -> Alarm;
     fn set_task_priority(self: &mut Self, class: u8);
+    fn take_over(self: &mut Self, news: HandOver);
+    fn hold_back(self: &mut Self, class: u8);
     fn complete(self: &mut Self, length: u8) -> u64;
 }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use axaddrspace::{GuestPhysAddr, NestedMode, RamPage};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, RamPage};
 use axdevice::{LocalInterrupts, Timed};
 
 /// The most vCPUs that a VM has, and the most pCPUs that run them.
@@ -26,6 +26,26 @@ pub enum Sharing {
     Dedicated,
     /// Perhaps another vCPU, whenever this one is not running: its state is in memory after each run.
     Shared,
+}
+
+/// What of the guest's local APIC the hardware keeps while the guest runs. What it [can](crate::X86PerCpu::local_apic), no CPU must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalApicHardware {
+    /// Nothing: it is all software's.
+    Nothing,
+    /// The task priority, so that no access to CR8 exits.
+    TaskPriority,
+    /// The registers too: reading most of them does not exit, and writing one that has an effect costs little.
+    Registers {
+        /// The page that the nested table has where the xAPIC's registers are, by which the hardware knows them. It is the VM's own, and nothing is
+        /// in it.
+        stand_in: HostPhysAddr,
+    },
+    /// Interrupts too, but for the timer's and what others send: they are delivered, and most of them ended, without an exit.
+    Everything {
+        /// As above.
+        stand_in: HostPhysAddr,
+    },
 }
 
 /// The VM's RAM, as the vCPU reads instructions, page tables and the operands of string instructions in it.
@@ -94,6 +114,8 @@ pub struct X86VCpuConfig {
     pub ram: Arc<[Range<GuestPhysAddr>]>,
     /// The vCPU's local APIC.
     pub local: Arc<dyn LocalInterrupts>,
+    /// What of it the hardware keeps.
+    pub local_hardware: LocalApicHardware,
     /// What wants to be woken in time on this vCPU: its local APIC's timer, and vCPU 0 has the VM's timers too.
     pub timed: Arc<[Arc<dyn Timed>]>,
     /// The VM's RAM.

@@ -1,6 +1,6 @@
 //! What comes to the guest from outside: its timers, its controllers' interrupts, NMIs, and the end of its waits.
 
-use axdevice::Schedule;
+use axdevice::{Keeps, Schedule};
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
@@ -75,7 +75,12 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// Whether something waits that ends a wait.
     pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
-        !self.events.is_empty() || takes_interrupts && self.flag.is_raised()
+        !self.events.is_empty()
+            || takes_interrupts
+                && match self.keeps {
+                    None => self.flag.is_raised(),
+                    Some(_) => self.local.is_deliverable(),
+                }
     }
 
     /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
@@ -89,6 +94,9 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     fn deliver_waiting(&mut self, mut waits: bool) {
+        if let Some(keeps) = self.keeps {
+            waits = self.hand_over(keeps);
+        }
         if let Some(event) = self.events.take_forced() {
             self.backend.inject(event);
         } else if self.events.has_nmi() && self.backend.is_open(Window::Nmi) {
@@ -98,7 +106,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             if let Some(vector) = self.local.acknowledge() {
                 self.backend.inject(Event::Interrupt(vector));
             }
-            waits = self.flag.is_raised();
+            waits = match self.keeps {
+                None => self.flag.is_raised(),
+                Some(keeps) => self.hand_over(keeps),
+            };
         }
         if self.events.has_nmi() {
             self.backend.await_open(Window::Nmi);
@@ -110,6 +121,25 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 self.backend.ignore(Window::Interrupt);
             }
             self.awaits_interrupts = waits;
+        }
+    }
+
+    /// Brings the hardware that keeps the local APIC up to date, and says whether something is left to be injected.
+    #[inline(never)]
+    fn hand_over(&mut self, keeps: Keeps) -> bool {
+        if !self.flag.is_raised() {
+            self.backend.hold_back(0);
+            return false;
+        }
+        self.backend.take_over(self.local.hand_over());
+        match keeps {
+            // What an 8259 has.
+            Keeps::Everything => self.flag.is_raised(),
+            Keeps::TaskPriority | Keeps::Registers => {
+                let class = self.local.held_back();
+                self.backend.hold_back(class.unwrap_or(0));
+                class.is_none() && self.flag.is_raised()
+            }
         }
     }
 

@@ -50,17 +50,20 @@ mod walk;
 mod xsave;
 
 pub use backend::Vendor;
-pub use config::{GuestBytes, HltPolicy, MAX_CPUS, Sharing, X86Start, X86VCpuConfig};
+pub use config::{
+    GuestBytes, HltPolicy, LocalApicHardware, MAX_CPUS, Sharing, X86Start, X86VCpuConfig,
+};
 pub use counters::ExitKind;
 pub use percpu::{X86PerCpu, forget_nested};
 pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
 pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
 pub use vmx::{
-    CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType, IoDirection, IoForm,
-    MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16,
-    VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW,
-    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32, VmxCapabilities,
-    VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason, VmxInterruptInfo, VmxIoExitInfo,
-    VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error, undid_nmi_blocking,
+    ApicAccessInfo, CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType,
+    IoDirection, IoForm, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
+    VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32,
+    VmcsHost64, VmcsHostNW, VmcsInterrupt16, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW,
+    VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason,
+    VmxInterruptInfo, VmxIoExitInfo, VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error,
+    undid_nmi_blocking,
 };

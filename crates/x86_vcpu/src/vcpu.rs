@@ -11,8 +11,8 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
-use axdevice::{InterruptFlag, LocalInterrupts, Timed};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
+use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
@@ -20,8 +20,8 @@ use axvcpu::{
 };
 
 use crate::{
-    ExitKind, GuestBytes, Sharing, X86Start, X86VCpuConfig,
-    backend::{Backend, Vendor},
+    ExitKind, GuestBytes, LocalApicHardware, Sharing, X86Start, X86VCpuConfig,
+    backend::{Backend, Vendor, VendorConfig},
     config::MAX_CPUS,
     cpuid::CpuidTable,
     decode::DecodeCache,
@@ -84,6 +84,8 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) local: Arc<dyn LocalInterrupts>,
     /// Whether it has an interrupt for us.
     pub(crate) flag: Arc<InterruptFlag>,
+    /// What of it the hardware keeps.
+    pub(crate) keeps: Option<Keeps>,
     pub(crate) memory: Arc<dyn GuestBytes>,
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
@@ -202,6 +204,24 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 /// An x86 CPU has none.
 const NO_LINES: u64 = 0;
 
+/// Has the local APIC keep its registers where the hardware does, if it shall.
+fn keep_local<H: AxVCpuHal>(
+    config: &X86VCpuConfig,
+) -> AxResult<(Option<Keeps>, Option<(LocalApicHardware, HostPhysAddr)>)> {
+    let hardware = config.local_hardware;
+    let keeps = match hardware {
+        LocalApicHardware::Nothing => return Ok((None, None)),
+        LocalApicHardware::TaskPriority => Keeps::TaskPriority,
+        LocalApicHardware::Registers { .. } => Keeps::Registers,
+        LocalApicHardware::Everything { .. } => Keeps::Everything,
+    };
+    let page = SharedPage::new::<H::MmHal>()
+        .ok_or_else(|| ax_err_type!(NoMemory, "no memory for a local APIC"))?;
+    let start = page.start();
+    config.local.keep_in(page, keeps);
+    Ok((Some(keeps), Some((hardware, start))))
+}
+
 impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     type CreateConfig = X86VCpuConfig;
     type SetupConfig = X86Start;
@@ -224,9 +244,15 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 );
             }
         }
+        let (keeps, local) = keep_local::<H>(&config)?;
+        let vendor_config = VendorConfig {
+            hlt: config.hlt,
+            longest_turn: config.longest_turn,
+            local,
+        };
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
-            backend: Backend::new(vendor, config.hlt, config.longest_turn)?,
+            backend: Backend::new(vendor, vendor_config)?,
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
@@ -242,6 +268,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             code_pages: CodePages::default(),
             decoded_before: DecodeCache::default(),
             flag: config.local.flag(),
+            keeps,
             local: config.local,
             memory: config.memory,
             ram: config.ram,

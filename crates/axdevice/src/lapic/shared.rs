@@ -12,6 +12,8 @@ use crate::{InterruptFlag, Schedule};
 const NOTHING: u64 = 0;
 /// An 8259 has something. Vectors, which are never 0, stand for themselves.
 const EXT_INT: u64 = 1 << 8;
+/// The hardware that keeps the registers must hear of something.
+const NEWS: u64 = 1 << 9;
 
 /// A local APIC.
 pub(super) struct Shared {
@@ -57,10 +59,11 @@ impl Shared {
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> (T, Effects) {
         let mut state = self.state.lock();
         let result = f(&mut state);
-        let waiting = match state.waiting() {
+        let waiting = match state.asks() {
             Waiting::Nothing => NOTHING,
             Waiting::Vector(vector) => vector.into(),
             Waiting::ExtInt => EXT_INT,
+            Waiting::News => NEWS,
         };
         let (deadline, priority) = (state.deadline(), state.task_priority());
         // Only the holder of the lock writes, so that a load and a store do for a swap. The order is the lock's, and, for a reader without

@@ -3,11 +3,12 @@
 //! Reads only what the exit's reason gives a meaning to.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
+use axdevice::LocalApic;
 
 use super::{
     exit_info::{
-        CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm, VmxExitInfo,
-        VmxExitKind, VmxInterruptInfo, VmxIoExitInfo,
+        ApicAccessInfo, CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm,
+        VmxExitInfo, VmxExitKind, VmxInterruptInfo, VmxIoExitInfo,
     },
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
@@ -30,6 +31,7 @@ pub(super) fn frequent(raw: u32) -> Frequent {
     const RDMSR: u32 = VmxExitReason::MsrRead as u32;
     const WRMSR: u32 = VmxExitReason::MsrWrite as u32;
     const EPT_VIOLATION: u32 = VmxExitReason::EptViolation as u32;
+    const APIC_WRITE: u32 = VmxExitReason::ApicWrite as u32;
     match raw {
         HOST_INTERRUPT => Frequent::HostInterrupt,
         CPUID => Frequent::Cpuid,
@@ -38,6 +40,7 @@ pub(super) fn frequent(raw: u32) -> Frequent {
         RDMSR => Frequent::MsrRead,
         WRMSR => Frequent::MsrWrite,
         EPT_VIOLATION => Frequent::Nested,
+        APIC_WRITE => Frequent::LocalWrite,
         _ => Frequent::Other,
     }
 }
@@ -107,6 +110,10 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
         Reason::EptViolation => Exit::Nested(nested(EptViolationInfo::new(qualification()))),
+        Reason::ApicAccess => apic_access(ApicAccessInfo::decode(qualification())),
+        Reason::ApicWrite => Exit::LocalWrite(page_offset()),
+        Reason::VirtualizedEoi => Exit::LocalEnd(qualification() as u8),
+        Reason::TprBelowThreshold => Exit::TaskPriority,
         // Nothing asks for these, or they are failed entries.
         Reason::Sipi
         | Reason::Invlpg
@@ -117,13 +124,9 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::MsrLoadFailure
         | Reason::MonitorTrapFlag
         | Reason::EntryMachineCheck
-        | Reason::TprBelowThreshold
-        | Reason::ApicAccess
-        | Reason::VirtualizedEoi
         | Reason::GdtrIdtrAccess
         | Reason::LdtrTrAccess
         | Reason::EptMisconfiguration
-        | Reason::ApicWrite
         | Reason::Rdrand
         | Reason::Invpcid
         | Reason::Rdseed
@@ -159,6 +162,9 @@ pub(super) fn length(exit: Exit) -> Option<u8> {
         | Exit::TripleFault
         | Exit::ControlInstruction
         | Exit::Nested(_)
+        | Exit::LocalWrite(_)
+        | Exit::LocalEnd(_)
+        | Exit::TaskPriority
         | Exit::TaskSwitch
         | Exit::Refused(_)
         | Exit::Unknown => None,
@@ -207,6 +213,12 @@ fn exit_interrupt() -> Option<VmxInterruptInfo> {
     VmxInterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
         VmcsReadOnly32::ExitInterruptErrorCode.read()
     })
+}
+
+/// Where in the page of the local APIC's registers the access was that the guest was left for.
+#[inline]
+pub(super) fn page_offset() -> u16 {
+    qualification() as u16 & 0xfff
 }
 
 /// Whether the exit is for INT1's exception.
@@ -262,6 +274,24 @@ fn port_access(info: VmxIoExitInfo) -> IoExit {
             IoForm::String | IoForm::RepeatedString => IoKind::String,
         },
     }
+}
+
+/// An access to the local APIC's page that is not virtualized is one to a device.
+fn apic_access(info: ApicAccessInfo) -> Exit {
+    let (offset, access, purpose) = match info {
+        ApicAccessInfo::Read { offset } => (offset, MappingFlags::READ, NestedPurpose::Access),
+        ApicAccessInfo::Write { offset } => (offset, MappingFlags::WRITE, NestedPurpose::Access),
+        ApicAccessInfo::Fetch { offset } => (offset, MappingFlags::EXECUTE, NestedPurpose::Access),
+        // What was being delivered goes with it, and says so.
+        ApicAccessInfo::Delivery { offset } => (offset, MappingFlags::READ, NestedPurpose::Access),
+        ApicAccessInfo::Physical => (0, MappingFlags::READ, NestedPurpose::PageWalk),
+        ApicAccessInfo::Unknown => return Exit::Unknown,
+    };
+    Exit::Nested(NestedFault {
+        gpa: GuestPhysAddr::new(LocalApic::PAGE.as_u64() + u64::from(offset)),
+        access,
+        purpose,
+    })
 }
 
 fn nested(info: EptViolationInfo) -> NestedFault {

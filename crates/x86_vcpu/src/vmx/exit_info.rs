@@ -294,6 +294,55 @@ impl EptViolationInfo {
     }
 }
 
+/// An access to the APIC-access page that the processor does not virtualize, with its offset in that page (table 28-6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApicAccessInfo {
+    /// An instruction loads.
+    Read {
+        /// Where.
+        offset: u16,
+    },
+    /// An instruction stores.
+    Write {
+        /// Where.
+        offset: u16,
+    },
+    /// It is an instruction's own bytes.
+    Fetch {
+        /// Where.
+        offset: u16,
+    },
+    /// An event's delivery loads or stores.
+    Delivery {
+        /// Where.
+        offset: u16,
+    },
+    /// By a guest-physical address, as a walk of the guest's page tables does: nobody says where.
+    Physical,
+    /// What the manual does not have.
+    Unknown,
+}
+
+impl ApicAccessInfo {
+    const OFFSET: u64 = 0xfff;
+    const KIND_SHIFT: u32 = 12;
+    const KIND: u64 = 0xf;
+
+    /// Decodes the exit qualification.
+    #[must_use]
+    pub const fn decode(qualification: u64) -> Self {
+        let offset = (qualification & Self::OFFSET) as u16;
+        match qualification >> Self::KIND_SHIFT & Self::KIND {
+            0 => Self::Read { offset },
+            1 => Self::Write { offset },
+            2 => Self::Fetch { offset },
+            3 => Self::Delivery { offset },
+            10 | 15 => Self::Physical,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// Whether an exception interrupted an IRET after that had unblocked NMIs, as [`EptViolationInfo::interrupted_iret`] says of an EPT violation.
 ///
 /// `raw` is the exit-interruption field.

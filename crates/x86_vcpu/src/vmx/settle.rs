@@ -5,6 +5,7 @@ use axvcpu::AxVCpuHal;
 use super::{
     exit,
     exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking},
+    exit_reason::VmxExitReason,
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     percpu,
@@ -35,7 +36,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             exit => exit,
         };
         let interrupted = exit::interrupted();
-        self.settle(exit, interrupted);
+        self.settle(reason, exit, interrupted);
         ExitInfo {
             exit,
             length: exit::length(exit),
@@ -44,7 +45,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
     }
 
     /// Takes note of it.
-    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
+    fn settle(&mut self, reason: VmxExitReason, exit: Exit, interrupted: Option<Event>) {
         match exit {
             Exit::InterruptWindow => self.primary.ignore(Window::Interrupt),
             Exit::NmiWindow => self.primary.ignore(Window::Nmi),
@@ -59,7 +60,8 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::Nested(_) => {
-                if interrupted.is_none()
+                if reason == VmxExitReason::EptViolation
+                    && interrupted.is_none()
                     && EptViolationInfo::new(exit::qualification()).interrupted_iret()
                 {
                     self.block_nmis_again();
@@ -74,6 +76,9 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             | Exit::Control(_)
             | Exit::ControlInstruction
             | Exit::Io(_)
+            | Exit::LocalWrite(_)
+            | Exit::LocalEnd(_)
+            | Exit::TaskPriority
             | Exit::TaskSwitch
             | Exit::Refused(_)
             | Exit::Unknown => {}

@@ -173,3 +173,57 @@ fn keeps_the_event_that_was_being_delivered() {
         }))
     );
 }
+
+#[test]
+fn decodes_what_concerns_the_local_apic() {
+    use VmxExitReason as Reason;
+    let nested = |offset, access, purpose| {
+        Exit::Nested(NestedFault {
+            gpa: GuestPhysAddr::new(0xfee0_0000_u64 + offset),
+            access,
+            purpose,
+        })
+    };
+    let (read, write) = (MappingFlags::READ, MappingFlags::WRITE);
+    for (reason, qualification, expected) in [
+        (Reason::ApicWrite, 0x0b0, Exit::LocalWrite(0xb0)),
+        // Only the offset has a meaning.
+        (Reason::ApicWrite, 0xffff_f3f0, Exit::LocalWrite(0x3f0)),
+        (Reason::VirtualizedEoi, 0x93, Exit::LocalEnd(0x93)),
+        (Reason::TprBelowThreshold, 0, Exit::TaskPriority),
+        (
+            Reason::ApicAccess,
+            0x0390,
+            nested(0x390, read, NestedPurpose::Access),
+        ),
+        (
+            Reason::ApicAccess,
+            0x1040,
+            nested(0x40, write, NestedPurpose::Access),
+        ),
+        (
+            Reason::ApicAccess,
+            0x2040,
+            nested(0x40, MappingFlags::EXECUTE, NestedPurpose::Access),
+        ),
+        (
+            Reason::ApicAccess,
+            0x3ff8,
+            nested(0xff8, read, NestedPurpose::Access),
+        ),
+        (
+            Reason::ApicAccess,
+            0xa000,
+            nested(0, read, NestedPurpose::PageWalk),
+        ),
+        (Reason::ApicAccess, 0x8000, Exit::Unknown),
+    ] {
+        assert_eq!(qualified(reason, qualification), expected);
+        assert_eq!(
+            length(expected),
+            None,
+            "they come behind the instruction, or its bytes tell"
+        );
+    }
+    assert_eq!(frequent(Reason::ApicWrite as u32), Frequent::LocalWrite);
+}

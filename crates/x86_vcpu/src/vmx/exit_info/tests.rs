@@ -57,6 +57,23 @@ fn decodes_what_it_encodes() {
 }
 
 #[test]
+fn tells_accesses_to_the_apic_page() {
+    for (qualification, info) in [
+        (0x0390, ApicAccessInfo::Read { offset: 0x390 }),
+        (0x1ffc, ApicAccessInfo::Write { offset: 0xffc }),
+        (0x2000, ApicAccessInfo::Fetch { offset: 0 }),
+        // Bit 16: asynchronous to the instruction.
+        (0x1_3123, ApicAccessInfo::Delivery { offset: 0x123 }),
+        (0xa456, ApicAccessInfo::Physical),
+        (0xf456, ApicAccessInfo::Physical),
+        (0x4000, ApicAccessInfo::Unknown),
+        (0x9000, ApicAccessInfo::Unknown),
+    ] {
+        assert_eq!(ApicAccessInfo::decode(qualification), info);
+    }
+}
+
+#[test]
 fn encodes_as_the_manual_says() {
     let page_fault = VmxInterruptInfo {
         vector: 14,

@@ -1,0 +1,161 @@
+//! Which interrupt comes first, and whether it comes at all (Intel SDM volume 3, 12.8.3).
+
+use super::page::{RegisterPage, Set};
+use super::state::{Effect, State, Waiting};
+use crate::Keeps;
+
+/// The bits of a vector that are its class.
+const CLASS: u8 = 0xf0;
+
+impl State {
+    /// The page, if hardware keeps everything there.
+    #[inline]
+    pub(super) fn everything(&self) -> Option<&RegisterPage> {
+        let page = self.page.as_ref()?;
+        match page.keeps() {
+            Keeps::TaskPriority | Keeps::Registers => None,
+            Keeps::Everything => Some(page),
+        }
+    }
+
+    /// Shows whether `vector` is in a set, where that is only shown.
+    #[inline]
+    pub(super) fn show_vector(&self, set: Set, vector: u8) {
+        if let Some(page) = &self.page
+            && page.keeps() == Keeps::Registers
+        {
+            let members = match set {
+                Set::InService => &self.in_service,
+                Set::TriggerMode => &self.trigger_mode,
+                Set::Request => &self.request,
+            };
+            page.show(set, vector, members);
+        }
+    }
+
+    /// The most urgent interrupt in service.
+    #[inline]
+    pub(super) fn served(&self) -> Option<u8> {
+        match self.everything() {
+            None => self.in_service.highest(),
+            Some(page) => page.highest(Set::InService),
+        }
+    }
+
+    /// The most urgent interrupt that is requested.
+    #[inline]
+    pub(super) fn requested(&self) -> Option<u8> {
+        match self.everything() {
+            None => self.request.highest(),
+            Some(page) => self.request.highest().max(page.highest(Set::Request)),
+        }
+    }
+
+    pub(super) fn in_service_register(&self, index: u8) -> u32 {
+        match self.everything() {
+            None => self.in_service.register(index),
+            Some(page) => page.register(Set::InService, index),
+        }
+    }
+
+    pub(super) fn request_register(&self, index: u8) -> u32 {
+        let handed = |page: &RegisterPage| page.register(Set::Request, index);
+        self.request.register(index) | self.everything().map_or(0, handed)
+    }
+
+    /// What the processor should take now. What hardware keeps it takes by itself.
+    #[inline]
+    pub(super) fn waiting(&self) -> Waiting {
+        if self.has_ext_int() {
+            return Waiting::ExtInt;
+        }
+        match self.request.highest() {
+            Some(vector) if self.is_ours(vector) => Waiting::Vector(vector),
+            Some(_) | None => Waiting::Nothing,
+        }
+    }
+
+    #[inline]
+    fn is_ours(&self, vector: u8) -> bool {
+        self.everything().is_none() && vector >> 4 > self.processor_priority() >> 4
+    }
+
+    /// Takes what waits: a vector goes from IRR to ISR.
+    pub(super) fn take(&mut self) -> Waiting {
+        let waiting = self.waiting();
+        match waiting {
+            Waiting::Nothing | Waiting::News => {}
+            Waiting::Vector(vector) => {
+                self.request.remove(vector);
+                self.in_service.insert(vector);
+                self.show_vector(Set::Request, vector);
+                self.show_vector(Set::InService, vector);
+            }
+            Waiting::ExtInt => self.ext_int = false,
+        }
+        waiting
+    }
+
+    /// Whether an interrupt waits that no priority holds back.
+    pub(super) fn is_deliverable(&self) -> bool {
+        let requested = self.requested().unwrap_or(0);
+        self.has_ext_int() || requested >> 4 > self.processor_priority() >> 4
+    }
+
+    #[inline]
+    pub(super) fn task_priority(&self) -> u8 {
+        match &self.page {
+            None => self.task_priority,
+            Some(page) => page.task_priority(),
+        }
+    }
+
+    pub(super) fn set_task_priority(&mut self, priority: u8) {
+        match &self.page {
+            None => self.task_priority = priority,
+            Some(page) => page.set_task_priority(priority),
+        }
+    }
+
+    /// PPR: the urgency of what the processor does.
+    #[inline]
+    pub(super) fn processor_priority(&self) -> u8 {
+        let served = self.served().unwrap_or(0) & CLASS;
+        let task = self.task_priority();
+        if task >> 4 >= served >> 4 {
+            task
+        } else {
+            served
+        }
+    }
+
+    /// APR, which also counts what waits.
+    pub(super) fn arbitration_priority(&self) -> u8 {
+        let waits = self.requested().unwrap_or(0) & CLASS;
+        let served = self.served().unwrap_or(0) & CLASS;
+        let task = self.task_priority();
+        if task >> 4 >= waits >> 4 && task >> 4 > served >> 4 {
+            task
+        } else {
+            (task & CLASS).max(waits).max(served)
+        }
+    }
+
+    /// Ends the most urgent interrupt in service.
+    pub(super) fn end_of_interrupt(&mut self) -> Effect {
+        let Some(vector) = self.served() else {
+            return Effect::Nothing;
+        };
+        match self.everything() {
+            None => {
+                self.in_service.remove(vector);
+                self.show_vector(Set::InService, vector);
+            }
+            Some(page) => {
+                page.remove(Set::InService, vector);
+                self.leaves_unseen(super::kept::Unseen::Registers);
+            }
+        }
+        self.ended(vector)
+    }
+}
