@@ -293,7 +293,7 @@ impl LocalInterrupts for LocalApic {
 
     fn acknowledge(&self) -> Option<u8> {
         match self.with(State::take) {
-            Waiting::Nothing | Waiting::News => None,
+            Waiting::Nothing => None,
             Waiting::Vector(vector) => Some(vector),
             Waiting::ExtInt => self.bus.acknowledge_ext_int(),
         }
@@ -304,7 +304,7 @@ impl LocalInterrupts for LocalApic {
     }
 
     fn hand_over(&self) -> HandOver {
-        self.with(State::hand_over)
+        self.with(|state| state.hand_over(self.bus.clock()))
     }
 
     fn is_deliverable(&self) -> bool {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, RamPage};
-use axdevice::{LocalInterrupts, Timed};
+use axdevice::{Keeps, LocalInterrupts, Timed};
 
 /// The most vCPUs that a VM has, and the most pCPUs that run them.
 pub const MAX_CPUS: usize = 64;
@@ -46,6 +46,18 @@ pub enum LocalApicHardware {
         /// As above.
         stand_in: HostPhysAddr,
     },
+}
+
+impl LocalApicHardware {
+    /// What it keeps.
+    pub(crate) const fn keeps(self) -> Option<Keeps> {
+        match self {
+            Self::Nothing => None,
+            Self::TaskPriority => Some(Keeps::TaskPriority),
+            Self::Registers { .. } => Some(Keeps::Registers),
+            Self::Everything { .. } => Some(Keeps::Everything),
+        }
+    }
 }
 
 /// The VM's RAM, as the vCPU reads instructions, page tables and the operands of string instructions in it.

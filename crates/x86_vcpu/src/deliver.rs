@@ -90,13 +90,22 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if !waits && !self.awaits_interrupts && self.events.is_empty() {
             return;
         }
-        self.deliver_waiting(waits);
+        match self.keeps {
+            None => self.deliver_waiting(waits, |vcpu| vcpu.flag.is_raised()),
+            Some(keeps) => self.deliver_kept(keeps),
+        }
     }
 
-    fn deliver_waiting(&mut self, mut waits: bool) {
-        if let Some(keeps) = self.keeps {
-            waits = self.hand_over(keeps);
-        }
+    /// The same, where the hardware keeps the local APIC.
+    #[inline(never)]
+    fn deliver_kept(&mut self, keeps: Keeps) {
+        let waits = self.hand_over(keeps);
+        self.deliver_waiting(waits, |vcpu| vcpu.hand_over(keeps));
+    }
+
+    /// `waits`: whether an interrupt does, that is to be injected; `still_waits` looks again.
+    #[inline(always)]
+    fn deliver_waiting(&mut self, mut waits: bool, still_waits: impl Fn(&mut Self) -> bool) {
         if let Some(event) = self.events.take_forced() {
             self.backend.inject(event);
         } else if self.events.has_nmi() && self.backend.is_open(Window::Nmi) {
@@ -106,10 +115,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             if let Some(vector) = self.local.acknowledge() {
                 self.backend.inject(Event::Interrupt(vector));
             }
-            waits = match self.keeps {
-                None => self.flag.is_raised(),
-                Some(keeps) => self.hand_over(keeps),
-            };
+            waits = still_waits(self);
         }
         if self.events.has_nmi() {
             self.backend.await_open(Window::Nmi);
@@ -125,7 +131,6 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// Brings the hardware that keeps the local APIC up to date, and says whether something is left to be injected.
-    #[inline(never)]
     fn hand_over(&mut self, keeps: Keeps) -> bool {
         if !self.flag.is_raised() {
             self.backend.hold_back(0);

@@ -20,7 +20,7 @@ use axvcpu::{
 };
 
 use crate::{
-    ExitKind, GuestBytes, LocalApicHardware, Sharing, X86Start, X86VCpuConfig,
+    ExitKind, GuestBytes, Sharing, X86Start, X86VCpuConfig,
     backend::{Backend, Vendor, VendorConfig},
     config::MAX_CPUS,
     cpuid::CpuidTable,
@@ -204,22 +204,13 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 /// An x86 CPU has none.
 const NO_LINES: u64 = 0;
 
-/// Has the local APIC keep its registers where the hardware does, if it shall.
-fn keep_local<H: AxVCpuHal>(
-    config: &X86VCpuConfig,
-) -> AxResult<(Option<Keeps>, Option<(LocalApicHardware, HostPhysAddr)>)> {
-    let hardware = config.local_hardware;
-    let keeps = match hardware {
-        LocalApicHardware::Nothing => return Ok((None, None)),
-        LocalApicHardware::TaskPriority => Keeps::TaskPriority,
-        LocalApicHardware::Registers { .. } => Keeps::Registers,
-        LocalApicHardware::Everything { .. } => Keeps::Everything,
-    };
+/// Has the local APIC keep its registers where the hardware does: there.
+fn keep_local<H: AxVCpuHal>(local: &dyn LocalInterrupts, keeps: Keeps) -> AxResult<HostPhysAddr> {
     let page = SharedPage::new::<H::MmHal>()
         .ok_or_else(|| ax_err_type!(NoMemory, "no memory for a local APIC"))?;
-    let start = page.start();
-    config.local.keep_in(page, keeps);
-    Ok((Some(keeps), Some((hardware, start))))
+    let registers = page.start();
+    local.keep_in(page, keeps);
+    Ok(registers)
 }
 
 impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
@@ -244,11 +235,15 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 );
             }
         }
-        let (keeps, local) = keep_local::<H>(&config)?;
+        let keeps = config.local_hardware.keeps();
+        let registers = match keeps {
+            None => None,
+            Some(keeps) => Some(keep_local::<H>(&*config.local, keeps)?),
+        };
         let vendor_config = VendorConfig {
             hlt: config.hlt,
             longest_turn: config.longest_turn,
-            local,
+            local: registers.map(|registers| (config.local_hardware, registers)),
         };
         let mut vcpu = Self {
             regs: GuestRegisters::default(),

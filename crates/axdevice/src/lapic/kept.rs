@@ -24,6 +24,9 @@ pub(super) enum Unseen {
     Reset,
 }
 
+/// A vector that no interrupt has: nothing is to be taken, but the page has to be told more.
+const NEWS: Waiting = Waiting::Vector(1);
+
 /// The registers that are in the page for the guest to read, and that hardware does not change by itself.
 const SHOWN: [Register; 16] = [
     Register::Id,
@@ -56,21 +59,14 @@ impl State {
         self.unseen = self.unseen.max(unseen);
     }
 
-    /// What the vCPU must look at before it goes on.
-    #[inline]
-    pub(super) fn asks(&self) -> Waiting {
-        match &self.page {
-            None => self.waiting(),
-            Some(page) => self.asks_beside(page.keeps()),
-        }
-    }
-
-    fn asks_beside(&self, keeps: Keeps) -> Waiting {
+    /// What the vCPU must look at before it goes on, with a page.
+    #[cold]
+    pub(super) fn asks_beside(&self, keeps: Keeps) -> Waiting {
         if self.has_ext_int() {
             return Waiting::ExtInt;
         }
         if self.unseen != Unseen::Nothing {
-            return Waiting::News;
+            return NEWS;
         }
         match (self.request.highest(), keeps) {
             (None, _) => Waiting::Nothing,
@@ -87,11 +83,12 @@ impl State {
 
     /// The class of the interrupt that the task priority alone holds back.
     pub(super) fn held_back(&self) -> Option<u8> {
-        let class = match self.asks() {
-            Waiting::Vector(vector) => vector >> 4,
-            Waiting::Nothing | Waiting::ExtInt | Waiting::News => return None,
-        };
-        (class <= self.task_priority() >> 4).then_some(class)
+        match self.asks() {
+            NEWS | Waiting::Nothing | Waiting::ExtInt => None,
+            Waiting::Vector(vector) => {
+                Some(vector >> 4).filter(|&class| class <= self.task_priority() >> 4)
+            }
+        }
     }
 
     /// The page, if the guest reads its registers there.
@@ -104,10 +101,10 @@ impl State {
     }
 
     /// Brings the page up to date, and says what else the hardware must be told.
-    pub(super) fn hand_over(&mut self) -> HandOver {
+    pub(super) fn hand_over(&mut self, clock: &SharedClock) -> HandOver {
         let news = match self.unseen {
             Unseen::Nothing => None,
-            Unseen::Registers | Unseen::Reset => self.show_all(),
+            Unseen::Registers | Unseen::Reset => self.show_all(clock),
         };
         match (news, self.everything()) {
             (None, None) => HandOver::Nothing,
@@ -141,7 +138,7 @@ impl State {
 
     /// The page shows all that it does not yet. The answer: the mode, if registers are shown at all.
     #[cold]
-    fn show_all(&mut self) -> Option<Mode> {
+    fn show_all(&mut self, clock: &SharedClock) -> Option<Mode> {
         self.command = self.present_command();
         let unseen = mem::replace(&mut self.unseen, Unseen::Nothing);
         let page = self.page.as_ref()?;
@@ -162,7 +159,7 @@ impl State {
         }
         SHOWN
             .into_iter()
-            .for_each(|register| self.show_one(register));
+            .for_each(|register| self.show_one(register, clock));
         Some(self.mode)
     }
 
@@ -179,10 +176,11 @@ impl State {
         };
         if within == 0 {
             let value = page.read(index).into();
+            self.command = self.present_command();
             self.write(register, value, clock)
         } else {
             // No register takes a part of a word.
-            self.show(register);
+            self.show(register, clock);
             Effect::Nothing
         }
     }
@@ -199,18 +197,18 @@ impl State {
 
     /// A register was written: the page shows what became of it.
     #[inline(never)]
-    pub(super) fn show(&self, register: Register) {
-        self.show_one(register);
+    pub(super) fn show(&self, register: Register, clock: &SharedClock) {
+        self.show_one(register, clock);
         if register == Register::SpuriousVector {
             // Switching the local APIC off by it masks them.
             SHOWN
                 .into_iter()
                 .filter(|register| matches!(register, Register::Lvt(_)))
-                .for_each(|register| self.show_one(register));
+                .for_each(|register| self.show_one(register, clock));
         }
     }
 
-    fn show_one(&self, register: Register) {
+    fn show_one(&self, register: Register, clock: &SharedClock) {
         let Some(page) = self.shown() else {
             return;
         };
@@ -235,7 +233,7 @@ impl State {
             | Register::Lvt(_)
             | Register::InitialCount
             | Register::DivideConfiguration
-            | Register::SelfIpi => self.held(register),
+            | Register::SelfIpi => self.read(register, clock),
         };
         page.write(register.index(), value as u32);
     }

@@ -66,7 +66,7 @@ impl RegisterPage {
         self.page.write(usize::from(index) * STRIDE, value);
     }
 
-    #[inline]
+    #[cold]
     pub(super) fn task_priority(&self) -> u8 {
         self.read(TASK_PRIORITY) as u8
     }

@@ -1,5 +1,6 @@
 //! Which interrupt comes first, and whether it comes at all (Intel SDM volume 3, 12.8.3).
 
+use super::kept::Unseen;
 use super::page::{RegisterPage, Set};
 use super::state::{Effect, State, Waiting};
 use crate::Keeps;
@@ -18,9 +19,21 @@ impl State {
         }
     }
 
+    /// `vector` was requested.
+    #[cold]
+    pub(super) fn show_request(&self, vector: u8) {
+        self.show_vector(Set::Request, vector);
+        self.show_vector(Set::TriggerMode, vector);
+    }
+
+    #[cold]
+    fn show_taken(&self, vector: u8) {
+        self.show_vector(Set::Request, vector);
+        self.show_vector(Set::InService, vector);
+    }
+
     /// Shows whether `vector` is in a set, where that is only shown.
-    #[inline]
-    pub(super) fn show_vector(&self, set: Set, vector: u8) {
+    fn show_vector(&self, set: Set, vector: u8) {
         if let Some(page) = &self.page
             && page.keeps() == Keeps::Registers
         {
@@ -63,33 +76,61 @@ impl State {
         self.request.register(index) | self.everything().map_or(0, handed)
     }
 
-    /// What the processor should take now. What hardware keeps it takes by itself.
-    #[inline]
-    pub(super) fn waiting(&self) -> Waiting {
+    /// What the vCPU must look at before it goes on: without a page, what the processor should take now.
+    #[inline(never)]
+    pub(super) fn asks(&self) -> Waiting {
+        if let Some(page) = &self.page {
+            return self.asks_beside(page.keeps());
+        }
         if self.has_ext_int() {
             return Waiting::ExtInt;
         }
         match self.request.highest() {
-            Some(vector) if self.is_ours(vector) => Waiting::Vector(vector),
+            Some(vector) if vector >> 4 > self.own_priority() >> 4 => Waiting::Vector(vector),
             Some(_) | None => Waiting::Nothing,
         }
     }
 
-    #[inline]
-    fn is_ours(&self, vector: u8) -> bool {
-        self.everything().is_none() && vector >> 4 > self.processor_priority() >> 4
+    /// PPR without a page.
+    #[inline(always)]
+    fn own_priority(&self) -> u8 {
+        greater(self.task_priority, self.in_service.highest())
+    }
+
+    /// What the processor should take now. What hardware keeps it takes by itself.
+    fn waiting(&self) -> Waiting {
+        if self.page.is_some() {
+            self.waiting_beside()
+        } else {
+            self.asks()
+        }
+    }
+
+    /// The same, with a page.
+    #[cold]
+    fn waiting_beside(&self) -> Waiting {
+        if self.has_ext_int() {
+            return Waiting::ExtInt;
+        }
+        match (self.request.highest(), self.everything()) {
+            (Some(vector), None) if vector >> 4 > self.processor_priority() >> 4 => {
+                Waiting::Vector(vector)
+            }
+            (_, _) => Waiting::Nothing,
+        }
     }
 
     /// Takes what waits: a vector goes from IRR to ISR.
     pub(super) fn take(&mut self) -> Waiting {
         let waiting = self.waiting();
         match waiting {
-            Waiting::Nothing | Waiting::News => {}
+            Waiting::Nothing => {}
             Waiting::Vector(vector) => {
                 self.request.remove(vector);
                 self.in_service.insert(vector);
-                self.show_vector(Set::Request, vector);
-                self.show_vector(Set::InService, vector);
+                if self.page.is_some() {
+                    self.show_taken(vector);
+                }
             }
             Waiting::ExtInt => self.ext_int = false,
         }
@@ -120,13 +161,7 @@ impl State {
     /// PPR: the urgency of what the processor does.
     #[inline]
     pub(super) fn processor_priority(&self) -> u8 {
-        let served = self.served().unwrap_or(0) & CLASS;
-        let task = self.task_priority();
-        if task >> 4 >= served >> 4 {
-            task
-        } else {
-            served
-        }
+        greater(self.task_priority(), self.served())
     }
 
     /// APR, which also counts what waits.
@@ -142,20 +177,41 @@ impl State {
     }
 
     /// Ends the most urgent interrupt in service.
+    #[inline]
     pub(super) fn end_of_interrupt(&mut self) -> Effect {
+        if self.page.is_some() {
+            return self.end_of_interrupt_beside();
+        }
+        let Some(vector) = self.in_service.highest() else {
+            return Effect::Nothing;
+        };
+        self.in_service.remove(vector);
+        self.ended(vector)
+    }
+
+    /// The same, with a page.
+    #[cold]
+    fn end_of_interrupt_beside(&mut self) -> Effect {
         let Some(vector) = self.served() else {
             return Effect::Nothing;
         };
-        match self.everything() {
-            None => {
-                self.in_service.remove(vector);
-                self.show_vector(Set::InService, vector);
-            }
-            Some(page) => {
-                page.remove(Set::InService, vector);
-                self.leaves_unseen(super::kept::Unseen::Registers);
-            }
+        self.in_service.remove(vector);
+        self.show_vector(Set::InService, vector);
+        if let Some(page) = self.everything() {
+            page.remove(Set::InService, vector);
+            self.leaves_unseen(Unseen::Registers);
         }
         self.ended(vector)
+    }
+}
+
+/// The task priority, or the class of what is in service.
+#[inline(always)]
+fn greater(task: u8, served: Option<u8>) -> u8 {
+    let served = served.unwrap_or(0) & CLASS;
+    if task >> 4 >= served >> 4 {
+        task
+    } else {
+        served
     }
 }

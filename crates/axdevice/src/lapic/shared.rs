@@ -12,8 +12,6 @@ use crate::{InterruptFlag, Schedule};
 const NOTHING: u64 = 0;
 /// An 8259 has something. Vectors, which are never 0, stand for themselves.
 const EXT_INT: u64 = 1 << 8;
-/// The hardware that keeps the registers must hear of something.
-const NEWS: u64 = 1 << 9;
 
 /// A local APIC.
 pub(super) struct Shared {
@@ -63,7 +61,6 @@ impl Shared {
             Waiting::Nothing => NOTHING,
             Waiting::Vector(vector) => vector.into(),
             Waiting::ExtInt => EXT_INT,
-            Waiting::News => NEWS,
         };
         let (deadline, priority) = (state.deadline(), state.task_priority());
         // Only the holder of the lock writes, so that a load and a store do for a swap. The order is the lock's, and, for a reader without

@@ -7,7 +7,7 @@ use super::kept::Unseen;
 use super::lvt::{Entry, LocalDelivery, Lvt};
 use super::message::{Acceptance, Delivery, Destination, Message, TriggerMode};
 use super::mode::Mode;
-use super::page::{RegisterPage, Set};
+use super::page::RegisterPage;
 use super::registers::{self as reg, Register};
 use super::timer::Timer;
 use super::vectors::VectorSet;
@@ -30,8 +30,6 @@ pub(super) enum Waiting {
     Vector(u8),
     /// What an 8259 has.
     ExtInt,
-    /// Nothing to be taken, but the hardware that keeps the registers must hear of something.
-    News,
 }
 
 #[derive(Clone, Debug)]
@@ -148,15 +146,21 @@ impl State {
         self.spurious & reg::SPURIOUS_ENABLE != 0
     }
 
+    #[inline]
     pub(super) fn has_ext_int(&self) -> bool {
-        let wired = match self.mode {
+        // The pin first, which is low most of the time.
+        self.ext_int || self.lint0 == LineLevel::High && self.is_lint0_ext_int()
+    }
+
+    /// Whether the pin LINT0 leads to the processor as it is.
+    fn is_lint0_ext_int(&self) -> bool {
+        match self.mode {
             Mode::Disabled => true,
             Mode::XApic | Mode::X2Apic => {
                 !self.lvt.is_masked(Entry::Lint0)
                     && self.lvt.delivery(Entry::Lint0) == LocalDelivery::ExtInt
             }
-        };
-        self.ext_int || wired && self.lint0 == LineLevel::High
+        }
     }
 
     /// The logical ID. In x2APIC mode it follows from the ID (SDM volume 3, 12.12.10.2).
@@ -204,6 +208,7 @@ impl State {
     }
 
     /// Takes in the interrupt of a message, or of a source within the processor.
+    #[inline]
     pub(super) fn accept(&mut self, vector: u8, trigger: TriggerMode) -> Acceptance {
         if !self.is_arbitrating() {
             return Acceptance::Refused;
@@ -217,8 +222,9 @@ impl State {
             TriggerMode::Edge => self.trigger_mode.remove(vector),
             TriggerMode::Level => self.trigger_mode.insert(vector),
         }
-        self.show_vector(Set::Request, vector);
-        self.show_vector(Set::TriggerMode, vector);
+        if self.page.is_some() {
+            self.show_request(vector);
+        }
         Acceptance::Accepted
     }
 
@@ -333,17 +339,6 @@ impl State {
     }
 
     pub(super) fn read(&self, register: Register, clock: &SharedClock) -> u64 {
-        match register {
-            Register::CurrentCount => {
-                let count = self.timer.current(self.lvt.timer_mode(), clock.now());
-                count.into()
-            }
-            register => self.held(register),
-        }
-    }
-
-    /// What a register holds that time does not change.
-    pub(super) fn held(&self, register: Register) -> u64 {
         u64::from(match register {
             Register::Id => match self.mode {
                 Mode::X2Apic => self.id,
@@ -353,10 +348,7 @@ impl State {
             Register::TaskPriority => self.task_priority().into(),
             Register::ArbitrationPriority => self.arbitration_priority().into(),
             Register::ProcessorPriority => self.processor_priority().into(),
-            Register::EndOfInterrupt
-            | Register::RemoteRead
-            | Register::SelfIpi
-            | Register::CurrentCount => 0,
+            Register::EndOfInterrupt | Register::RemoteRead | Register::SelfIpi => 0,
             Register::LogicalDestination => self.logical_id(),
             Register::DestinationFormat => self.destination_format,
             Register::SpuriousVector => self.spurious,
@@ -371,6 +363,7 @@ impl State {
             Register::CommandHigh => (self.present_command() >> 32) as u32,
             Register::Lvt(entry) => self.lvt.get(entry),
             Register::InitialCount => self.timer.initial(),
+            Register::CurrentCount => self.timer.current(self.lvt.timer_mode(), clock.now()),
             Register::DivideConfiguration => self.timer.divide(),
         })
     }
@@ -379,7 +372,7 @@ impl State {
     pub(super) fn write(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
         let effect = self.change(register, value, clock);
         if self.page.is_some() {
-            self.show(register);
+            self.show(register, clock);
         }
         effect
     }
@@ -469,6 +462,7 @@ impl State {
         Effect::Nothing
     }
 
+    #[inline]
     fn interrupt_self(&mut self, vector: u8) {
         if vector < 16 {
             self.log_error(reg::ERROR_SEND_ILLEGAL_VECTOR);

@@ -59,11 +59,11 @@ impl VirtualApic {
     pub(super) fn new(capabilities: &VmxCapabilities, config: &VendorConfig) -> Option<Self> {
         const NONE: HostPhysAddr = HostPhysAddr::new(0);
         let (hardware, registers) = config.local.unwrap_or((LocalApicHardware::Nothing, NONE));
-        let (keeps, stand_in) = match hardware {
-            LocalApicHardware::Nothing => (None, NONE),
-            LocalApicHardware::TaskPriority => (Some(Keeps::TaskPriority), NONE),
-            LocalApicHardware::Registers { stand_in } => (Some(Keeps::Registers), stand_in),
-            LocalApicHardware::Everything { stand_in } => (Some(Keeps::Everything), stand_in),
+        let keeps = hardware.keeps();
+        let stand_in = match hardware {
+            LocalApicHardware::Nothing | LocalApicHardware::TaskPriority => NONE,
+            LocalApicHardware::Registers { stand_in }
+            | LocalApicHardware::Everything { stand_in } => stand_in,
         };
         (keeps <= capabilities.keeps).then_some(Self {
             keeps,
