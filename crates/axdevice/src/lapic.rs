@@ -292,7 +292,7 @@ impl LocalInterrupts for LocalApic {
     }
 
     fn acknowledge(&self) -> Option<u8> {
-        match self.with(State::take) {
+        match self.shared.take() {
             Waiting::Nothing => None,
             Waiting::Vector(vector) => Some(vector),
             Waiting::ExtInt => self.bus.acknowledge_ext_int(),

@@ -99,8 +99,20 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// The same, where the hardware keeps the local APIC.
     #[inline(never)]
     fn deliver_kept(&mut self, keeps: Keeps) {
-        let waits = self.hand_over(keeps);
-        self.deliver_waiting(waits, |vcpu| vcpu.hand_over(keeps));
+        match keeps {
+            Keeps::TaskPriority | Keeps::Registers
+                if self.events.is_empty() && self.backend.is_open(Window::Interrupt) =>
+            {
+                // Most often what waits can be taken, and then nothing is left to be told.
+                self.inject_interrupt_now();
+                let waits = self.still_waits(keeps);
+                self.await_interrupts(waits);
+            }
+            Keeps::TaskPriority | Keeps::Registers | Keeps::Everything => {
+                let waits = self.still_waits(keeps);
+                self.deliver_waiting(waits, |vcpu| vcpu.still_waits(keeps));
+            }
+        }
     }
 
     /// `waits`: whether an interrupt does, that is to be injected; `still_waits` looks again.
@@ -112,14 +124,25 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             self.events.take_nmi();
             self.backend.inject(Event::Nmi);
         } else if waits && self.backend.is_open(Window::Interrupt) {
-            if let Some(vector) = self.local.acknowledge() {
-                self.backend.inject(Event::Interrupt(vector));
-            }
+            self.inject_interrupt_now();
             waits = still_waits(self);
         }
         if self.events.has_nmi() {
             self.backend.await_open(Window::Nmi);
         }
+        self.await_interrupts(waits);
+    }
+
+    /// The guest takes the interrupt that waits, if one does that may be taken.
+    #[inline(always)]
+    fn inject_interrupt_now(&mut self) {
+        if let Some(vector) = self.local.acknowledge() {
+            self.backend.inject(Event::Interrupt(vector));
+        }
+    }
+
+    #[inline(always)]
+    fn await_interrupts(&mut self, waits: bool) {
         if waits != self.awaits_interrupts {
             if waits {
                 self.backend.await_open(Window::Interrupt);
@@ -131,11 +154,15 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// Brings the hardware that keeps the local APIC up to date, and says whether something is left to be injected.
-    fn hand_over(&mut self, keeps: Keeps) -> bool {
-        if !self.flag.is_raised() {
-            self.backend.hold_back(0);
-            return false;
+    fn still_waits(&mut self, keeps: Keeps) -> bool {
+        if self.flag.is_raised() {
+            return self.hand_over(keeps);
         }
+        self.backend.hold_back(0);
+        false
+    }
+
+    fn hand_over(&mut self, keeps: Keeps) -> bool {
         self.backend.take_over(self.local.hand_over());
         match keeps {
             // What an 8259 has.

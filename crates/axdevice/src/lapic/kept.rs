@@ -52,11 +52,20 @@ impl State {
     pub(super) fn keep_in(&mut self, page: RegisterPage) {
         self.page = Some(page);
         self.unseen = Unseen::Reset;
+        self.follow_mode();
     }
 
     /// The page has to be told more, if there is one.
     pub(super) fn leaves_unseen(&mut self, unseen: Unseen) {
-        self.unseen = self.unseen.max(unseen);
+        if self.page.is_some() {
+            self.unseen = self.unseen.max(unseen);
+        }
+    }
+
+    /// Whether the page has to be told more.
+    #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        self.unseen != Unseen::Nothing
     }
 
     /// What the vCPU must look at before it goes on, with a page.
@@ -147,10 +156,11 @@ impl State {
             page.reset_priority();
         }
         self.shown()?;
-        if is_reset {
-            // Where the hardware keeps everything, what has come since is handed over.
+        // What is requested and in service is the hardware's from a reset to the next, or is shown as long as it is read in the page.
+        if is_reset || page.keeps() == Keeps::Registers {
             let requests = match page.keeps() {
                 Keeps::TaskPriority | Keeps::Registers => &self.request,
+                // What has come since is handed over.
                 Keeps::Everything => &VectorSet::default(),
             };
             page.fill(Set::Request, requests);
@@ -196,15 +206,21 @@ impl State {
     }
 
     /// A register was written: the page shows what became of it.
-    #[inline(never)]
     pub(super) fn show(&self, register: Register, clock: &SharedClock) {
-        self.show_one(register, clock);
-        if register == Register::SpuriousVector {
+        match register {
+            // They only have effects.
+            Register::EndOfInterrupt | Register::SelfIpi => {}
+            Register::CommandLow => {
+                if let Some(page) = self.shown() {
+                    page.write(COMMAND_LOW, self.command as u32);
+                }
+            }
             // Switching the local APIC off by it masks them.
-            SHOWN
+            Register::SpuriousVector => SHOWN
                 .into_iter()
-                .filter(|register| matches!(register, Register::Lvt(_)))
-                .for_each(|register| self.show_one(register, clock));
+                .filter(|shown| matches!(shown, Register::SpuriousVector | Register::Lvt(_)))
+                .for_each(|shown| self.show_one(shown, clock)),
+            register => self.show_one(register, clock),
         }
     }
 

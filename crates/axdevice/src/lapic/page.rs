@@ -100,10 +100,9 @@ impl RegisterPage {
         self.write(index, self.read(index) & !(1 << (vector % VECTORS)));
     }
 
-    /// Shows whether `vector` is in a set of which the hardware only knows what is shown.
-    pub(super) fn show(&self, set: Set, vector: u8, members: &VectorSet) {
-        let n = vector / VECTORS;
-        self.write(set.first() + u16::from(n), members.register(n));
+    pub(super) fn insert(&self, set: Set, vector: u8) {
+        let index = set.first() + u16::from(vector / VECTORS);
+        self.write(index, self.read(index) | 1 << (vector % VECTORS));
     }
 
     /// The bits of register `n` of a set.

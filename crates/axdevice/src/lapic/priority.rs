@@ -1,6 +1,8 @@
 //! Which interrupt comes first, and whether it comes at all (Intel SDM volume 3, 12.8.3).
 
 use super::kept::Unseen;
+use super::message::TriggerMode;
+use super::mode::Mode;
 use super::page::{RegisterPage, Set};
 use super::state::{Effect, State, Waiting};
 use crate::Keeps;
@@ -19,30 +21,30 @@ impl State {
         }
     }
 
+    /// The mode, or what hardware keeps, is another: in x2APIC mode reads of what is requested and in service exit.
+    pub(super) fn follow_mode(&mut self) {
+        let keeps = self.page.as_ref().map(RegisterPage::keeps);
+        self.mirrors = keeps == Some(Keeps::Registers) && self.mode == Mode::XApic;
+    }
+
     /// `vector` was requested.
     #[cold]
-    pub(super) fn show_request(&self, vector: u8) {
-        self.show_vector(Set::Request, vector);
-        self.show_vector(Set::TriggerMode, vector);
+    pub(super) fn show_request(&self, vector: u8, trigger: TriggerMode) {
+        if let Some(page) = &self.page {
+            page.insert(Set::Request, vector);
+            match trigger {
+                TriggerMode::Edge => page.remove(Set::TriggerMode, vector),
+                TriggerMode::Level => page.insert(Set::TriggerMode, vector),
+            }
+        }
     }
 
+    /// `vector` was taken.
     #[cold]
     fn show_taken(&self, vector: u8) {
-        self.show_vector(Set::Request, vector);
-        self.show_vector(Set::InService, vector);
-    }
-
-    /// Shows whether `vector` is in a set, where that is only shown.
-    fn show_vector(&self, set: Set, vector: u8) {
-        if let Some(page) = &self.page
-            && page.keeps() == Keeps::Registers
-        {
-            let members = match set {
-                Set::InService => &self.in_service,
-                Set::TriggerMode => &self.trigger_mode,
-                Set::Request => &self.request,
-            };
-            page.show(set, vector, members);
+        if let Some(page) = &self.page {
+            page.remove(Set::Request, vector);
+            page.insert(Set::InService, vector);
         }
     }
 
@@ -128,7 +130,7 @@ impl State {
             Waiting::Vector(vector) => {
                 self.request.remove(vector);
                 self.in_service.insert(vector);
-                if self.page.is_some() {
+                if self.mirrors {
                     self.show_taken(vector);
                 }
             }
@@ -196,9 +198,12 @@ impl State {
             return Effect::Nothing;
         };
         self.in_service.remove(vector);
-        self.show_vector(Set::InService, vector);
-        if let Some(page) = self.everything() {
+        if let Some(page) = &self.page
+            && (self.mirrors || page.keeps() == Keeps::Everything)
+        {
             page.remove(Set::InService, vector);
+        }
+        if self.everything().is_some() {
             self.leaves_unseen(Unseen::Registers);
         }
         self.ended(vector)

@@ -57,6 +57,8 @@ pub(super) struct State {
     /// Where hardware keeps some of this, if it does, and what is not there yet.
     pub(super) page: Option<RegisterPage>,
     pub(super) unseen: Unseen,
+    /// Whether the page shows what is requested and in service, which is here.
+    pub(super) mirrors: bool,
 }
 
 impl State {
@@ -86,6 +88,7 @@ impl State {
             ext_int: false,
             page: None,
             unseen: Unseen::Nothing,
+            mirrors: false,
         }
     }
 
@@ -93,6 +96,7 @@ impl State {
     pub(super) fn reset(&mut self) {
         self.init();
         self.mode = Mode::XApic;
+        self.follow_mode();
     }
 
     /// INIT: as [`reset`](Self::reset), but IA32_APIC_BASE stays (SDM volume 3, 12.4.7.3).
@@ -101,8 +105,12 @@ impl State {
             mode: self.mode,
             lint0: self.lint0,
             lint1: self.lint1,
+            unseen: match self.page {
+                None => Unseen::Nothing,
+                Some(_) => Unseen::Reset,
+            },
+            mirrors: self.mirrors,
             page: self.page.take(),
-            unseen: Unseen::Reset,
             ..Self::new(self.id, self.timer.min_period())
         };
     }
@@ -135,6 +143,7 @@ impl State {
             Mode::X2Apic => self.command &= u64::from(u32::MAX),
         }
         self.mode = next;
+        self.follow_mode();
         Ok(())
     }
 
@@ -222,8 +231,8 @@ impl State {
             TriggerMode::Edge => self.trigger_mode.remove(vector),
             TriggerMode::Level => self.trigger_mode.insert(vector),
         }
-        if self.page.is_some() {
-            self.show_request(vector);
+        if self.mirrors {
+            self.show_request(vector, trigger);
         }
         Acceptance::Accepted
     }
@@ -369,15 +378,22 @@ impl State {
     }
 
     /// Writes a register: all bits of `value` where it has 64, else the lower half. Bits that do not exist are ignored.
+    #[inline(always)]
     pub(super) fn write(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
-        let effect = self.change(register, value, clock);
         if self.page.is_some() {
-            self.show(register, clock);
+            return self.write_and_show(register, value, clock);
         }
+        self.change(register, value, clock)
+    }
+
+    #[cold]
+    fn write_and_show(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
+        let effect = self.change(register, value, clock);
+        self.show(register, clock);
         effect
     }
 
-    #[inline]
+    #[inline(never)]
     fn change(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
         let word = value as u32;
         match register {
@@ -385,9 +401,7 @@ impl State {
             Register::CommandLow => {
                 let command = match self.mode {
                     Mode::X2Apic => value,
-                    Mode::XApic | Mode::Disabled => {
-                        self.present_command() >> 32 << 32 | u64::from(word)
-                    }
+                    Mode::XApic | Mode::Disabled => self.command >> 32 << 32 | u64::from(word),
                 };
                 return self.command(command);
             }

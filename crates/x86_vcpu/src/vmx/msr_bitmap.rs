@@ -32,9 +32,9 @@ const X2APIC_COUNT: u16 = 0x100;
 pub(super) enum VirtualMsrs {
     /// None: there is no x2APIC, or software has it.
     None,
-    /// Those that are there for reading.
+    /// Those that are there for reading, and that interrupts do not change.
     Registers,
-    /// With the processor's priority, and what asks for an interrupt and ends it.
+    /// With the processor's priority, what is requested and in service, and what asks for an interrupt and ends it.
     Everything,
 }
 
@@ -45,9 +45,11 @@ impl VirtualMsrs {
             Self::None => false,
             Self::Registers => matches!(
                 register,
-                0x02 | 0x03 | 0x08 | 0x0d | 0x0f..=0x28 | 0x32..=0x38 | 0x3e
+                0x02 | 0x03 | 0x08 | 0x0d | 0x0f | 0x28 | 0x32..=0x38 | 0x3e
             ),
-            Self::Everything => register == 0x0a || Self::Registers.is_read(register),
+            Self::Everything => {
+                matches!(register, 0x0a | 0x10..=0x27) || Self::Registers.is_read(register)
+            }
         }
     }
 
@@ -130,7 +132,7 @@ mod tests {
             ] {
                 assert!(!read.contains(&register), "{register:#x}");
             }
-            assert_eq!(read.len(), 38 + extra.map_or(0, |_| 1));
+            assert_eq!(read.len(), 14 + extra.map_or(0, |_| 25));
             set_x2apic(&mut bitmap, VirtualMsrs::None);
             assert!(bitmap == before);
         }
