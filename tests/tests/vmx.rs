@@ -52,7 +52,7 @@ fn selftest_passes_with_all_of_the_apic() {
 }
 
 /// The checks whose names begin so pass where the processor may keep so much of the local APIC.
-fn apic_checks_pass(limit: &str, only: &str, checks: usize) {
+fn apic_checks_pass(limit: &str, only: &str, checks: u32) {
     let cmdline = format!("[kernel]\ncmdline = \"only={only}\"");
     let bundle = Bundle::new(X86_64)
         .shipped_vm("selftest", &[("[kernel]", cmdline.as_str())])
