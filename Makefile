@@ -94,6 +94,7 @@ test:
 	@$(HOST_CARGO) test --quiet -p system-tests
 	@echo 'test: budgets'
 	@for arch in $(ARCHS); do $(HOST_CARGO) run --quiet -p hvbench -- --arch $$arch --short; done
+	@$(HOST_CARGO) run --quiet -p hvbench -- --arch x86_64 --emu bochs --short
 
 bench: image guests
 	@$(HOST_CARGO) run --quiet -p hvbench -- --arch $(ARCH) --emu $(EMU) $(BENCH_FLAGS)

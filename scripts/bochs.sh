@@ -8,6 +8,10 @@
 # usage: [SMP=4] [MEM=512M] [CPU=corei7_haswell_4770] [BOOTARGS="longest_turn_us=10000 apicv=registers"] scripts/bochs.sh x86_64 IMAGE BUNDLE
 set -euo pipefail
 
+# This shell, and with it all that it starts, ends with whoever started it.
+[ -n "${AXHV_TIED:-}" ] || AXHV_TIED=1 exec setpriv --pdeathsig TERM "$0" "$@"
+unset AXHV_TIED
+
 arch=${1:?usage: scripts/bochs.sh x86_64 IMAGE BUNDLE} image=${2:?} bundle=${3:?}
 [ "$arch" = x86_64 ] || { echo "bochs: ARCH=$arch is not supported; use ARCH=x86_64" >&2; exit 2; }
 case ${MEM:=512M} in
@@ -16,7 +20,13 @@ case ${MEM:=512M} in
 esac
 target=$(cd "$(dirname "$0")/.." && pwd)/target
 mkdir -p "$target"
-dir=$(mktemp -d "$target/bochs.XXXXXX")
+# What shells left behind that were killed.
+for dir in "$target"/bochs.*; do
+    pid=${dir##*.}
+    [[ ! $pid =~ ^[0-9]+$ ]] || [ -e "/proc/$pid" ] || rm -rf "$dir"
+done
+dir=$target/bochs.$$
+mkdir -p "$dir"
 terminal= input=
 finish() {
     for process in $terminal $input; do kill "$process" 2>/dev/null || true; done

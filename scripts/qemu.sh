@@ -5,14 +5,18 @@ set -euo pipefail
 
 arch=${1:?usage: scripts/qemu.sh ARCH IMAGE BUNDLE} image=${2:?} bundle=${3:?}
 shift 3
+# QEMU ends with whoever started it. On a terminal it is asked to, so that it leaves that as it was; counting instructions it may not listen.
+signal=KILL
+[ ! -t 0 ] || signal=TERM
+tied() { exec setpriv --pdeathsig "$signal" "$@"; }
 case $arch in
     riscv64)
-        exec qemu-system-riscv64 -machine "${MACHINE:-virt}" -cpu "${CPU:-rv64,h=true}" -smp "${SMP:-4}" -m "${MEM:-1G}" \
+        tied qemu-system-riscv64 -machine "${MACHINE:-virt}" -cpu "${CPU:-rv64,h=true}" -smp "${SMP:-4}" -m "${MEM:-1G}" \
             -bios default -kernel "$image" -initrd "$bundle" -nographic -no-reboot "$@"
         ;;
     x86_64)
         # The last device lets the image end QEMU with an exit status: 33 says that all went well, 35 that not.
-        exec qemu-system-x86_64 -machine "${MACHINE:-q35}" -cpu "${CPU:-EPYC,+svm,+npt}" -accel "${ACCEL:-tcg}" -smp "${SMP:-4}" \
+        tied qemu-system-x86_64 -machine "${MACHINE:-q35}" -cpu "${CPU:-EPYC,+svm,+npt}" -accel "${ACCEL:-tcg}" -smp "${SMP:-4}" \
             -m "${MEM:-1G}" -kernel "$image" -initrd "$bundle" -nographic -no-reboot \
             -device isa-debug-exit,iobase=0xf4,iosize=4 "$@"
         ;;

@@ -3,7 +3,7 @@
 //! Each architecture's module has the platform under ArceOS (`platform`), one vCPU's and one pCPU's hardware side (`VCpu`, `PerCpu`), the instruction set as
 //! configs know it (`ISA`), what VMs (with what only this one has to say, `MachineInfo`) are told about the machine (`describe_machine`; the error says why its CPUs cannot run guests), how many CPUs
 //! the machine has that one image does not serve (`unused_cpus`), how a host interrupt that took
-//! a guest out is served (`serve_interrupt`), and how all pCPUs forget nested translations (`flush_nested`).
+//! a guest out is served (`serve_interrupt`), and how pCPUs, or this one, forget nested translations (`flush_nested`, `forget_nested_here`).
 
 #[cfg(target_arch = "riscv64")]
 mod riscv64;
@@ -20,11 +20,14 @@ use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use crate::host::Host;
 
 pub(crate) use this::{
-    ISA, MachineInfo, PerCpu, VCpu, describe_machine, flush_nested, platform, serve_interrupt,
-    unused_cpus,
+    ISA, MachineInfo, PerCpu, VCpu, describe_machine, flush_nested, forget_nested_here, platform,
+    serve_interrupt, unused_cpus,
 };
 
 /// Lets guests run on the current pCPU, if they cannot yet.
+///
+/// # Errors
+/// Those of [`AxArchPerCpu::new`] and [`AxArchPerCpu::hardware_enable`].
 pub(crate) fn enable_this_pcpu() -> AxResult {
     let mut pcpu = PerCpu::new(Host::this_pcpu())?;
     if pcpu.is_enabled() {

@@ -5,7 +5,7 @@
 
 use alloc::string::String;
 
-use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
 use axalloc::{UsageKind, global_allocator};
 use axhal::{mem, percpu::this_cpu_id};
 use axtask::{AxCpuMask, AxTaskExt, TaskExt, TaskInner};
@@ -54,8 +54,8 @@ impl AxMmHal for Host {
         HostPhysAddr::new(mem::virt_to_phys(addr.as_usize().into()).as_usize() as u64)
     }
 
-    fn flush_nested(_start: GuestPhysAddr, _len: u64) {
-        arch::flush_nested();
+    fn flush_nested(pcpus: PcpuMask, _start: GuestPhysAddr, _len: u64) {
+        arch::flush_nested(pcpus);
     }
 }
 
@@ -63,7 +63,7 @@ impl AxVCpuHal for Host {
     type MmHal = Self;
 
     fn irq_fetch() -> usize {
-        // The exit has said which it is.
+        // On RISC-V the exit has said which it is. On x86 it stays pending: the local APIC gives it to its vector, and to nobody before.
         0
     }
 
@@ -92,8 +92,16 @@ impl AxVMHal for Host {
         }
     }
 
+    fn forget_nested_here() {
+        arch::forget_nested_here();
+    }
+
     fn needs_reschedule() -> bool {
         park::is_shared()
+    }
+
+    fn is_turn_over() -> bool {
+        park::is_turn_over()
     }
 
     fn reschedule() {

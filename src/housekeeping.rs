@@ -3,14 +3,14 @@
 use alloc::{collections::VecDeque, sync::Arc};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use axconsole::{Mux, Pumped, Typed, VmPort};
+use axconsole::{Mux, Pumped, TURNS, Turn, Typed, VmPort};
 use axvcpu::AxVCpuHal;
 use axvm::AxVMHal;
 use kspin::SpinNoIrq;
 
 use crate::{
     host::{self, Host, NEVER, RunResult, VmTimer},
-    manager::Manager,
+    manager::{Manager, Then},
     park::{self, Place},
 };
 
@@ -42,8 +42,16 @@ const TYPED_MAX: usize = 1024;
 /// Has housekeeping show what a VM has written. From any pCPU.
 pub(crate) fn show() {
     WRITTEN.store(true, Ordering::SeqCst);
-    // One kick is enough, however long housekeeping takes to come.
-    if ASLEEP.load(Ordering::SeqCst) && ASLEEP.swap(false, Ordering::SeqCst) {
+    if ASLEEP.load(Ordering::SeqCst) {
+        rouse();
+    }
+}
+
+/// Wakes housekeeping. One kick is enough, however long it takes to come.
+#[cold]
+#[inline(never)]
+fn rouse() {
+    if ASLEEP.swap(false, Ordering::SeqCst) {
         Host::kick(PCPU);
     }
 }
@@ -117,19 +125,7 @@ impl Housekeeping {
             let written = WRITTEN.swap(false, Ordering::SeqCst);
             self.read_keys(manager);
             let pumped = self.pump(manager);
-            if manager.has_news() {
-                // What a VM wrote before it ended comes before the news of its end.
-                while self.pump(manager).again {}
-                let mux = &mut self.mux;
-                let mut ended = alloc::vec::Vec::new();
-                manager.report(
-                    |line| mux.note(line, &mut host::console_write),
-                    |vm| ended.push(vm),
-                );
-                for vm in ended {
-                    mux.retire(vm, &mut host::console_write);
-                }
-            }
+            self.tell_news(manager);
             if manager.all_ended() {
                 return manager.result();
             }
@@ -139,6 +135,40 @@ impl Housekeeping {
                 _ => self.sleep(pumped.deadline),
             }
         }
+    }
+
+    /// Tells what happened to the VMs.
+    fn tell_news(&mut self, manager: &mut Manager) {
+        for vm in 0..manager.count() {
+            // The end of a VM may have been all that there was to wait for before its memory goes back.
+            while self.tell_news_of(vm, manager) == Then::Over {}
+        }
+    }
+
+    fn tell_news_of(&mut self, vm: usize, manager: &mut Manager) -> Then {
+        let Some(news) = manager.take_news(vm) else {
+            return Then::Runs;
+        };
+        // What the VM wrote before comes first; no more than it may have written before, for it may be writing still.
+        for _ in 0..TURNS {
+            match self
+                .mux
+                .pump_turn(vm, Host::now(), &mut host::console_write)
+            {
+                Turn::More => park::give_way(),
+                Turn::Last => break,
+            }
+        }
+        // Room that this made is seen at the next round.
+        WRITTEN.store(true, Ordering::SeqCst);
+        for line in &news.lines {
+            self.note(line);
+        }
+        match news.then {
+            Then::Runs => {}
+            Then::Over => self.mux.retire(vm, &mut host::console_write),
+        }
+        news.then
     }
 
     /// Shows all that is left.

@@ -10,8 +10,8 @@ use alloc::{
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
-use axvcpu::SystemDownKind;
-use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, VmErrorCause};
+use axvcpu::{AxVCpuHal, SystemDownKind};
+use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, Restarts, VmErrorCause};
 use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
@@ -21,6 +21,9 @@ use crate::{
     housekeeping::{self, Housekeeping},
     vcpu_task,
 };
+
+/// How long a VM has lived at the least when it starts again. A guest that resets its machine before waits, so that no guest keeps the host at work by that.
+const SHORTEST_LIFE_MILLIS: u64 = 100;
 
 /// This image's VMs.
 pub(crate) type Vm = AxVM<Host, VCpu>;
@@ -63,19 +66,25 @@ pub(crate) enum Outcome {
     NotRestarted(String),
 }
 
+/// A task's leave of a VM's life, which has this number, for [`Life::after`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Others are inside still.
+    Others(usize),
+    /// It was the last one, and is to [decide](Life::decide) what follows.
+    Last(usize),
+}
+
 /// What the tasks of a VM's vCPUs agree on when it goes down: the last one out decides what follows.
 pub(crate) struct Life {
     vm: VmRef,
     /// vCPUs whose task has not left this life.
     inside: AtomicUsize,
-    /// How many lives there have been.
-    lives: AtomicUsize,
+    restarts: Restarts,
     over: AtomicBool,
     outcome: SpinNoIrq<Option<Outcome>>,
     /// Why a task could not run its vCPU at all.
     refused: SpinNoIrq<Option<String>>,
-    /// Lines for the console.
-    news: SpinNoIrq<Vec<String>>,
 }
 
 impl Life {
@@ -83,11 +92,10 @@ impl Life {
         Arc::new(Self {
             inside: AtomicUsize::new(vm.vcpu_list().len()),
             vm,
-            lives: AtomicUsize::new(0),
+            restarts: Restarts::new(Host::now(), host::ticks_of_millis(SHORTEST_LIFE_MILLIS)),
             over: AtomicBool::new(false),
             outcome: SpinNoIrq::new(None),
             refused: SpinNoIrq::new(None),
-            news: SpinNoIrq::new(Vec::new()),
         })
     }
 
@@ -95,27 +103,37 @@ impl Life {
         &self.vm
     }
 
-    /// A vCPU's task leaves a VM that went down as `kind` says. Returns the number of the life that ended, for [`after`](Self::after).
-    pub(crate) fn leave(&self, kind: SystemDownKind) -> usize {
-        let life = self.lives.load(Ordering::SeqCst);
+    /// A vCPU's task leaves a VM that went down.
+    pub(crate) fn leave(&self) -> Left {
+        let life = self.restarts.lives();
         if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.last_one_out(kind);
+            Left::Last(life)
+        } else {
+            Left::Others(life)
         }
-        life
+    }
+
+    /// When the last one out may [decide](Self::decide) what follows a life that ended as `kind` says; 0: at once.
+    pub(crate) fn earliest(&self, kind: SystemDownKind) -> u64 {
+        match kind {
+            SystemDownKind::Reset => self.restarts.earliest(),
+            SystemDownKind::PowerOff | SystemDownKind::Crash => 0,
+        }
     }
 
     /// What followed life number `life`; `None`: that is not decided yet.
     pub(crate) fn after(&self, life: usize) -> Option<AfterDown> {
         if self.over.load(Ordering::SeqCst) {
             Some(AfterDown::Over)
-        } else if self.lives.load(Ordering::SeqCst) != life {
+        } else if self.restarts.lives() != life {
             Some(AfterDown::Restarted)
         } else {
             None
         }
     }
 
-    fn last_one_out(&self, kind: SystemDownKind) {
+    /// Decides what follows. For the last one out.
+    pub(crate) fn decide(&self, kind: SystemDownKind) {
         let outcome = match kind {
             SystemDownKind::PowerOff => Outcome::PoweredOff,
             SystemDownKind::Reset => match self.restart() {
@@ -136,11 +154,12 @@ impl Life {
     }
 
     fn restart(&self) -> Result<(), String> {
-        self.say(format!("VM {:?} starts again", self.vm.name()));
+        self.restarts.begin();
+        housekeeping::wake();
         self.vm.boot().map_err(|error| error.to_string())?;
         self.inside
             .store(self.vm.vcpu_list().len(), Ordering::SeqCst);
-        self.lives.fetch_add(1, Ordering::SeqCst);
+        self.restarts.done(Host::now());
         self.tell_all();
         Ok(())
     }
@@ -151,17 +170,41 @@ impl Life {
         self.vm.shutdown(SystemDownKind::Crash);
     }
 
+    /// Says how the VM, which is over, ended, and what its time went into.
+    fn tell_end(&self, lines: &mut Vec<String>) -> RunResult {
+        let name = self.vm.name();
+        let result = match self.outcome.lock().take() {
+            Some(Outcome::PoweredOff) => {
+                lines.push(format!("VM {name:?} powered off"));
+                RunResult::AllWell
+            }
+            Some(Outcome::Crashed) => {
+                lines.push(format!("error: VM {name:?} says that it failed"));
+                RunResult::Failed
+            }
+            Some(Outcome::Stopped(why)) => {
+                lines.push(format!("error: VM {name:?} was stopped:"));
+                lines.extend(why.lines().map(|line| format!("  {line}")));
+                RunResult::Failed
+            }
+            Some(Outcome::NotRestarted(why)) => {
+                lines.push(format!("error: VM {name:?} does not start again: {why}"));
+                RunResult::Failed
+            }
+            None => RunResult::AllWell,
+        };
+        let mut statistics = String::new();
+        // Writing to a string does not fail.
+        let _ = self.vm.write_statistics(&mut statistics);
+        lines.extend(statistics.lines().map(|line| format!("  {line}")));
+        result
+    }
+
     /// Wakes the tasks that wait for what follows, and housekeeping.
     fn tell_all(&self) {
         for placement in &self.vm.config().vm.vcpus {
             vcpu_task::wake(placement);
         }
-        housekeeping::wake();
-    }
-
-    /// Leaves a line for the console.
-    pub(crate) fn say(&self, line: String) {
-        self.news.lock().push(line);
         housekeeping::wake();
     }
 }
@@ -196,6 +239,22 @@ impl Entry {
             Self::Running(_) | Self::Gone => None,
         }
     }
+}
+
+/// What happened to a VM.
+pub(crate) struct News {
+    /// In words, for the console.
+    pub(crate) lines: Vec<String>,
+    pub(crate) then: Then,
+}
+
+/// What becomes of a VM after its news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing new.
+    Runs,
+    /// It is over.
+    Over,
 }
 
 /// The registry of VMs.
@@ -276,59 +335,46 @@ impl Manager {
         Some(life.vm())
     }
 
-    /// Whether a VM has something to say.
-    pub(crate) fn has_news(&self) -> bool {
-        self.vms.iter().any(|entry| match entry {
-            Entry::Running(life) => {
-                life.over.load(Ordering::SeqCst) || !life.news.lock().is_empty()
-            }
-            Entry::Leaving(life) => Arc::strong_count(life) == 1,
-            Entry::Gone => false,
-        })
+    /// How many VMs were started.
+    pub(crate) fn count(&self) -> usize {
+        self.vms.len()
     }
 
-    /// Reports what happened, through `report`; gives the numbers of the VMs that ended to `ended`.
-    pub(crate) fn report(&mut self, mut report: impl FnMut(&str), mut ended: impl FnMut(usize)) {
-        for (index, entry) in self.vms.iter_mut().enumerate() {
-            if let Some(life) = entry.take_left() {
-                report(&free(life));
-            }
-            let Some(life) = entry.running().cloned() else {
-                continue;
-            };
-            for line in core::mem::take(&mut *life.news.lock()) {
-                report(&line);
-            }
-            if !life.over.load(Ordering::SeqCst) {
-                continue;
-            }
-            let name = life.vm().name();
-            match life.outcome.lock().take() {
-                Some(Outcome::PoweredOff) => report(&format!("VM {name:?} powered off")),
-                Some(Outcome::Crashed) => {
-                    self.all_well = false;
-                    report(&format!("error: VM {name:?} says that it failed"));
-                }
-                Some(Outcome::Stopped(why)) => {
-                    self.all_well = false;
-                    report(&format!("error: VM {name:?} was stopped:"));
-                    why.lines().for_each(|line| report(&format!("  {line}")));
-                }
-                Some(Outcome::NotRestarted(why)) => {
-                    self.all_well = false;
-                    report(&format!("error: VM {name:?} does not start again: {why}"));
-                }
-                None => {}
-            }
-            let mut statistics = String::new();
-            // Writing to a string does not fail.
-            let _ = life.vm().write_statistics(&mut statistics);
-            for line in statistics.lines() {
-                report(&format!("  {line}"));
-            }
-            ended(index);
-            *entry = Entry::Leaving(life);
+    /// What happened to the VM that was started as number `index` since this was asked last.
+    pub(crate) fn take_news(&mut self, index: usize) -> Option<News> {
+        let entry = self.vms.get_mut(index)?;
+        if let Some(life) = entry.take_left() {
+            return Some(News {
+                lines: vec![free(life)],
+                then: Then::Runs,
+            });
         }
+        let life = entry.running()?;
+        // It is over before the lines are made, or they come another time.
+        let over = life.over.load(Ordering::SeqCst);
+        let restarts = life.restarts.take_news();
+        if restarts == 0 && !over {
+            return None;
+        }
+        let mut lines = Vec::new();
+        let name = life.vm().name();
+        match restarts {
+            0 => {}
+            1 => lines.push(format!("VM {name:?} starts again")),
+            times => lines.push(format!("VM {name:?} starts again ({times} times)")),
+        }
+        if !over {
+            return Some(News {
+                lines,
+                then: Then::Runs,
+            });
+        }
+        self.all_well &= life.tell_end(&mut lines) == RunResult::AllWell;
+        *entry = Entry::Leaving(life.clone());
+        Some(News {
+            lines,
+            then: Then::Over,
+        })
     }
 
     /// Whether no VM runs any more.

@@ -21,6 +21,8 @@ struct Pcpu {
     active: AtomicUsize,
     /// How many interrupts the host has served here.
     interrupts: AtomicUsize,
+    /// How many of them when a task gave way last.
+    at_last_turn: AtomicUsize,
 }
 
 /// As many as the widest platform config allows.
@@ -31,6 +33,7 @@ static PCPUS: [Pcpu; MAX_PCPUS] = [const {
         tasks: AtomicUsize::new(0),
         active: AtomicUsize::new(0),
         interrupts: AtomicUsize::new(0),
+        at_last_turn: AtomicUsize::new(0),
     }
 }; MAX_PCPUS];
 
@@ -51,8 +54,14 @@ pub(crate) struct Place {
 impl Place {
     /// The calling task lives on the current pCPU from now on.
     pub(crate) fn take() -> Self {
+        Self::on(Host::this_pcpu())
+    }
+
+    /// The place of a task that is about to be started on `pcpu`. It counts from now on, for it runs only if those that live there give way to
+    /// it.
+    pub(crate) fn on(pcpu: usize) -> Self {
         // There is no pCPU past the last.
-        let pcpu = &PCPUS[Host::this_pcpu() % MAX_PCPUS];
+        let pcpu = &PCPUS[pcpu % MAX_PCPUS];
         pcpu.tasks.fetch_add(1, Ordering::Relaxed);
         pcpu.active.fetch_add(1, Ordering::Relaxed);
         Self { pcpu }
@@ -60,6 +69,10 @@ impl Place {
 
     /// Waits until `awake`. If that depends on the time, the caller's timer must interrupt this pCPU.
     pub(crate) fn park_until(&self, awake: impl Fn() -> bool) {
+        // Whoever need not wait would otherwise keep the pCPU for as long as that is so.
+        if is_turn_over() {
+            give_way();
+        }
         let Pcpu {
             active, interrupts, ..
         } = self.pcpu;
@@ -89,14 +102,28 @@ impl Drop for Place {
 
 /// Lets the other tasks of a shared pCPU look whether they have reason to wake; on a pCPU that one task owns, it costs a load.
 pub(crate) fn give_way() {
-    if is_shared() {
+    if let Some(pcpu) = this_shared() {
+        let served = pcpu.interrupts.load(Ordering::Relaxed);
+        pcpu.at_last_turn.store(served, Ordering::Relaxed);
         host::yield_now();
     }
 }
 
 /// Whether several tasks live on this pCPU.
 pub(crate) fn is_shared() -> bool {
+    this_shared().is_some()
+}
+
+/// Whether several tasks live on this pCPU and an interrupt was served since one of them gave way, which may have been the scheduler's tick, or have
+/// woken another task. No interrupt puts a task of ours aside, so they ask.
+pub(crate) fn is_turn_over() -> bool {
+    this_shared().is_some_and(|pcpu| {
+        pcpu.interrupts.load(Ordering::Relaxed) != pcpu.at_last_turn.load(Ordering::Relaxed)
+    })
+}
+
+fn this_shared() -> Option<&'static Pcpu> {
     PCPUS
         .get(Host::this_pcpu())
-        .is_some_and(|pcpu| pcpu.tasks.load(Ordering::Relaxed) > 1)
+        .filter(|pcpu| pcpu.tasks.load(Ordering::Relaxed) > 1)
 }

@@ -14,7 +14,7 @@ use crate::{
     arch,
     host::{self, Host, NEVER, VmTimer},
     housekeeping,
-    manager::{AfterDown, Life, home},
+    manager::{AfterDown, Left, Life, home},
     park::Place,
 };
 
@@ -56,8 +56,10 @@ pub(crate) fn spawn_all(life: &Arc<Life>) {
         let hook = Hook(Arc::new(VCpuTask { timer, sharing }));
         let (life, id) = (life.clone(), placement.vcpu_id);
         let name = format!("{}/{id}", life.vm().name());
+        let place = Place::on(home(placement));
         host::spawn_pinned(home(placement), name, hook, move || {
-            run(&life, id, timer);
+            run(&life, id, timer, &place);
+            drop(place);
             // The last to know of it is housekeeping, which gives its memory back.
             drop(life);
             housekeeping::wake();
@@ -71,10 +73,9 @@ pub(crate) fn wake(placement: &VCpuPlacement) {
 }
 
 /// The task.
-fn run(life: &Life, id: usize, timer: &'static VmTimer) {
+fn run(life: &Life, id: usize, timer: &'static VmTimer, place: &Place) {
     // A device's lock is also taken in the midst of an exit, with interrupts off: its holder must not be put aside for that.
     let _held = host::hold_pcpu();
-    let place = Place::take();
     timer.register();
     if let Err(error) = arch::enable_this_pcpu() {
         let pcpu = Host::this_pcpu();
@@ -88,12 +89,12 @@ fn run(life: &Life, id: usize, timer: &'static VmTimer) {
                 timer.arm(NEVER);
             }
             VCpuNext::Off => place.park_until(|| life.vm().vcpu_should_wake(id)),
-            VCpuNext::VmDown(kind) => match wait_for_what_follows(life, &place, kind) {
+            VCpuNext::VmDown(kind) => match wait_for_what_follows(life, place, timer, kind) {
                 AfterDown::Restarted => {}
                 AfterDown::Over => break,
             },
             VCpuNext::VmFailed => {
-                match wait_for_what_follows(life, &place, SystemDownKind::Crash) {
+                match wait_for_what_follows(life, place, timer, SystemDownKind::Crash) {
                     AfterDown::Restarted => {}
                     AfterDown::Over => break,
                 }
@@ -102,8 +103,23 @@ fn run(life: &Life, id: usize, timer: &'static VmTimer) {
     }
 }
 
-fn wait_for_what_follows(life: &Life, place: &Place, kind: SystemDownKind) -> AfterDown {
-    let ended = life.leave(kind);
+fn wait_for_what_follows(
+    life: &Life,
+    place: &Place,
+    timer: &'static VmTimer,
+    kind: SystemDownKind,
+) -> AfterDown {
+    let ended = match life.leave() {
+        Left::Others(ended) => ended,
+        Left::Last(ended) => {
+            let earliest = life.earliest(kind);
+            timer.arm(earliest);
+            place.park_until(|| Host::now() >= earliest);
+            timer.arm(NEVER);
+            life.decide(kind);
+            ended
+        }
+    };
     place.park_until(|| life.after(ended).is_some());
     life.after(ended).unwrap_or(AfterDown::Over)
 }

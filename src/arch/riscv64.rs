@@ -2,6 +2,8 @@
 
 use alloc::{string::String, vec::Vec};
 
+use axaddrspace::PcpuMask;
+use axvcpu::AxVCpuHal;
 use axvm::{IsaInfo, Machine, RiscvMachine};
 use axvmconfig::Isa;
 use riscv_vcpu::MachineIds;
@@ -43,8 +45,13 @@ pub(crate) fn unused_cpus() -> usize {
 /// The interrupt stays pending until it is served, which the trap vector did as soon as the exit path let interrupts in.
 pub(crate) fn serve_interrupt(_vector: usize) {}
 
-/// By the firmware, which returns once each hart that runs guests has done it; the others have nothing to forget.
-pub(crate) fn flush_nested() {
+/// By the firmware, which returns once each of these harts has done it; those that run no guests have nothing to forget.
+pub(crate) fn flush_nested(pcpus: PcpuMask) {
     // A fence with an address would leave the tables on the way there cached, which are freed too.
-    platform::irq::flush_nested_on(riscv_vcpu::enabled_pcpus());
+    platform::irq::flush_nested_on(pcpus.0 & riscv_vcpu::enabled_pcpus());
+}
+
+/// By the firmware too.
+pub(crate) fn forget_nested_here() {
+    platform::irq::flush_nested_on(1 << Host::this_pcpu());
 }

@@ -1,5 +1,7 @@
 //! x86_64 with Intel's VMX or AMD's SVM, whichever the CPUs have.
 
+use axaddrspace::PcpuMask;
+use axvcpu::AxVCpuHal;
 use axvm::{Machine, X86Machine};
 use axvmconfig::Isa;
 use x86_vcpu::Unfit;
@@ -39,8 +41,15 @@ pub(crate) fn unused_cpus() -> usize {
 /// The interrupt stays pending until it is served, which the host's own vectors did as soon as the exit path let interrupts in.
 pub(crate) fn serve_interrupt(_vector: usize) {}
 
-/// Each pCPU forgets before it next runs a guest; those in a guest are taken out of it first.
-pub(crate) fn flush_nested() {
-    (0..host::pcpu_count()).for_each(x86_vcpu::forget_nested);
-    platform::irq::run_everywhere(|| ());
+/// Before it next runs a guest.
+pub(crate) fn forget_nested_here() {
+    x86_vcpu::forget_nested(Host::this_pcpu());
+}
+
+/// Each of these pCPUs forgets before it next runs a guest; those in a guest are taken out of it first.
+pub(crate) fn flush_nested(pcpus: PcpuMask) {
+    (0..host::pcpu_count())
+        .filter(|&pcpu| pcpus.contains(pcpu))
+        .for_each(x86_vcpu::forget_nested);
+    platform::irq::run_on(pcpus.0, || ());
 }

@@ -1,7 +1,7 @@
 //! What a test boots with.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -53,6 +53,9 @@ impl Bundle {
     }
 
     /// Adds the guest `NAME` as `guests/ARCH/NAME`.
+    ///
+    /// # Panics
+    /// If it is not there.
     #[must_use]
     pub fn guest(self, name: &str) -> Self {
         let bytes = self.arch.guest(name);
@@ -83,12 +86,30 @@ impl Bundle {
     }
 }
 
+/// Removes what processes left behind that were killed.
+fn remove_left(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| {
+            let (pid, _) = name.strip_prefix("bundle-")?.split_once('-')?;
+            pid.parse::<u32>().ok()
+        });
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Somebody else may have done it first.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes `bytes` where QEMU can read them.
 pub(crate) fn store(bytes: &[u8]) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let folder = repository("target/tests");
     std::fs::create_dir_all(&folder).expect("target/ can be written");
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    if number == 0 {
+        remove_left(&folder);
+    }
     let path = folder.join(format!("bundle-{}-{number}.cpio", std::process::id()));
     std::fs::write(&path, bytes).expect("target/ can be written");
     path

@@ -160,12 +160,18 @@ impl Machine {
     }
 
     /// Boots the image with a bundle.
+    ///
+    /// # Panics
+    /// If the image is not there, the bundle has a path that is none, or the emulator's script cannot be run.
     #[must_use]
     pub fn boot(&self, bundle: &Bundle) -> Run {
         self.boot_bytes(bundle.arch(), &bundle.bytes())
     }
 
     /// Boots the image with something in a bundle's place.
+    ///
+    /// # Panics
+    /// If the image is not there, or the emulator's script cannot be run.
     #[must_use]
     pub fn boot_bytes(&self, arch: Arch, bundle: &[u8]) -> Run {
         let image = arch.image_path();
@@ -174,6 +180,9 @@ impl Machine {
     }
 
     /// Boots any kernel, with something as its initial RAM disk.
+    ///
+    /// # Panics
+    /// If the emulator's script cannot be run.
     #[must_use]
     pub fn boot_file(&self, arch: Arch, kernel: &Path, ramdisk: &[u8]) -> Run {
         let ramdisk = bundle::store(ramdisk);
@@ -182,6 +191,9 @@ impl Machine {
     }
 
     /// Boots Debian's kernel, whose KVM runs the VM of a bundle in the image's place. Status 0 says that the guest powered off.
+    ///
+    /// # Panics
+    /// If the bundle has a path that is none, or the script cannot be run.
     #[must_use]
     pub fn boot_peer(&self, bundle: &Bundle) -> Run {
         let (arch, file) = (bundle.arch(), bundle::store(&bundle.bytes()));

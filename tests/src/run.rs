@@ -138,7 +138,13 @@ impl Run {
     /// Takes in more of what the machine says; false if it has ended.
     fn listen(&mut self) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        match self.heard.recv_timeout(left) {
+        // One that never falls silent has no more time than others.
+        let heard = if left.is_zero() {
+            Err(RecvTimeoutError::Timeout)
+        } else {
+            self.heard.recv_timeout(left)
+        };
+        match heard {
             Ok((source, bytes)) => {
                 let text = String::from_utf8_lossy(&bytes);
                 self.output.push_str(&text);
@@ -159,8 +165,26 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Has a script that has something to put away do that; what does not end soon is killed.
+    fn ask_to_end(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        // There is no safe way to send another signal than the last.
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let asked = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
+        self.ask_to_end();
         // Neither can fail but for a machine that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

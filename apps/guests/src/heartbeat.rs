@@ -24,6 +24,9 @@ pub struct Config {
 
 impl Config {
     /// Reads the options; a report comes once a second unless they say otherwise.
+    ///
+    /// # Errors
+    /// An option whose value is no number.
     pub fn new<'a>(options: &Options<'a>) -> Result<Self, BadOption<'a>> {
         let period_us = options.number("period_us")?.unwrap_or(10_000).max(1);
         Ok(Self {

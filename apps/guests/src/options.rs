@@ -41,6 +41,9 @@ impl<'a> Options<'a> {
     }
 
     /// The number in `name=number`, if the option is there.
+    ///
+    /// # Errors
+    /// Its value is no decimal number of 64 bits.
     pub fn number(&self, name: &'a str) -> Result<Option<u64>, BadOption<'a>> {
         self.value(name)
             .map(|value| value.parse().map_err(|_| BadOption { name, value }))

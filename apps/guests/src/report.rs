@@ -121,11 +121,17 @@ impl Debug for Hex {
 }
 
 /// Holds if `got` equals `expected`; `what` names the thing compared.
+///
+/// # Errors
+/// [`Miss::Wrong`] if it does not.
 pub fn equal<T: Debug + PartialEq>(what: impl Display, got: T, expected: T) -> Verdict {
     holds(what, got == expected, &got, &expected)
 }
 
 /// Holds if `got` is one of `expected`.
+///
+/// # Errors
+/// [`Miss::Wrong`] if it is none.
 pub fn one_of<T: Debug + PartialEq>(
     what: impl Display,
     got: T,
@@ -136,6 +142,9 @@ pub fn one_of<T: Debug + PartialEq>(
 }
 
 /// Holds if `condition` does, which was computed from `got`; `expected` says what it means.
+///
+/// # Errors
+/// [`Miss::Wrong`] if it does not.
 pub fn holds(
     what: impl Display,
     condition: bool,
@@ -171,6 +180,9 @@ impl Debug for Words {
 }
 
 /// A verdict in a check of several cases; a miss names the case.
+///
+/// # Errors
+/// That of `result`, with the name before its message.
 pub fn case<T>(name: &str, result: Result<T, Miss>) -> Result<T, Miss> {
     result.map_err(|miss| match miss {
         Miss::Wrong(message) => Miss::Wrong(Message::new(format_args!("{name}: {message}"))),
@@ -179,6 +191,9 @@ pub fn case<T>(name: &str, result: Result<T, Miss>) -> Result<T, Miss> {
 }
 
 /// A check that the machine gives no occasion for.
+///
+/// # Errors
+/// Always [`Miss::Skip`].
 pub fn skip(why: &'static str) -> Verdict {
     Err(Miss::Skip(why))
 }
@@ -190,6 +205,8 @@ pub struct Tally {
     pub passed: usize,
     /// Checks that did not.
     pub failed: usize,
+    /// Checks of what the machine does not have.
+    pub skipped: usize,
 }
 
 impl Tally {
@@ -204,7 +221,10 @@ impl Tally {
                 self.failed += 1;
                 writeln!(out, "FAIL {name}: {message}")
             }
-            Err(Miss::Skip(why)) => writeln!(out, "skip {name}: {why}"),
+            Err(Miss::Skip(why)) => {
+                self.skipped += 1;
+                writeln!(out, "skip {name}: {why}")
+            }
         }
     }
 }
@@ -234,7 +254,12 @@ pub fn run<M>(
 
 impl Display for Tally {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
 
@@ -270,7 +295,7 @@ mod tests {
              FAIL b.case: lw: cause: got 1 expected 5 or 7\n\
              skip b.guest: differs\n"
         );
-        assert_eq!(tally.to_string(), "1 passed, 3 failed");
+        assert_eq!(tally.to_string(), "1 passed, 3 failed, 2 skipped");
     }
 
     #[test]
@@ -278,7 +303,7 @@ mod tests {
         let mut out = String::new();
         let tally = run(THEMES, &5, Host::Hypervisor, "", |_| (), &mut out);
         assert!(out.ends_with("ok b.guest\n"));
-        assert_eq!(tally.to_string(), "2 passed, 3 failed");
+        assert_eq!(tally.to_string(), "2 passed, 3 failed, 1 skipped");
     }
 
     #[test]
@@ -286,7 +311,7 @@ mod tests {
         let mut out = String::new();
         let tally = run(THEMES, &5, Host::Native, "a.e", |_| (), &mut out);
         assert_eq!(out, "ok a.equal\n");
-        assert_eq!(tally.to_string(), "1 passed, 0 failed");
+        assert_eq!(tally.to_string(), "1 passed, 0 failed, 0 skipped");
     }
 
     #[test]

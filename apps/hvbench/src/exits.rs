@@ -24,6 +24,26 @@ pub(crate) fn of_output(output: &str) -> Exits {
     exits
 }
 
+/// The time in the guest and in the hypervisor by the time in the guest, of all vCPUs: `vCPU N time: G us in the guest, H us in the hypervisor`.
+pub(crate) fn time_by_guest_time(output: &str) -> Option<f64> {
+    let mut sums = [0, 0];
+    for line in output.lines() {
+        let Some((_, times)) = line.split_once(" time: ") else {
+            continue;
+        };
+        let times = [" us in the guest", " us in the hypervisor"].map(|place| {
+            let (before, _) = times.split_once(place)?;
+            before.rsplit(' ').next()?.parse::<u64>().ok()
+        });
+        if let [Some(guest), Some(hypervisor)] = times {
+            sums[0] += guest;
+            sums[1] += hypervisor;
+        }
+    }
+    let [guest, hypervisor] = sums.map(|sum| sum as f64);
+    (guest > 0.0).then(|| 1.0 + hypervisor / guest)
+}
+
 /// All kinds together.
 pub(crate) fn total(exits: &Exits) -> u64 {
     exits.values().sum()
@@ -47,7 +67,16 @@ pub(crate) fn describe(exits: &Exits) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{describe, of_output, total};
+    use super::{describe, of_output, time_by_guest_time, total};
+
+    #[test]
+    fn the_vcpus_times_are_added() {
+        let output = "[axhv]   vCPU 0 time: 900 us in the guest, 7 us in the hypervisor\r\n\
+             [axhv]   vCPU 0 exits: sbi-base 22\n\
+             [axhv]   vCPU 1 time: 100 us in the guest, 3 us in the hypervisor\n";
+        assert_eq!(time_by_guest_time(output), Some(1.01));
+        assert_eq!(time_by_guest_time("[    1.0] time: nothing"), None);
+    }
 
     #[test]
     fn the_vcpus_lists_are_added() {

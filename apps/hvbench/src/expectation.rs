@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 use system_tests::repository;
 
-use crate::{Failed, Figures, Scope, Subject};
+use crate::{Failed, Figures, Scope, Subject, figures::Figure};
 
 /// What a figure must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -84,6 +84,22 @@ impl Expectations {
     }
 }
 
+/// A line that names the figures above their goals, if any are.
+pub(crate) fn above_goals(expectations: &Expectations, figures: &Figures) -> Option<String> {
+    let above = |figure: &Figure| {
+        let goal = expectations.budget(&figure.key)?.goal?;
+        let value = figure.value.filter(|&value| value > goal)?;
+        Some(format!("{} {value} (goal {goal})", figure.key))
+    };
+    let all: Vec<_> = figures.iter().filter_map(above).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "not at its goal: {}; docs/performance.md says why",
+            all.join(", ")
+        )
+    })
+}
+
 /// A subject's section of a file; empty if there is none.
 fn section<T: Default + for<'de> Deserialize<'de>>(
     subject: Subject,
@@ -97,7 +113,7 @@ fn section<T: Default + for<'de> Deserialize<'de>>(
 
 #[cfg(test)]
 mod tests {
-    use super::Expectations;
+    use super::{Expectations, above_goals};
     use crate::{Figures, Scope, Subject};
 
     const BUDGETS: &str = "
@@ -142,6 +158,26 @@ mod tests {
             judge(all(348.14)),
             ["mmio-read: 348.14 where 348.13 are allowed"]
         );
+    }
+
+    #[test]
+    fn what_is_above_its_goal_is_named() {
+        let told = |mmio| {
+            let all = [
+                ("mmio-read", mmio),
+                ("loop", Some(2.0)),
+                ("linux-boot-ratio", Some(1.0059)),
+            ];
+            above_goals(&expectations(), &figures(&all)).unwrap()
+        };
+        let why = "docs/performance.md says why";
+        assert_eq!(
+            told(Some(220.0)),
+            format!("not at its goal: linux-boot-ratio 1.0059 (goal 1.005); {why}")
+        );
+        assert!(told(Some(221.5)).contains("mmio-read 221.5 (goal 220), linux-boot-ratio"));
+        assert!(!told(None).contains("mmio-read"));
+        assert_eq!(above_goals(&expectations(), &figures(&[])), None);
     }
 
     #[test]

@@ -14,9 +14,11 @@ mod figures;
 mod linux;
 mod lower;
 mod measure;
+mod native;
 mod record;
 mod subject;
 mod table;
+mod unlike;
 
 use std::process::ExitCode;
 
@@ -80,7 +82,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
         None => None,
     };
 
-    let record = Record::new(subject, &measured.figures, &measured.exits);
+    let record = Record::new(subject, &measured);
     let fresh = record::fresh_path(subject, scope);
     record.store(&fresh)?;
     let verdict = expectations.judge(&measured.figures, scope);
@@ -95,8 +97,14 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
         )
     );
     print!("{}", exits::describe(&measured.exits));
-    for line in &measured.unlike {
-        println!("bench: NOT REPEATABLE: {line}");
+    if let Some(native) = &measured.native {
+        print!("{}", native.describe());
+    }
+    for unlike in &measured.unlike {
+        println!("bench: {unlike}");
+    }
+    if let Some(line) = expectation::above_goals(&expectations, &measured.figures) {
+        println!("bench: {line}");
     }
     println!("bench: written to {}", fresh.display());
     if cli.accept {
@@ -109,6 +117,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     for line in verdict {
         eprintln!("bench: {}: over budget: {line}", subject.name());
     }
+    eprintln!(
+        "bench: remedy: find what the change did (docs/performance.md, \"Where the instructions go\"), or raise the budget in \
+         benches/budgets.toml and give the reason in the commit"
+    );
     Ok(ExitCode::FAILURE)
 }
 

@@ -8,6 +8,8 @@ use crate::{
     Failed, Figures, Subject,
     exits::{self, Exits},
     linux,
+    native::{self, Native},
+    unlike::{Unlike, difference},
 };
 
 /// How much is measured.
@@ -25,8 +27,10 @@ pub(crate) struct Measured {
     pub(crate) figures: Figures,
     /// Of a Linux boot.
     pub(crate) exits: Exits,
-    /// A line for each pair of runs that should have been the same and were not.
-    pub(crate) unlike: Vec<String>,
+    /// Of that boot against one without hypervisor, where the same machine can be booted without.
+    pub(crate) native: Option<Native>,
+    /// Pairs of runs that should have been the same and were not.
+    pub(crate) unlike: Vec<Unlike>,
 }
 
 /// Measures this image.
@@ -39,16 +43,23 @@ pub(crate) fn axhv(subject: Subject, scope: Scope) -> Result<Measured, Failed> {
         Scope::Full => {
             pair(subject, &mut measured)?;
             let linux = linux::boots(subject, &mut measured.unlike)?;
-            if let Some(ratio) = linux.ratio {
-                measured.figures.add("linux-boot-ratio", Some(ratio));
+            let figures = &mut measured.figures;
+            measured.native = native::measure(subject)?;
+            if let Some(native) = measured.native {
+                figures.add("linux-boot-ratio", Some(rounded(native.ratio().mean)));
             }
-            let total = exits::total(&linux.exits) as f64;
-            measured.figures.add("linux-boot-exits", Some(total));
+            figures.add("linux-boot-account", linux.account.map(rounded));
+            figures.add("linux-boot-exits", Some(exits::total(&linux.exits) as f64));
             measured.exits = linux.exits;
         }
     }
     image(subject, &mut measured.figures)?;
     Ok(measured)
+}
+
+/// More digits of a ratio than say something would differ between machines that round otherwise.
+fn rounded(ratio: f64) -> f64 {
+    (ratio * 1e4).round() / 1e4
 }
 
 /// The guest alone on pCPU 1, housekeeping on pCPU 0.
@@ -96,7 +107,7 @@ fn boot_alike(
     what: &str,
     cpus: usize,
     bundle: &Bundle,
-    unlike: &mut Vec<String>,
+    unlike: &mut Vec<Unlike>,
 ) -> Result<Ended, Failed> {
     // In Bochs, guests that never halt with interrupts off may halt by themselves.
     // Nor does it deliver virtual interrupts right (scripts/bochs.sh).
@@ -111,22 +122,14 @@ fn boot_alike(
     };
     let first = run(1)?;
     for number in 2..=runs {
-        unlike.extend(difference(what, &first.serial, &run(number)?.serial));
+        unlike.extend(difference(
+            subject,
+            what,
+            &first.serial,
+            &run(number)?.serial,
+        ));
     }
     Ok(first)
-}
-
-/// In what the serial lines of two runs differ, if they do.
-pub(crate) fn difference(what: &str, first: &str, second: &str) -> Option<String> {
-    if first == second {
-        return None;
-    }
-    let mut lines = first.lines().zip(second.lines());
-    let differing = lines.find(|(first, second)| first != second);
-    Some(match differing {
-        Some((first, second)) => format!("{what}: {:?}, then {:?}", first.trim(), second.trim()),
-        None => format!("{what}: one run said more than the other"),
-    })
 }
 
 /// The machine that counts.
@@ -205,21 +208,7 @@ pub(crate) fn kvm(subject: Subject) -> Result<Figures, Failed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{difference, memory};
-
-    #[test]
-    fn runs_that_differ_are_told_by_their_first_difference() {
-        let first = "bench: loop 2.00\nbench: cpuid 831.83\n";
-        assert_eq!(difference("rows", first, first), None);
-        let second = first.replace("831.83", "831.84");
-        let told = difference("rows", first, &second).unwrap();
-        assert!(told.contains("cpuid 831.83") && told.contains("831.84") && !told.contains("loop"));
-        assert!(
-            difference("rows", first, "bench: loop 2.00\n")
-                .unwrap()
-                .contains("more")
-        );
-    }
+    use super::{memory, rounded};
 
     #[test]
     fn the_hypervisors_own_memory() {
@@ -227,5 +216,11 @@ mod tests {
             153 KiB allocated before them, 95 KiB for them\r\nmore, and more\n";
         assert_eq!(memory(output), Some([1072, 153, 95]));
         assert_eq!(memory("nothing"), None);
+    }
+
+    #[test]
+    fn ratios_have_four_digits() {
+        assert_eq!(rounded(1.004_84), 1.0048);
+        assert_eq!(rounded(1.004_85 + 1e-9), 1.0049);
     }
 }

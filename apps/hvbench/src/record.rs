@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Number, Value, json};
 use system_tests::repository;
 
-use crate::{Failed, Figures, Scope, Subject, exits::Exits};
+use crate::{Failed, Scope, Subject, measure::Measured};
 
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,17 +26,26 @@ pub(crate) fn fresh_path(subject: Subject, scope: Scope) -> PathBuf {
 }
 
 impl Record {
-    pub(crate) fn new(subject: Subject, figures: &Figures, exits: &Exits) -> Self {
+    pub(crate) fn new(subject: Subject, measured: &Measured) -> Self {
         let value = |value: f64| Number::from_f64(value).map_or(Value::Null, Value::Number);
-        let figures: Map<_, _> = figures
+        let figures: Map<_, _> = measured
+            .figures
             .iter()
             .map(|figure| (figure.key.clone(), figure.value.map_or(Value::Null, value)))
             .collect();
-        Self(json!({
+        let mut record = json!({
             "subject": subject.name(),
             "figures": figures,
-            "linux-boot-exits-by-kind": exits,
-        }))
+            "linux-boot-exits-by-kind": measured.exits,
+        });
+        if let Some(native) = &measured.native {
+            record["linux-boot-without-hypervisor"] = json!({
+                "longer-us": native.longer.mean.round(),
+                "longer-us-error": native.longer.error.round(),
+                "boot-us": native.boot.mean.round(),
+            });
+        }
+        Self(record)
     }
 
     /// The one in a file, if there is one.
@@ -69,16 +78,28 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::Record;
-    use crate::{Figures, Subject, exits::Exits};
+    use crate::{
+        Figures, Subject,
+        exits::Exits,
+        measure::Measured,
+        native::{Estimate, Native},
+    };
 
-    #[test]
-    fn what_is_stored_is_what_is_loaded_in_the_same_order() {
+    fn measured() -> Measured {
         let mut figures = Figures::default();
         figures.add("wfi-timer", Some(5.0));
         figures.add("cpuid", Some(831.83));
         figures.add("absent", None);
-        let exits = Exits::from([("mmio-read".into(), 7)]);
-        let record = Record::new(Subject::H, &figures, &exits);
+        Measured {
+            figures,
+            exits: Exits::from([("mmio-read".into(), 7)]),
+            ..Measured::default()
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_loaded_in_the_same_order() {
+        let record = Record::new(Subject::H, &measured());
         let path = std::env::temp_dir().join(format!("hvbench-record-{}.json", std::process::id()));
         record.store(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -89,5 +110,23 @@ mod tests {
         assert_eq!(loaded.value("cpuid"), Some(831.83));
         assert_eq!(loaded.value("absent"), None);
         assert_eq!(Record::load(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_boot_without_hypervisor_is_on_record_with_its_error() {
+        let estimate = |mean, error| Estimate { mean, error };
+        let native = Native {
+            longer: estimate(4_912.4, 35.6),
+            boot: estimate(1_051_234.0, 8_000.0),
+        };
+        let measured = Measured {
+            native: Some(native),
+            ..measured()
+        };
+        let record = Record::new(Subject::H, &measured).0;
+        let boot = &record["linux-boot-without-hypervisor"];
+        assert_eq!(boot["longer-us"], 4_912.0);
+        assert_eq!(boot["longer-us-error"], 36.0);
+        assert_eq!(boot["boot-us"], 1_051_234.0);
     }
 }

@@ -12,7 +12,7 @@ mod report;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use axvmconfig::{Isa, MachineLimits, PcpuSet, parse_size};
+use axvmconfig::{Isa, MachineLimits, parse_size};
 use clap::{Args, Parser, Subcommand};
 
 /// The companion of AxHV on the developer's machine.
@@ -50,15 +50,18 @@ enum Command {
     },
 }
 
+/// `max-cpu-num` of the platforms in `configs/platforms`.
+const MOST_PCPUS: u16 = 8;
+
 /// The machine that the VMs are for.
 #[derive(Debug, Args)]
 struct Machine {
     /// Its architecture: a config does not say it, and it decides where RAM and devices are.
     #[arg(long, value_parser = parse_isa, value_name = "riscv64|x86_64")]
     isa: Isa,
-    /// How many pCPUs it has; by default, as many as a config can name.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pcpus: Option<u16>,
+    /// How many pCPUs it has; by default, as many as an image serves.
+    #[arg(long, value_name = "N", default_value_t = MOST_PCPUS, value_parser = clap::value_parser!(u16).range(1..))]
+    pcpus: u16,
     /// How much memory all VMs together may have, like 1GiB; by default, any amount.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     ram: Option<u64>,
@@ -77,7 +80,7 @@ fn parse_isa(name: &str) -> Result<Isa, String> {
 impl Machine {
     fn limits(&self) -> MachineLimits {
         MachineLimits {
-            pcpus: self.pcpus.map_or(PcpuSet::MAX_PCPUS, usize::from),
+            pcpus: usize::from(self.pcpus),
             ram_bytes: self.ram.unwrap_or(u64::MAX),
             guest_phys_bits: self.isa.guest_map().min_phys_bits,
         }

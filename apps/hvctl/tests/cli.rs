@@ -106,6 +106,72 @@ fn the_architecture_must_be_said() {
     succeed(&folder, &["check", "a.toml"]);
 }
 
+/// The examples of a document: what stands in its blocks of TOML.
+fn examples(document: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(document);
+    let text = fs::read_to_string(path).expect("can be read");
+    let mut examples = Vec::new();
+    let mut lines = text.lines().map(str::trim);
+    while lines.any(|line| line == "```toml") {
+        let example: Vec<_> = lines.by_ref().take_while(|&line| line != "```").collect();
+        examples.push(example.join("\n"));
+    }
+    examples
+}
+
+#[test]
+fn the_examples_of_the_documents_are_good() {
+    let folder = folder("examples");
+    for (document, count) in [("docs/vm-config.md", 5), ("README.md", 1)] {
+        let examples = examples(document);
+        assert_eq!(examples.len(), count, "{document}");
+        for example in examples {
+            let config = if example.contains("[base]") {
+                example.clone()
+            } else if example.contains("memory_regions") {
+                GOOD.replace("memory_regions = [\"1MiB\"]", &example)
+            } else {
+                format!("{GOOD}[devices]\n{example}")
+            };
+            write(&folder, "a.toml", config);
+            // One that names no architecture is good on each.
+            let named = Isa::ALL
+                .into_iter()
+                .find(|isa| example.contains(isa.name()));
+            for isa in Isa::ALL {
+                if named.is_none_or(|named| named == isa) {
+                    let output = hvctl(&folder, &["check", "--isa", isa.name(), "a.toml"]);
+                    assert!(output.status.success(), "{example}\n{output:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A pCPU that no image serves is an error here already.
+#[test]
+fn check_knows_how_many_pcpus_an_image_serves() {
+    let folder = folder("check_pcpus");
+    write(&folder, "a.toml", GOOD.replace("[1]", "[8]"));
+    let errors = fail(&folder, &["check", "a.toml"]);
+    assert!(
+        errors.contains("this machine has pCPUs 0, 1, 2, 3, 4, 5, 6, 7, and not 8"),
+        "{errors}"
+    );
+    succeed(&folder, &["check", "--pcpus", "16", "a.toml"]);
+    for isa in Isa::ALL {
+        let platform = format!(
+            "{}/../../configs/platforms/{}.toml",
+            env!("CARGO_MANIFEST_DIR"),
+            isa.name()
+        );
+        let platform = fs::read_to_string(platform).expect("can be read");
+        assert!(platform.contains("\nmax-cpu-num = 8 "), "{platform}");
+    }
+}
+
 #[test]
 fn check_tells_every_error_with_its_line() {
     let folder = folder("check_bad");

@@ -64,6 +64,9 @@ pub const fn nothing(width: AccessWidth) -> u64 {
 }
 
 /// The devices, put together.
+///
+/// # Errors
+/// In words: two of them are at the same place.
 pub fn build(bus: AxVmDevicesBuilder) -> Result<axdevice::AxVmDevices, String> {
     bus.build().map_err(|why| format!("{why}"))
 }

@@ -50,6 +50,9 @@ const SETTLING_S: u64 = 10;
 const BUNDLE: &CStr = c"/bundle.cpio";
 
 /// Makes KVM available at `/dev/kvm`, and lets the kernel come to rest.
+///
+/// # Errors
+/// In words: a kernel module does not load, though the machine can use it, or `/dev/kvm` cannot be made.
 pub fn prepare() -> Result<(), String> {
     for module in MODULES {
         let name = module.path.to_string_lossy();
@@ -70,6 +73,9 @@ pub fn prepare() -> Result<(), String> {
 }
 
 /// The bundle that the initramfs has.
+///
+/// # Errors
+/// In words: there is none, or it cannot be mapped.
 pub fn bundle() -> Result<&'static [u8], String> {
     let file = File::open(BUNDLE, Access::Read);
     let file = file.map_err(|errno| format!("{}: {errno}", BUNDLE.to_string_lossy()))?;

@@ -21,6 +21,9 @@ pub struct Kvm(File);
 
 impl Kvm {
     /// KVM of the running kernel.
+    ///
+    /// # Errors
+    /// There is no KVM.
     pub fn open() -> Result<Self, Failure> {
         let opened = File::open(c"/dev/kvm", Access::ReadWrite);
         let what = "opening /dev/kvm (has this machine SVM, VMX or the H extension?)";
@@ -33,6 +36,9 @@ impl Kvm {
     }
 
     /// A virtual machine without anything in it.
+    ///
+    /// # Errors
+    /// KVM refuses.
     pub fn create_vm(self) -> Result<Vm, Failure> {
         let fd = self.0.request("creating a VM", request::CREATE_VM, 0)?;
         Ok(Vm {
@@ -56,6 +62,9 @@ impl Vm {
     }
 
     /// Gives it memory.
+    ///
+    /// # Errors
+    /// KVM refuses the region, as one that is not of whole pages or lies over another.
     pub fn add_memory(self, slot: u32, region: &Region) -> Result<(), Failure> {
         let mut memory = MemoryRegion {
             slot,
@@ -74,6 +83,9 @@ impl Vm {
     }
 
     /// A vCPU of it.
+    ///
+    /// # Errors
+    /// KVM refuses, or what it shares cannot be mapped.
     pub fn create_vcpu(self, id: usize) -> Result<Vcpu, Failure> {
         let fd = self
             .file
@@ -92,6 +104,9 @@ impl Vm {
     }
 
     /// Sets an input of the interrupt controllers.
+    ///
+    /// # Errors
+    /// There is no such input.
     #[cfg(target_arch = "x86_64")]
     pub fn set_line(self, irq: u32, level: LineLevel) -> Result<(), Failure> {
         let level = match level {
@@ -127,6 +142,9 @@ impl Vcpu {
     }
 
     /// Sets the external interrupt of a hart.
+    ///
+    /// # Errors
+    /// `file` is no vCPU's.
     #[cfg(target_arch = "riscv64")]
     pub fn external_interrupt(file: File, level: LineLevel) -> Result<(), Failure> {
         // "KVM_INTERRUPT", RISC-V.
@@ -140,6 +158,9 @@ impl Vcpu {
     }
 
     /// Runs the guest until it needs something. What the last exit asked for has its answer by now.
+    ///
+    /// # Errors
+    /// `EINTR` and `EAGAIN` for a vCPU that may run again at once; any other for one that cannot go on.
     pub fn run(&mut self) -> Result<Exit, Errno> {
         self.file.run(request::RUN)?;
         // SAFETY: KVM has stopped writing, and this thread alone has the vCPU.

@@ -40,6 +40,9 @@ impl File {
     pub const CONSOLE: Self = Self(1);
 
     /// Opens what is there.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is none; else why the kernel does not open it.
     pub fn open(path: &CStr, access: Access) -> Result<Self, Errno> {
         let flags = uapi::O_CLOEXEC
             | match access {
@@ -56,6 +59,9 @@ impl File {
     }
 
     /// All its bytes, for ever.
+    ///
+    /// # Errors
+    /// It has no size, or cannot be mapped.
     pub fn contents(self) -> Result<&'static [u8], Failure> {
         // SAFETY: takes no pointer.
         let len = unsafe { syscall!(Sysno::lseek, self.0, 0, uapi::SEEK_END) }
@@ -66,6 +72,9 @@ impl File {
     }
 
     /// Maps what a device shares.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
     pub fn share(self, len: usize) -> Result<*mut u8, Failure> {
         let access = uapi::PROT_READ | uapi::PROT_WRITE;
         map(len, access, uapi::MAP_SHARED, Some(self))
@@ -83,6 +92,9 @@ impl File {
     }
 
     /// A request with a number for its argument.
+    ///
+    /// # Errors
+    /// The device refuses; `what` says what it was about.
     pub fn request(
         self,
         what: &'static str,
@@ -95,6 +107,9 @@ impl File {
     }
 
     /// A request that reads, writes or does both to `argument`.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
     ///
     /// # Safety
     /// `T`, and what it announces behind it, is what `request` takes.
@@ -110,6 +125,9 @@ impl File {
     }
 
     /// A request that is made over and over, without anything but its error.
+    ///
+    /// # Errors
+    /// The device refuses.
     pub fn run(self, request: u32) -> Result<(), Errno> {
         // SAFETY: as in `request`.
         unsafe { syscall!(Sysno::ioctl, self.0, request, 0) }.map(|_| ())
@@ -155,6 +173,9 @@ fn map(len: usize, access: u32, flags: u32, file: Option<File>) -> Result<*mut u
 }
 
 /// Memory that is zero until it is written, at a multiple of `align`, a power of two; for ever.
+///
+/// # Errors
+/// There is no room for so much, or the kernel knows no large pages to keep away.
 pub fn memory(len: usize, align: usize, pages: Pages) -> Result<*mut u8, Failure> {
     let flags = uapi::MAP_PRIVATE | uapi::MAP_ANONYMOUS | uapi::MAP_NORESERVE;
     let place = map(len + align, uapi::PROT_READ | uapi::PROT_WRITE, flags, None)?;
@@ -179,6 +200,9 @@ pub enum Pages {
 }
 
 /// Makes a node for a character device.
+///
+/// # Errors
+/// `EEXIST` if there is a file; else why the kernel does not make it.
 pub fn make_device(path: &CStr, major: u32, minor: u32) -> Result<(), Errno> {
     let mode = uapi::S_IFCHR | 0o600;
     let device = major << 8 | minor;
@@ -187,6 +211,9 @@ pub fn make_device(path: &CStr, major: u32, minor: u32) -> Result<(), Errno> {
 }
 
 /// Loads a kernel module, compressed as Debian's are.
+///
+/// # Errors
+/// The kernel does not take it, or it finds nothing that it is for (`EOPNOTSUPP`, for one).
 pub fn load_module(file: File) -> Result<(), Errno> {
     const COMPRESSED: usize = 4;
     // SAFETY: the parameters are a string that ends with a zero.
@@ -194,6 +221,9 @@ pub fn load_module(file: File) -> Result<(), Errno> {
 }
 
 /// Keeps the calling thread on one CPU.
+///
+/// # Errors
+/// There is no such CPU, or it is not for this program.
 pub fn pin_to(cpu: usize) -> Result<(), Failure> {
     const BITS: usize = u64::BITS as usize;
     let mut mask = [0_u64; 16];
@@ -254,6 +284,9 @@ pub fn power_off() -> ! {
 }
 
 /// Runs `main` with `argument` in a thread of its own, on a stack of its own.
+///
+/// # Errors
+/// There is no memory for its stack, or the kernel starts no more threads.
 pub fn spawn(main: extern "C" fn(usize) -> !, argument: usize) -> Result<(), Failure> {
     const STACK: usize = 256 << 10;
     const FLAGS: u32 = uapi::CLONE_VM

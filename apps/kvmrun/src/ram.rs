@@ -33,6 +33,9 @@ unsafe impl Sync for Ram {}
 impl Ram {
     /// The memory of `vm`: all zero, and nowhere in the host's until it is touched. What the config calls
     /// lazy is of small pages, since the cost of each page's first touch is what it is there for.
+    ///
+    /// # Errors
+    /// A region wraps round the end of the address space or is too large, or the kernel gives none.
     pub fn new(vm: &VmConfig) -> Result<Self, String> {
         let mut regions = Vec::new();
         for region in &vm.memory {

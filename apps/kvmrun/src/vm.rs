@@ -31,6 +31,9 @@ pub struct Board {
 }
 
 /// Runs the VM of `bundle` until it is off.
+///
+/// # Errors
+/// In words: the bundle, KVM or the machine is not fit for it, or the guest came to another end.
 pub fn run(bundle: &'static [u8]) -> Result<(), String> {
     let (mut config, images) = bundle::vm(bundle, arch::ISA)?;
     let kvm = Kvm::open()?;

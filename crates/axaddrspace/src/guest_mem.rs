@@ -37,7 +37,19 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
         }
     }
 
+    /// Checks that all `len` bytes at `gpa` are RAM, without filling any.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] if they are not.
+    pub fn check_ram(&self, gpa: GuestPhysAddr, len: u64) -> Result<(), GuestMemoryError> {
+        self.check(gpa, len, MappingFlags::empty()).map(|_| ())
+    }
+
     /// Copies the bytes at `gpa` to `out`.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] unless all of it is RAM, and [`Denied`](GuestMemoryError::Denied) where the guest may not read it: nothing was copied.
+    /// [`OutOfMemory`](GuestMemoryError::OutOfMemory) where it is filled now and the host has no frame: the bytes before that may have been copied.
     pub fn read(&mut self, gpa: GuestPhysAddr, out: &mut [u8]) -> Result<(), GuestMemoryError> {
         let to = out.as_mut_ptr();
         self.each_piece(gpa, out.len() as u64, MappingFlags::READ, |piece| {
@@ -48,6 +60,9 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
     }
 
     /// Copies `bytes` to `gpa`.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read), where the guest may not write it.
     pub fn write(&mut self, gpa: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError> {
         let from = bytes.as_ptr();
         self.each_piece(gpa, bytes.len() as u64, MappingFlags::WRITE, |piece| {
@@ -57,6 +72,9 @@ impl<'a, H: AxMmHal> GuestMemory<'a, H> {
     }
 
     /// Zeroes `len` bytes at `gpa`.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
     pub fn zero(&mut self, gpa: GuestPhysAddr, len: u64) -> Result<(), GuestMemoryError> {
         self.each_piece(gpa, len, MappingFlags::WRITE, |piece| {
             // SAFETY: a piece is mapped memory, which no Rust reference covers.
@@ -126,6 +144,9 @@ macro_rules! numbers {
     ($($number:ty, $read:ident, $write:ident;)*) => {
         impl<H: AxMmHal> GuestMemory<'_, H> {$(
             /// Reads the little-endian number at `gpa`: at once, if it is aligned to its size.
+            ///
+            /// # Errors
+            /// As for [`read`](Self::read).
             pub fn $read(&mut self, gpa: GuestPhysAddr) -> Result<$number, GuestMemoryError> {
                 const SIZE: usize = size_of::<$number>();
                 let mut bytes = [0; SIZE];
@@ -144,6 +165,9 @@ macro_rules! numbers {
             }
 
             /// Writes the little-endian number at `gpa`: at once, if it is aligned to its size.
+            ///
+            /// # Errors
+            /// As for [`write`](Self::write).
             pub fn $write(&mut self, gpa: GuestPhysAddr, value: $number) -> Result<(), GuestMemoryError> {
                 const SIZE: usize = size_of::<$number>();
                 let bytes = value.to_le_bytes();

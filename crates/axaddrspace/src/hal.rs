@@ -1,6 +1,6 @@
 //! What an address space asks of its host.
 
-use crate::{GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+use crate::{GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
 
 /// The sizes in which frames are taken from the host; each is aligned to its own size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,11 +44,11 @@ pub trait AxMmHal: 'static {
     /// The physical address behind one of the hypervisor's linearly mapped addresses.
     fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr;
 
-    /// Forgets, on every pCPU, all cached translations of the guest-physical range `start .. start + len`, of every VM.
-    /// On return no pCPU can reach memory through a translation that was removed before the call.
+    /// Forgets, on each of `pcpus`, all cached translations of the guest-physical range `start .. start + len`, of every VM.
+    /// On return none of them can reach memory through a translation that was removed before the call. Other pCPUs are not disturbed.
     ///
     /// Tables that led to the range only may be freed next, so what is cached of entries above the leaves must go as well: on RISC-V that
     /// takes an HFENCE.GVMA without an address, for one with an address orders accesses to leaves only; on x86 an INVEPT, or the flush of
     /// all ASIDs at the next VMRUN.
-    fn flush_nested(start: GuestPhysAddr, len: u64);
+    fn flush_nested(pcpus: PcpuMask, start: GuestPhysAddr, len: u64);
 }

@@ -18,6 +18,7 @@ mod fixed;
 mod frame;
 mod guest_mem;
 mod hal;
+mod holders;
 #[cfg(test)]
 mod mock;
 mod nested;
@@ -32,6 +33,7 @@ pub use fixed::{FixedRam, RamPage, RamWord};
 pub use frame::{Frame, MemoryUsage};
 pub use guest_mem::GuestMemory;
 pub use hal::{AxMmHal, FrameSize};
+pub use holders::{Holders, PcpuMask};
 pub use nested::{LargestLeaf, NestedMode};
 pub use region::Fill;
 pub use shared_page::SharedPage;

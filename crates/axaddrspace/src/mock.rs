@@ -12,6 +12,7 @@ use std::thread_local;
 
 use crate::{
     AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, LargestLeaf, NestedMode,
+    PcpuMask,
 };
 
 /// Host-physical and host-virtual addresses differ in this bit, so that one is no good as the other.
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) frees: usize,
     /// Flushes so far.
     pub(crate) flushes: usize,
+    /// Whom the last of them concerned.
+    pub(crate) flushed_on: Option<PcpuMask>,
     /// Which allocations fail.
     pub(crate) shortage: Shortage,
     /// The nested table that the hardware walks.
@@ -118,10 +121,11 @@ impl AxMmHal for MockHal {
         HostPhysAddr::new(addr.as_u64() ^ LINEAR_MAP)
     }
 
-    fn flush_nested(start: GuestPhysAddr, len: u64) {
+    fn flush_nested(pcpus: PcpuMask, start: GuestPhysAddr, len: u64) {
         let flushed = start.as_u64()..start.as_u64() + len;
         with(|host| {
             host.flushes += 1;
+            host.flushed_on = Some(pcpus);
             host.remembered
                 .retain(|_, range| range.end <= flushed.start || flushed.end <= range.start);
         });

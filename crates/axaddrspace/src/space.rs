@@ -1,12 +1,13 @@
 //! A VM's guest-physical address space: regions, and the nested table that makes them real.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::fixed::{Holdable, Piece};
 use crate::nested::{LeafSize, Lookup, MapFailure, Memory, NestedTable};
 use crate::region::{Backing, Region, Regions};
 use crate::{
-    AddrSpaceError, AxMmHal, Fill, FixedRam, Frame, FrameSize, GuestMemory, GuestPhysAddr,
+    AddrSpaceError, AxMmHal, Fill, FixedRam, Frame, FrameSize, GuestMemory, GuestPhysAddr, Holders,
     HostPhysAddr, MappingFlags, MemoryUsage, NestedMode,
 };
 
@@ -29,9 +30,8 @@ pub struct Translation {
 pub enum FaultOutcome {
     /// It is allowed now: run the instruction again.
     Filled,
-    /// It was allowed: another vCPU was faster, or the hardware remembers that there was nothing here, which it may until told otherwise. Have it
-    /// [flushed](AxMmHal::flush_nested) once the address space's lock is free, for which others may be waiting with interrupts off; then run
-    /// the instruction again.
+    /// It was allowed: another vCPU was faster, or the hardware remembers that there was nothing here, which it may until told otherwise. Have this
+    /// pCPU forget what it has cached of nested tables, and run the instruction again; the others find out for themselves.
     WasFilled,
     /// Nothing is mapped there.
     NotMapped,
@@ -52,6 +52,9 @@ pub struct AddrSpace<H: AxMmHal> {
 
 impl<H: AxMmHal> AddrSpace<H> {
     /// An empty address space.
+    ///
+    /// # Errors
+    /// [`AddrSpaceError::OutOfMemory`]: the host has no frame for the root.
     pub fn new(mode: NestedMode) -> Result<Self, AddrSpaceError> {
         let table = NestedTable::new(mode).ok_or(AddrSpaceError::OutOfMemory {
             start: GuestPhysAddr::new(0),
@@ -67,6 +70,12 @@ impl<H: AxMmHal> AddrSpace<H> {
     #[must_use]
     pub fn nested_root(&self) -> HostPhysAddr {
         self.table.root()
+    }
+
+    /// The pCPUs that may remember translations. Whoever gives one the [root](Self::nested_root) adds it here before.
+    #[must_use]
+    pub fn holders(&self) -> &Arc<Holders> {
+        self.table.holders()
     }
 
     /// How the nested table is laid out.
@@ -85,6 +94,10 @@ impl<H: AxMmHal> AddrSpace<H> {
     ///
     /// The host memory is this VM's to use until it is unmapped. Unless `flags` say DEVICE, it is RAM that
     /// [`phys_to_virt`](AxMmHal::phys_to_virt) reaches, and open to [`GuestMemory`].
+    ///
+    /// # Errors
+    /// [`AddrSpaceError::Misaligned`] or [`TooHigh`](AddrSpaceError::TooHigh) for either range, [`BadFlags`](AddrSpaceError::BadFlags) without READ,
+    /// [`Overlap`](AddrSpaceError::Overlap) with another region, [`OutOfMemory`](AddrSpaceError::OutOfMemory) for the tables.
     pub fn map_linear(
         &mut self,
         gpa: GuestPhysAddr,
@@ -120,6 +133,10 @@ impl<H: AxMmHal> AddrSpace<H> {
     }
 
     /// Gives the guest `len` bytes of zeroed RAM at `gpa`, both multiples of 4 KiB.
+    ///
+    /// # Errors
+    /// As for [`map_linear`](Self::map_linear); [`BadFlags`](AddrSpaceError::BadFlags) also for DEVICE. [`Fill::Lazy`] takes nothing from the host, so it
+    /// never runs out of memory here.
     pub fn map_alloc(
         &mut self,
         gpa: GuestPhysAddr,
@@ -174,6 +191,10 @@ impl<H: AxMmHal> AddrSpace<H> {
     /// Unmaps what is mapped in `len` bytes at `gpa`, both multiples of 4 KiB; RAM there is lost.
     ///
     /// A frame of which the guest keeps a part stays until that is unmapped too.
+    ///
+    /// # Errors
+    /// [`AddrSpaceError::Misaligned`] or [`TooHigh`](AddrSpaceError::TooHigh); [`Held`](AddrSpaceError::Held) if some of it is RAM that a [`FixedRam`] may
+    /// hold; [`OutOfMemory`](AddrSpaceError::OutOfMemory) for the tables that take the place of a leaf that is unmapped in part.
     pub fn unmap(&mut self, gpa: GuestPhysAddr, len: u64) -> Result<(), AddrSpaceError> {
         let range = self.range(gpa, len)?;
         let is_fixed = |region: &Region| range.start < region.end && region.is_fixed();
@@ -185,6 +206,15 @@ impl<H: AxMmHal> AddrSpace<H> {
             .map_err(|_| AddrSpaceError::OutOfMemory { start: gpa, len })?;
         self.regions.remove(&range);
         Ok(())
+    }
+
+    /// Gives the frames of all RAM that is filled on first touch back to the host, after one flush. It stays mapped, and reads as zero.
+    pub fn empty_lazy(&mut self) {
+        let end = self.table.end();
+        let regions = self.regions.before(end);
+        let lazy = regions.filter(|region| region.backing == Backing::Ram(Fill::Lazy));
+        self.table
+            .clear_all(lazy.map(|region| region.start..region.end));
     }
 
     /// Where `gpa` leads. `None`: nowhere, or it has not been touched yet.

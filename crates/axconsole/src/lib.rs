@@ -16,5 +16,5 @@ mod mux;
 mod port;
 mod ring;
 
-pub use mux::{Mux, Pumped, Typed};
+pub use mux::{Mux, Pumped, TURNS, Turn, Typed};
 pub use port::VmPort;

@@ -5,7 +5,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use crate::{
     VmPort,
     line::{Fed, Line},
-    port::Output,
+    port::{OUTPUT, Output},
 };
 
 /// Ctrl-T moves the focus to the next VM that runs.
@@ -35,12 +35,24 @@ pub struct Mux {
     patience: u64,
 }
 
+/// How many turns show all that a VM may have written.
+pub const TURNS: usize = OUTPUT.div_ceil(TURN);
+
+/// What came of a VM's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There may be more.
+    More,
+    /// That was all.
+    Last,
+}
+
 /// What came of [`Mux::pump`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Pumped {
     /// There may be more: pump again.
     pub again: bool,
-    /// When to pump again though nobody writes.
+    /// When to pump again though nobody writes, in the unit of [`pump`](Mux::pump)'s `now`.
     pub deadline: Option<u64>,
     /// The VMs, in the order they were added, that waited for room, which there now is.
     pub starved: Vec<usize>,
@@ -89,39 +101,52 @@ impl Mux {
 
     /// Shows what the VMs have written, a turn of each, through `out`.
     pub fn pump(&mut self, now: u64, out: &mut impl FnMut(&[u8])) -> Pumped {
-        let mut pumped = Pumped::default();
-        let mut buf = [0; TURN];
+        let mut again = false;
         for index in 0..self.channels.len() {
-            let Some(channel) = self.channels.get_mut(index) else {
-                break;
-            };
-            match channel.port.read_output(&mut buf) {
-                Output::Busy => pumped.again = true,
-                Output::Bytes(count) => {
-                    pumped.again |= count == TURN;
-                    let bytes = buf.get(..count).unwrap_or_default();
-                    if index == self.focus {
-                        show_focused(channel, bytes, out);
-                    } else {
-                        self.collect(index, bytes, now, out);
-                    }
+            // Each has its turn, whether or not another has more.
+            again |= self.pump_turn(index, now, out) == Turn::More;
+        }
+        self.show_overdue(now, out);
+        Pumped {
+            again,
+            deadline: self
+                .channels
+                .iter()
+                .filter_map(|channel| channel.deadline)
+                .min(),
+            starved: (0..self.channels.len())
+                .filter(|&index| {
+                    self.channels
+                        .get(index)
+                        .is_some_and(|channel| channel.port.take_starved())
+                })
+                .collect(),
+        }
+    }
+
+    /// Shows a turn of what VM number `index`, in the order they were added, has written. After [`TURNS`] of them all has appeared that it had
+    /// written before the first.
+    pub fn pump_turn(&mut self, index: usize, now: u64, out: &mut impl FnMut(&[u8])) -> Turn {
+        let mut buf = [0; TURN];
+        let Some(channel) = self.channels.get_mut(index) else {
+            return Turn::Last;
+        };
+        match channel.port.read_output(&mut buf) {
+            Output::Busy => Turn::More,
+            Output::Bytes(count) => {
+                let bytes = buf.get(..count).unwrap_or_default();
+                if index == self.focus {
+                    show_focused(channel, bytes, out);
+                } else {
+                    self.collect(index, bytes, now, out);
+                }
+                if count == TURN {
+                    Turn::More
+                } else {
+                    Turn::Last
                 }
             }
         }
-        self.show_overdue(now, out);
-        pumped.deadline = self
-            .channels
-            .iter()
-            .filter_map(|channel| channel.deadline)
-            .min();
-        pumped.starved = (0..self.channels.len())
-            .filter(|&index| {
-                self.channels
-                    .get(index)
-                    .is_some_and(|channel| channel.port.take_starved())
-            })
-            .collect();
-        pumped
     }
 
     /// Shows a line of the hypervisor's own.

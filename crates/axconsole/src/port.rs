@@ -12,7 +12,7 @@ use spin::Mutex;
 use crate::ring::Ring;
 
 /// What a VM may have written that has not appeared yet, in bytes. Past it the VM's UART stops taking bytes.
-const OUTPUT: usize = 4096;
+pub(crate) const OUTPUT: usize = 4096;
 /// What may have been typed that a VM has not read yet, in bytes.
 const INPUT: usize = 256;
 
@@ -75,14 +75,17 @@ impl VmPort {
 
     /// Gives the VM a key; says whether there was room.
     pub(crate) fn type_byte(&self, byte: u8) -> bool {
-        self.input.lock().push(&[byte]) == 1
+        self.input.lock().push_byte(byte) == 1
     }
 }
 
 impl CharBackend for VmPort {
     fn write(&self, bytes: &[u8]) -> usize {
         let mut output = self.output.lock();
-        let taken = output.push(bytes);
+        let taken = match bytes {
+            &[byte] => output.push_byte(byte),
+            bytes => output.push(bytes),
+        };
         if taken < bytes.len() {
             self.starved.store(true, Ordering::Relaxed);
         }

@@ -61,6 +61,9 @@ impl AxVmDevices {
     }
 
     /// Loads from device memory.
+    ///
+    /// # Errors
+    /// [`BusError::NoDevice`] if none is at `addr`; [`BusError::Fault`] if the access goes on past its end, or it does not answer it.
     #[inline(always)]
     pub fn handle_mmio_read(
         &self,
@@ -71,6 +74,9 @@ impl AxVmDevices {
     }
 
     /// Stores to device memory.
+    ///
+    /// # Errors
+    /// As for [`handle_mmio_read`](Self::handle_mmio_read).
     #[inline(always)]
     pub fn handle_mmio_write(
         &self,
@@ -83,12 +89,18 @@ impl AxVmDevices {
     }
 
     /// Reads I/O ports.
+    ///
+    /// # Errors
+    /// As for [`handle_mmio_read`](Self::handle_mmio_read).
     #[inline(always)]
     pub fn handle_port_read(&self, port: u16, width: AccessWidth) -> Result<u64, BusError> {
         self.port.read(port.into(), width.bytes() as u64, width)
     }
 
     /// Writes I/O ports.
+    ///
+    /// # Errors
+    /// As for [`handle_mmio_read`](Self::handle_mmio_read).
     #[inline(always)]
     pub fn handle_port_write(
         &self,
@@ -101,11 +113,17 @@ impl AxVmDevices {
     }
 
     /// Reads a system register. The device sees a read of 64 bits.
+    ///
+    /// # Errors
+    /// [`BusError::NoDevice`] if none has that register; [`BusError::Fault`] if it does not let it be read.
     pub fn handle_sys_reg_read(&self, addr: u32) -> Result<u64, BusError> {
         self.sys_reg.read(addr.into(), 1, AccessWidth::Qword)
     }
 
     /// Writes a system register. The device sees a write of 64 bits.
+    ///
+    /// # Errors
+    /// [`BusError::NoDevice`] if none has that register; [`BusError::Fault`] if it does not let it be written, or not with that value.
     pub fn handle_sys_reg_write(&self, addr: u32, value: u64) -> Result<(), BusError> {
         self.sys_reg
             .write(addr.into(), 1, AccessWidth::Qword, value)

@@ -15,9 +15,15 @@ pub trait Device: Send + Sync {
     fn name(&self) -> &str;
 
     /// Reads `width` at `offset` bytes (for system registers: numbers) from the start of the range. Bits above `width` do not count.
+    ///
+    /// # Errors
+    /// [`AccessFault`]: there is no register, or none that answers such an access. Nothing has changed, for the access may come once more.
     fn read(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault>;
 
     /// Writes the low bits of `data`, zero above `width`, at `offset` from the start of the range.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read); also for a system register that does not take the value.
     fn write(&self, offset: u64, width: AccessWidth, data: u64) -> Result<(), AccessFault>;
 
     /// Puts every register to its value at power-on, and every interrupt line that the device drives to low.

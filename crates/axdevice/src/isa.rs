@@ -33,7 +33,7 @@ impl IsaLines {
         Arc::new(Self { pic, io_apic })
     }
 
-    /// The wire to line `irq`.
+    /// The wire to line `irq`: 0 to 15, but not 2. Any other leads nowhere.
     #[must_use]
     pub fn wire(self: &Arc<Self>, irq: u32) -> IrqLine {
         let controller: Arc<dyn InterruptController> = self.clone();

@@ -69,7 +69,7 @@ impl LocalApic {
     /// Where the xAPIC's registers are.
     pub const PAGE: GuestPhysAddr = GuestPhysAddr::new(mode::PAGE);
 
-    /// The size of the page.
+    /// The size of the page in bytes.
     pub const PAGE_SIZE: u64 = 0x1000;
 
     /// Ticks of the host's counter, and so of the TSC, in one of the clock that the timer counts: what CPUID leaf 0x15 tells the guest.
@@ -97,6 +97,10 @@ impl LocalApic {
     /// RDMSR of IA32_APIC_BASE, IA32_TSC_DEADLINE or an x2APIC register; any other is refused.
     ///
     /// The deadline is one of the host's counter: who shows the guest another TSC converts it.
+    ///
+    /// # Errors
+    /// [`AccessFault`], #GP for the guest: there is no such register, it cannot be read, or it is an x2APIC's and the mode is another (SDM volume 3,
+    /// 12.12.2).
     #[inline]
     pub fn read_msr(&self, msr: u32) -> Result<u64, AccessFault> {
         self.shared.look(|state| match msr {
@@ -114,6 +118,10 @@ impl LocalApic {
     }
 
     /// WRMSR of what [`read_msr`](Self::read_msr) reads.
+    ///
+    /// # Errors
+    /// As for [`read_msr`](Self::read_msr), of writing; also for a value with reserved bits (12.12.1.3), and for a mode that the present one does not
+    /// lead to (12.12.5). Nothing has changed.
     #[inline]
     pub fn write_msr(&self, msr: u32, value: u64) -> Result<Schedule, AccessFault> {
         self.change(|state| match msr {

@@ -1,4 +1,4 @@
-//! The ports of PCI's configuration mechanism #1, with nothing behind them, and the reset control register among them.
+//! The ports of PCI's configuration mechanism #1 (PCI Local Bus Specification 3.0, 3.2.2.3.2), with nothing behind them, and the reset control register among them.
 //!
 //! Not even the address can be read back: software finds that there is no PCI in its first few accesses.
 

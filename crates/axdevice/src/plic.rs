@@ -81,6 +81,10 @@ impl Plic {
 
     /// A PLIC as at power-on with sources `1 ..= sources`, and with a context for each of `contexts`: `Some(cpu)` drives the external
     /// interrupt line of that vCPU (no two the same), `None` has registers but drives nothing.
+    ///
+    /// # Errors
+    /// [`PlicError::Sources`] unless there are 1 to [`MAX_SOURCES`](Self::MAX_SOURCES); [`PlicError::Contexts`] for more than
+    /// [`MAX_CONTEXTS`](Self::MAX_CONTEXTS).
     pub fn new(
         name: impl Into<String>,
         sources: u32,

@@ -17,7 +17,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use axvcpu::{AccessWidth, LineLevel};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use crate::{AccessFault, CharBackend, Device, IrqLine};
 use fifo::{ByteFifo, DEPTH};
@@ -100,8 +100,12 @@ impl Uart16550 {
 
     /// Runs `f` on the state, then lets the interrupt line follow it.
     fn with_state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock();
-        let result = f(&mut state);
+        self.follow(&mut self.state.lock(), f)
+    }
+
+    /// Runs `f` on the state, which is locked, then lets the interrupt line follow it.
+    fn follow<T>(&self, state: &mut State, f: impl FnOnce(&mut State) -> T) -> T {
+        let result = f(state);
         let level = match state.interrupt() {
             Some(_) => LineLevel::High,
             None => LineLevel::Low,
@@ -121,14 +125,30 @@ impl Device for Uart16550 {
 
     fn read(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
         let register = self.layout.register(offset, width)?;
-        self.with_state(|state| state.read(register, &*self.backend))
-            .map(u64::from)
+        let state = self.state.lock();
+        match state.peek(register) {
+            Some(value) => Ok(value.into()),
+            None => self.read_with_effect(state, register),
+        }
     }
 
     fn write(&self, offset: u64, width: AccessWidth, data: u64) -> Result<(), AccessFault> {
         let register = self.layout.register(offset, width)?;
         // The registers have eight bits; the other lanes of a wider access lead nowhere.
-        self.with_state(|state| state.write(register, data as u8, &*self.backend))
+        let value = data as u8;
+        let mut state = self.state.lock();
+        match register {
+            reg::RBR_THR_DLL => self.send(state, value),
+            reg::IER_DLM => {
+                self.write_ier_dlm(state, value);
+                Ok(())
+            }
+            reg::SCR => {
+                state.scratch = value;
+                Ok(())
+            }
+            _ => self.write_with_effect(state, register, value),
+        }
     }
 
     /// Held output that the backend still has no room for is lost, as it would be in a UART's FIFO.
@@ -143,6 +163,57 @@ impl Device for Uart16550 {
         });
     }
 }
+
+/// Apart from each other: none then saves the registers that another takes, and each ends in the next.
+impl Uart16550 {
+    /// A write to the transmitter, if it is one. A byte that finds room at once, as nearly all do, changes no interrupt unless its end is to
+    /// be told.
+    #[inline(never)]
+    fn send(&self, mut state: MutexGuard<'_, State>, value: u8) -> Result<(), AccessFault> {
+        let ends_untold =
+            state.transmit_empty || state.interrupt_enable & reg::IER_TRANSMIT_EMPTY == 0;
+        if ends_untold
+            && state.held.is_empty()
+            && !state.addresses_divisor()
+            && state.wiring() == Wiring::Backend
+            && self.backend.write(&[value]) == 1
+        {
+            state.transmit_empty = true;
+            return Ok(());
+        }
+        self.write_with_effect(state, reg::RBR_THR_DLL, value)
+    }
+
+    #[inline(never)]
+    fn write_ier_dlm(&self, mut state: MutexGuard<'_, State>, value: u8) {
+        self.follow(&mut state, |state| state.write_ier_dlm(value));
+    }
+
+    #[inline(never)]
+    fn read_with_effect(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        register: u64,
+    ) -> Result<u64, AccessFault> {
+        self.follow(&mut state, |state| state.read(register, &*self.backend))
+            .map(u64::from)
+    }
+
+    #[inline(never)]
+    fn write_with_effect(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        register: u64,
+        value: u8,
+    ) -> Result<(), AccessFault> {
+        self.follow(&mut state, |state| {
+            state.write(register, value, &*self.backend)
+        })
+    }
+}
+
+/// The line status of a transmitter that has nothing to do.
+const TRANSMITTER_IDLE: u8 = reg::LSR_TRANSMIT_EMPTY | reg::LSR_TRANSMITTER_IDLE;
 
 /// Whether there are FIFOs (16550) or single registers (16450).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +305,18 @@ impl State {
         }
     }
 
+    /// What a read says that changes nothing, and thus no interrupt: of the registers that drivers poll, and of the plainest.
+    #[inline(always)]
+    fn peek(&self, register: u64) -> Option<u8> {
+        match register {
+            reg::LSR if self.held.is_empty() && self.line_errors == 0 => {
+                Some(self.receiver_status() | TRANSMITTER_IDLE)
+            }
+            reg::SCR => Some(self.scratch),
+            _ => None,
+        }
+    }
+
     fn read(&mut self, register: u64, backend: &dyn CharBackend) -> Result<u8, AccessFault> {
         Ok(match register {
             reg::RBR_THR_DLL if self.addresses_divisor() => self.divisor_low,
@@ -259,8 +342,7 @@ impl State {
         match register {
             reg::RBR_THR_DLL if self.addresses_divisor() => self.divisor_low = value,
             reg::RBR_THR_DLL => self.transmit(value, backend),
-            reg::IER_DLM if self.addresses_divisor() => self.divisor_high = value,
-            reg::IER_DLM => self.enable_interrupts(value),
+            reg::IER_DLM => self.write_ier_dlm(value),
             reg::IIR_FCR => self.control_fifos(value, backend),
             reg::LCR => self.line_control = value,
             reg::MCR => self.control_modem(value, backend),
@@ -308,7 +390,11 @@ impl State {
         fifos | interrupt.map_or(reg::IIR_NONE, Interrupt::id)
     }
 
-    fn enable_interrupts(&mut self, value: u8) {
+    fn write_ier_dlm(&mut self, value: u8) {
+        if self.addresses_divisor() {
+            self.divisor_high = value;
+            return;
+        }
         let newly = value & !self.interrupt_enable;
         self.interrupt_enable = value & reg::IER_ALL;
         // Enabling the transmitter's interrupt while it is empty raises it, even if it was answered before.
@@ -319,17 +405,20 @@ impl State {
 
     fn line_status(&mut self, backend: &dyn CharBackend) -> u8 {
         self.drain(backend);
-        let received = if self.received.is_empty() {
+        let transmitter = if self.held.is_empty() {
+            TRANSMITTER_IDLE
+        } else {
+            0
+        };
+        self.receiver_status() | transmitter | core::mem::take(&mut self.line_errors)
+    }
+
+    fn receiver_status(&self) -> u8 {
+        if self.received.is_empty() {
             0
         } else {
             reg::LSR_DATA_READY
-        };
-        let transmitter = if self.held.is_empty() {
-            reg::LSR_TRANSMIT_EMPTY | reg::LSR_TRANSMITTER_IDLE
-        } else {
-            0
-        };
-        received | transmitter | core::mem::take(&mut self.line_errors)
+        }
     }
 
     fn control_fifos(&mut self, value: u8, backend: &dyn CharBackend) {

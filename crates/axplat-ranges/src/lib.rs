@@ -60,6 +60,9 @@ impl Ranges {
     }
 
     /// Adds the pages that lie in a range as a whole: for what is used.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing is added: it joins none of the ranges, of which there are [`MAX_RANGES`].
     pub fn add_inward(&mut self, start: usize, size: usize) -> Result<(), Full> {
         match start.checked_next_multiple_of(PAGE) {
             Some(first) => self.add(first, page_of(start.saturating_add(size))),
@@ -69,6 +72,9 @@ impl Ranges {
     }
 
     /// Adds every page that a range touches: for what must be left alone, or mapped.
+    ///
+    /// # Errors
+    /// As for [`add_inward`](Self::add_inward).
     pub fn add_outward(&mut self, start: usize, size: usize) -> Result<(), Full> {
         if size == 0 {
             return Ok(());

@@ -113,6 +113,9 @@ pub fn sleep_with_interrupts_on() {
 }
 
 /// Forgets the guest-physical translations of all VMs on a set of pCPUs, in which bit n is pCPU n. They have done it when this returns.
+///
+/// # Panics
+/// The firmware refuses: the pCPUs could go on reaching memory that is no longer the VMs'.
 pub fn flush_nested_on(pcpus: u64) {
     /// The size that asks for the whole address space (SBI, "RFENCE Extension").
     const ALL: usize = usize::MAX;

@@ -32,7 +32,7 @@ impl Frequency {
         self.hz
     }
 
-    /// Rounded down.
+    /// What `ticks` are in nanoseconds, rounded down.
     #[must_use]
     pub const fn ticks_to_nanos(self, ticks: u64) -> u64 {
         ((ticks as u128 * self.nanos_per_tick as u128) >> Self::FRACTION) as u64

@@ -27,7 +27,7 @@ use spin::Once;
 /// A deadline that never comes.
 pub const NEVER: u64 = u64::MAX;
 
-/// What happens when a [`VmTimer`]'s deadline has come; runs in the timer interrupt, on the timer's pCPU.
+/// What happens when a [`VmTimer`]'s deadline has come, given the timer's argument; runs in the timer interrupt, on the timer's pCPU.
 pub type OnExpiry = fn(usize);
 
 /// A platform's timer.
@@ -54,7 +54,7 @@ pub struct VmTimer<H> {
 }
 
 impl<H: Hardware> VmTimer<H> {
-    /// A timer that is not armed and belongs to no pCPU yet.
+    /// A timer that is not armed and belongs to no pCPU yet. `on_expiry` is given `argument`.
     #[must_use]
     pub const fn new(on_expiry: OnExpiry, argument: usize) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl<H: Hardware> CpuTimers<H> {
     }
 }
 
-/// Sets the current pCPU's next tick.
+/// Sets the deadline of the current pCPU's next tick, in ticks of the counter; [`NEVER`]: there is none.
 pub fn set_tick<H: Hardware>(deadline: u64) {
     H::with_current(|timers| {
         timers.tick.set(deadline);

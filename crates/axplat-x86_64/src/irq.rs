@@ -22,7 +22,7 @@ use crate::{
 const PIC_FIRST: usize = 0x20;
 const GSI_FIRST: usize = 0x30;
 const GSI_LAST: usize = TIMER_IRQ - 1;
-/// The vector of [`run_everywhere`].
+/// The vector of [`run_on`].
 const CALL: usize = IPI_IRQ + 1;
 
 const _: () = assert!(TIMER_IRQ > GSI_FIRST && IPI_IRQ == TIMER_IRQ + 1 && CALL < 0xfe);
@@ -73,7 +73,7 @@ pub fn sleep_with_interrupts_on() {
     unsafe { core::arch::asm!("sti", "hlt", options(nomem, nostack)) };
 }
 
-/// A call that [`run_everywhere`] makes: one at a time.
+/// A call that [`run_on`] makes: one at a time.
 struct Call {
     is_taken: AtomicBool,
     function: AtomicPtr<()>,
@@ -87,9 +87,9 @@ static CALLS: Call = Call {
     waiting: AtomicU64::new(0),
 };
 
-/// Runs `f` on every CPU that takes interrupts, this one too, and returns when all have done so. Elsewhere it runs in an interrupt: a CPU leaves
+/// Runs `f` on those CPUs of a set, in which bit n is CPU n, that take interrupts, this one too, and returns when all have done so. Elsewhere it runs in an interrupt: a CPU leaves
 /// its guest for it. Nothing is allocated. Whoever calls holds no lock for which another CPU may wait with interrupts off.
-pub fn run_everywhere(f: fn()) {
+pub fn run_on(cpus: u64, f: fn()) {
     let _guard = NoPreemptIrqSave::new();
     // Two CPUs may want to call: the one that waits answers the other.
     while CALLS
@@ -100,7 +100,8 @@ pub fn run_everywhere(f: fn()) {
         CALLS.answer();
         core::hint::spin_loop();
     }
-    let others = ONLINE.load(Ordering::Acquire) & !(1 << this_cpu_id());
+    let (these, this) = (ONLINE.load(Ordering::Acquire) & cpus, 1 << this_cpu_id());
+    let others = these & !this;
     CALLS.function.store(f as *mut (), Ordering::Relaxed);
     CALLS.waiting.store(others, Ordering::Release);
     for (id, cpu) in machine().cpus().iter().enumerate() {
@@ -109,7 +110,9 @@ pub fn run_everywhere(f: fn()) {
             lapic::send(cpu.apic_id, Command::Fixed { vector });
         }
     }
-    f();
+    if these & this != 0 {
+        f();
+    }
     while CALLS.waiting.load(Ordering::Acquire) != 0 {
         core::hint::spin_loop();
     }
@@ -122,7 +125,7 @@ impl Call {
         let this = 1 << this_cpu_id();
         if self.waiting.load(Ordering::Acquire) & this != 0 {
             let function = self.function.load(Ordering::Relaxed);
-            // SAFETY: only `run_everywhere` stores here, and it stores a `fn()` before it sets a bit of `waiting`.
+            // SAFETY: only `run_on` stores here, and it stores a `fn()` before it sets a bit of `waiting`.
             let function = unsafe { core::mem::transmute::<*mut (), fn()>(function) };
             function();
             self.waiting.fetch_and(!this, Ordering::Release);

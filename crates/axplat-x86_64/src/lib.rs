@@ -3,7 +3,7 @@
 //! Nothing about the machine is fixed when the image is built: a Multiboot loader (GRUB, or QEMU's `-kernel`) says what RAM there is, ACPI's tables
 //! say which CPUs and interrupt controllers, and the clocks are measured ([`Machine`]). What ArceOS asks of a platform is implemented on that, one
 //! module a trait of `axplat`; beyond it, a hypervisor needs [timers](Timer) that share the CPU's timer with the scheduler's tick, a
-//! [kick](irq::kick) that takes a remote pCPU out of a guest or out of its sleep, [calls](irq::run_everywhere) of all CPUs, and
+//! [kick](irq::kick) that takes a remote pCPU out of a guest or out of its sleep, [calls](irq::run_on) of CPUs, and
 //! [access to MSRs](safe_rdmsr) that may not be there.
 
 #![no_std]

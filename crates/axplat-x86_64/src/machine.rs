@@ -63,7 +63,10 @@ pub struct Machine {
 
 static MACHINE: Once<Machine> = Once::new();
 
-/// The machine. Panics before it has been read, which is the first thing that the platform does.
+/// The machine.
+///
+/// # Panics
+/// Before it has been read, which is the first thing that the platform does.
 pub fn machine() -> &'static Machine {
     MACHINE.get().expect("the machine has not been read")
 }

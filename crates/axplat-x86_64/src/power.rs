@@ -33,6 +33,9 @@ const EXIT_SUCCESS: u32 = 0x10;
 /// Status 35.
 pub(crate) const EXIT_FAILURE: u32 = 0x11;
 
+/// How long a machine may take to end once it was told to.
+const PATIENCE_MILLIS: u64 = 1_000;
+
 /// Powers the machine off: by QEMU's device where there is one, since it carries a status, else by ACPI, else as Bochs knows it, after a
 /// line on the console that says the same.
 pub(crate) fn off() -> ! {
@@ -65,6 +68,8 @@ fn end_by_debug_exit() {
                 false => EXIT_FAILURE,
             };
             outl(DEBUG_EXIT_PORT, status);
+            // QEMU 10 ends a little after the write: what was printed meanwhile would come out in some runs and not in others.
+            timer::spin_for_micros(PATIENCE_MILLIS * 1_000);
         }
     }
 }
@@ -74,7 +79,6 @@ fn end_by_acpi(way: PowerOff) {
     const SCI_ENABLE: u16 = 1 << 0;
     const SLEEP_TYPE: u16 = 7 << 10;
     const SLEEP_ENABLE: u16 = 1 << 13;
-    const PATIENCE_MILLIS: u64 = 1_000;
     let [Some((control, _)), _] = way.control else {
         return;
     };

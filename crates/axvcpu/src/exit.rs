@@ -112,7 +112,7 @@ pub enum ConsoleCall {
 }
 
 /// The hardware's own words about an exit that nobody knows, for the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawExit {
     /// `scause`, the VMX basic exit reason, or the SVM exit code.
     pub reason: u64,
@@ -216,7 +216,7 @@ pub enum AxVCpuExitReason {
     },
     /// A host interrupt took the guest out.
     ExternalInterrupt {
-        /// Its number, as the host knows it.
+        /// Its number where the exit says it (RISC-V: the interrupt's `scause`), else what [`AxVCpuHal::irq_fetch`](crate::AxVCpuHal::irq_fetch) says.
         vector: usize,
     },
     /// The guest starts another vCPU; answer with `set_return_value`.

@@ -1,7 +1,8 @@
 //! The vCPU, the same on every architecture.
 //!
 //! [`AxVCpu`] holds the state machine around an architecture's vCPU ([`AxArchVCpu`]); [`AxVCpuExitReason`] is why it stopped;
-//! [`Mailbox`] is how the other pCPUs reach it; [`Account`] is what its time went into; [`AxVCpuHal`] is what it asks of its host.
+//! [`Mailbox`] is how the other pCPUs reach it; [`Account`] is what its time went into; [`Residence`] says where its state is; [`AxVCpuHal`] is what it
+//! asks of its host.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ mod devices;
 mod exit;
 mod hal;
 mod mailbox;
+mod residence;
 mod state;
 mod vcpu;
 
@@ -27,5 +29,6 @@ pub use exit::{
 };
 pub use hal::AxVCpuHal;
 pub use mailbox::{Mail, Mailbox};
+pub use residence::{Home, MAX_CPUS, PcpuCell, Residence, Sharing};
 pub use state::{VCpuError, VCpuState};
 pub use vcpu::AxVCpu;

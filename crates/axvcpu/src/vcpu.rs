@@ -34,6 +34,9 @@ pub struct AxVCpu<A> {
 impl<A: AxArchVCpu> AxVCpu<A> {
     /// vCPU `vcpu_id` of VM `vm_id`, in state [`Created`](VCpuState::Created). In `affinity`, bit `n` allows pCPU `n`; `None` allows
     /// them all. Whoever schedules the vCPU keeps to it.
+    ///
+    /// # Errors
+    /// Those of [`AxArchVCpu::new`].
     pub fn new(
         vm_id: usize,
         vcpu_id: usize,
@@ -99,6 +102,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Created → Free: it starts at `entry`, in the memory behind `nested_root`.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Created;
+    /// [`Failed`](VCpuError::Failed) if the architecture does not take root, entry or config.
     pub fn setup(
         &self,
         entry: GuestPhysAddr,
@@ -114,6 +121,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Free → Free: as after power-on, throwing away the letters of its former life, but starting at `entry` with `arg`.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Free;
+    /// [`Failed`](VCpuError::Failed) if the architecture does not take config or entry.
     pub fn reset(
         &self,
         entry: GuestPhysAddr,
@@ -123,12 +134,18 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.lock()?
             .step("reset", VCpuState::Free, VCpuState::Free, |arch| {
                 self.mailbox.clear();
+                // Its code was written anew, by the hypervisor, as data.
+                self.mailbox.request_instruction_fence();
                 arch.setup(config)?;
                 arch.start_at(entry, arg)
             })
     }
 
     /// Free → Free: another vCPU starts this one, at `entry` with `arg`.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Free;
+    /// [`Failed`](VCpuError::Failed) if it cannot start there.
     pub fn start_at(&self, entry: GuestPhysAddr, arg: u64) -> Result<(), VCpuError> {
         self.lock()?
             .step("start_at", VCpuState::Free, VCpuState::Free, |arch| {
@@ -137,6 +154,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Free → Ready: it belongs to `pcpu`, the caller's own.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Free;
+    /// [`Failed`](VCpuError::Failed) if guests cannot run on the pCPU.
     pub fn bind(&self, pcpu: usize) -> Result<(), VCpuError> {
         let mut hold = self.lock()?;
         hold.step("bind", VCpuState::Free, VCpuState::Ready, A::bind)?;
@@ -145,12 +166,19 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Ready → Free: it leaves the pCPU, the caller's own.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Ready;
+    /// [`Failed`](VCpuError::Failed) if another vCPU ran on its dedicated pCPU.
     pub fn unbind(&self) -> Result<(), VCpuError> {
         self.lock()?
             .step("unbind", VCpuState::Ready, VCpuState::Free, A::unbind)
     }
 
     /// The hardware of the caller's own pCPU gives up what it holds of the vCPU, which was bound there and has failed. It goes on being what it is.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`], and the hardware holds what it held.
     #[cold]
     #[inline(never)]
     pub fn abandon(&self) -> Result<(), VCpuError> {
@@ -162,6 +190,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// Ready → Running → Ready: it runs until something happens that is not its own affair.
     ///
     /// On the pCPU that bound it only.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Ready;
+    /// [`Failed`](VCpuError::Failed) with what [`AxArchVCpu::run`] says.
     #[inline]
     pub fn run<D: DeviceAccess>(&self, devices: &D) -> Result<AxVCpuExitReason, VCpuError> {
         let mut hold = self.lock()?;
@@ -172,18 +204,28 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Free → Blocked: it waits for an interrupt or to be started.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Free.
     pub fn block(&self) -> Result<(), VCpuError> {
         self.lock()?
             .step("block", VCpuState::Free, VCpuState::Blocked, |_| Ok(()))
     }
 
     /// Blocked → Free: what it waited for has come.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Blocked.
     pub fn unblock(&self) -> Result<(), VCpuError> {
         self.lock()?
             .step("unblock", VCpuState::Blocked, VCpuState::Free, |_| Ok(()))
     }
 
     /// `from` → `to`, if `f` succeeds.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is in `from`;
+    /// [`Failed`](VCpuError::Failed) with the error of `f`.
     pub fn with_state_transition<T>(
         &self,
         from: VCpuState,
@@ -195,6 +237,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// `from` → `to`, if `f`, which is given the architecture's part, succeeds.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is in `from`;
+    /// [`Failed`](VCpuError::Failed) with the error of `f`.
     pub fn manipulate_arch_vcpu<T>(
         &self,
         from: VCpuState,
@@ -205,6 +251,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// `from` → `to`.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is in `from`.
     pub fn transition_state(&self, from: VCpuState, to: VCpuState) -> Result<(), VCpuError> {
         self.lock()?.step("transition_state", from, to, |_| Ok(()))
     }
@@ -212,6 +261,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// Gives `f` the architecture's part between two runs, in state Ready: to answer the last exit, to inject, to look.
     ///
     /// In any other state `f` is not called and nothing changes: this moves no state, so it breaks no order.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`]; [`WrongState`](VCpuError::WrongState) unless it is Ready.
     #[inline]
     pub fn with_arch<T>(&self, f: impl FnOnce(&mut A) -> T) -> Result<T, VCpuError> {
         let mut arch = self.arch.try_lock().ok_or(VCpuError::Busy)?;
@@ -226,6 +278,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Gives `f` the architecture's part to look at, in any state: for the record of a VM that is stopped.
+    ///
+    /// # Errors
+    /// [`VCpuError::Busy`].
     pub fn inspect<T>(&self, f: impl FnOnce(&A) -> T) -> Result<T, VCpuError> {
         Ok(f(&*self.arch.try_lock().ok_or(VCpuError::Busy)?))
     }

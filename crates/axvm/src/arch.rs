@@ -21,6 +21,9 @@ pub trait GuestArch: AxArchVCpu + Send + 'static {
 
     /// The devices of a VM with this `ram`, and what its vCPUs are made from. `vm` is how the
     /// devices reach the rest of it.
+    ///
+    /// # Errors
+    /// The devices cannot be as the config says; the error names its key.
     fn parts(
         config: &AxVMConfig<Self::MachineInfo>,
         ram: &[GuestRange],
@@ -31,6 +34,9 @@ pub trait GuestArch: AxArchVCpu + Send + 'static {
     fn parked() -> Self::SetupConfig;
 
     /// Puts into RAM, which is all zero, what the guest finds there when it starts.
+    ///
+    /// # Errors
+    /// An image is missing, malformed or finds no room, or the guest would start outside its RAM; the error names the config's key.
     fn load(
         config: &AxVMConfig<Self::MachineInfo>,
         ram: &[GuestRange],

@@ -5,6 +5,9 @@
 //! and kicks its pCPU if so. Who waits says so first, then looks with interrupts off at all that it
 //! waits for ([`should_wake`](VCpuDoor::should_wake)), then sleeps. All of these are sequentially
 //! consistent.
+//!
+//! Where the vCPU shares its pCPU a kick costs others something. So one that waits is kicked for
+//! what it would wake for only, and once until it looks again.
 
 use alloc::sync::Arc;
 use core::{
@@ -57,6 +60,8 @@ pub(crate) struct VCpuDoor<A> {
     power: Mutex<Power>,
     /// Whether its task sleeps, or is about to, so that letters need a kick to be read.
     waiting: AtomicBool,
+    /// Whether it was kicked since its task looked last whether it has reason to wake.
+    roused: AtomicBool,
     /// When its wait ends by itself.
     deadline: AtomicU64,
     /// The lines that end it.
@@ -78,6 +83,7 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
                 stopped_by: None,
             }),
             waiting: AtomicBool::new(true),
+            roused: AtomicBool::new(false),
             deadline: AtomicU64::new(u64::MAX),
             lines: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
@@ -127,6 +133,24 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
 
     /// Lets the vCPU see soon what was stored for it.
     pub(crate) fn notify(&self) {
+        if self.vcpu.mailbox().is_in_guest() {
+            self.kick();
+        } else if self.waiting.load(Ordering::SeqCst) {
+            self.notify_waiting();
+        }
+    }
+
+    /// One that is off, or has masked what was raised, sleeps on.
+    #[cold]
+    #[inline(never)]
+    fn notify_waiting(&self) {
+        if self.has_reason() && !self.roused.swap(true, Ordering::SeqCst) {
+            self.kick();
+        }
+    }
+
+    /// Has the vCPU's task look at what the VM has become, even if the vCPU is off.
+    pub(crate) fn rouse(&self) {
         if self.vcpu.mailbox().is_in_guest() || self.waiting.load(Ordering::SeqCst) {
             self.kick();
         }
@@ -219,6 +243,7 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
         self.lines.store(wait.lines, Ordering::SeqCst);
         let suspended = wait.kind == WaitKind::Suspended;
         self.suspended.store(suspended, Ordering::SeqCst);
+        self.roused.store(false, Ordering::SeqCst);
         self.waiting.store(true, Ordering::SeqCst);
         Ok(())
     }
@@ -242,16 +267,23 @@ impl<A: AxArchVCpu> VCpuDoor<A> {
         }
     }
 
-    /// Whether there is something for the vCPU to do at time `now`.
+    /// Whether there is something for the vCPU to do at time `now`. For its own task to ask, which is kicked for what comes afterwards.
     pub(crate) fn should_wake(&self, now: u64) -> bool {
+        // Before it looks, so that what this look does not see is worth a kick.
+        self.roused.store(false, Ordering::SeqCst);
+        let timer_is_due =
+            || self.power() == PowerState::On && now >= self.deadline.load(Ordering::SeqCst);
+        self.has_reason() || timer_is_due()
+    }
+
+    /// Whether it has reason to wake, whatever the time is.
+    fn has_reason(&self) -> bool {
         match self.power() {
             PowerState::Off => false,
             PowerState::StartPending { .. } => true,
             PowerState::On => {
                 let lines = self.lines.load(Ordering::SeqCst);
-                self.vcpu.mailbox().has_interrupt(lines)
-                    || now >= self.deadline.load(Ordering::SeqCst)
-                    || !self.waiting.load(Ordering::SeqCst)
+                self.vcpu.mailbox().has_interrupt(lines) || !self.waiting.load(Ordering::SeqCst)
             }
         }
     }

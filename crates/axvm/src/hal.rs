@@ -8,9 +8,18 @@ pub trait AxVMHal: AxVCpuHal {
     /// else. Callable with interrupts off; a kick of the caller's own pCPU may be left out.
     fn kick(pcpu: usize);
 
+    /// Has this pCPU forget, before it next runs a guest, what it has cached of nested tables: a page
+    /// that another vCPU has filled meanwhile may be remembered as absent. Nobody else is disturbed.
+    fn forget_nested_here();
+
     /// Whether another task of this pCPU should run before the guest does: asked after a host
     /// interrupt was served.
     fn needs_reschedule() -> bool;
+
+    /// Whether the calling task has had its turn: it shares its pCPU, and the host has served an
+    /// interrupt there since a task gave way. Asked wherever a guest can make the hypervisor work
+    /// for long, or come back often, without a host interrupt that ends its exit.
+    fn is_turn_over() -> bool;
 
     /// Lets other tasks run. The vCPU is bound to no pCPU meanwhile, and may come back on another.
     fn reschedule();

@@ -26,6 +26,8 @@ mod error;
 mod hal;
 mod link;
 mod machine;
+mod ram_by_turns;
+mod restarts;
 mod run;
 mod smp;
 #[cfg(test)]
@@ -53,4 +55,5 @@ pub use machine::Machine;
 pub use machine::riscv::{IsaInfo, RiscvMachine};
 #[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
 pub use machine::x86::{LocalApicLimit, X86Machine};
+pub use restarts::Restarts;
 pub use vm::{AxVCpuRef, AxVM, AxVMRef};

@@ -103,7 +103,7 @@ impl<M: AxMmHal, A: AxArchVCpu> Link<M, A> {
             .down
             .compare_exchange(NOT_DOWN, how, Ordering::SeqCst, Ordering::SeqCst);
         if let Some(doors) = self.doors() {
-            doors.iter().for_each(VCpuDoor::notify);
+            doors.iter().for_each(VCpuDoor::rouse);
         }
     }
 

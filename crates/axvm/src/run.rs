@@ -1,6 +1,6 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
-use axaddrspace::{AxMmHal, FaultOutcome, FrameSize, GuestPhysAddr, MappingFlags};
+use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
@@ -33,10 +33,18 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// vCPUs ask of one another are served here and the guest goes on. Everything else is returned;
     /// so is [`SystemDown`](AxVCpuExitReason::SystemDown), before the guest runs, once the VM is
     /// [going down](Self::shutdown). On return the vCPU is bound to no pCPU, whatever happened.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::NoSuchVCpu`](crate::VmErrorCause::NoSuchVCpu), or [`VmErrorCause::VCpu`](crate::VmErrorCause::VCpu): it is not
+    /// Free, another task has it, or it failed, after which it never runs again.
     pub fn run_vcpu(&self, vcpu_id: usize) -> Result<AxVCpuExitReason, VmError> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
         loop {
+            // The interrupt was not this exit's, or came while the vCPU's task did something else.
+            if H::is_turn_over() {
+                H::reschedule();
+            }
             match self
                 .run_bound(door, unserved)
                 .map_err(|error| self.vcpu_error(door, error))?
@@ -56,7 +64,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         door: &VCpuDoor<A>,
         unserved: Option<AxVCpuExitReason>,
     ) -> Result<Leave, VCpuError> {
-        door.bind(H::this_pcpu())?;
+        let pcpu = H::this_pcpu();
+        // Before the pCPU has the root of the nested table: who changes that looks here afterwards.
+        self.holders.add(pcpu);
+        door.bind(pcpu)?;
         let account = door.vcpu().account();
         account.bound(H::now());
         let result = self.run_rounds(door, unserved);
@@ -96,7 +107,12 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                 None => door.vcpu().run(&devices)?,
             };
             match self.serve(door, exit)? {
-                Served::Done => {}
+                Served::Done => match devices.at_host_interrupt {
+                    AtHostInterrupt::Leave if H::is_turn_over() => {
+                        return Ok(Leave::Yield(None));
+                    }
+                    AtHostInterrupt::Leave | AtHostInterrupt::Stay => {}
+                },
                 Served::Leave(leave) => return Ok(leave),
             }
         }
@@ -182,8 +198,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         match outcome {
             FaultOutcome::Filled => Ok(Served::Done),
             FaultOutcome::WasFilled => {
-                let page = FrameSize::Size4K.bytes();
-                <H::MmHal as AxMmHal>::flush_nested(addr.align_down(page), page);
+                H::forget_nested_here();
                 Ok(Served::Done)
             }
             FaultOutcome::NotMapped | FaultOutcome::Denied => {

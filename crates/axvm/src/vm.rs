@@ -8,14 +8,14 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, HostPhysAddr, MemoryUsage};
+use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MemoryUsage};
 use axvcpu::{AxVCpu, Statement, SystemDownKind, VCpuError};
 use axvmconfig::{MapKind, MemoryRegion, keys};
 use spin::Mutex;
 
 use crate::{
     AxVMConfig, AxVMHal, GuestArch, GuestDevices, GuestRange, Parts, PowerState, StopRecord,
-    VmError, VmErrorCause, door::VCpuDoor, link::Link,
+    VmError, VmErrorCause, door::VCpuDoor, link::Link, ram_by_turns::RamByTurns,
 };
 
 /// A VM that is shared by the tasks of its vCPUs and whoever manages it.
@@ -35,6 +35,7 @@ pub struct AxVM<H: AxVMHal, A: GuestArch> {
     pub(crate) doors: Arc<[VCpuDoor<A>]>,
     pub(crate) devices: GuestDevices,
     nested_root: HostPhysAddr,
+    pub(crate) holders: Arc<Holders>,
     hal: PhantomData<fn() -> H>,
 
     pub(crate) memory: Arc<Mutex<AddrSpace<H::MmHal>>>,
@@ -54,6 +55,10 @@ where
 {
     /// Makes the VM: its memory, vCPUs and devices. It fails whole, and then has taken nothing from
     /// the host.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::Memory`] for its address space, [`VmErrorCause::Config`] for its RAM and its devices,
+    /// [`VmErrorCause::NewVCpu`] and [`VmErrorCause::VCpu`] for its vCPUs.
     pub fn new(config: AxVMConfig<A::MachineInfo>) -> Result<AxVMRef<H, A>, VmError> {
         let name = config.vm.name.clone();
         Self::build(config)
@@ -75,6 +80,7 @@ where
             map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
         }
         let nested_root = memory.nested_root();
+        let holders = memory.holders().clone();
         let memory = Arc::new(Mutex::new(memory));
         let link = Arc::new(Link::new(memory.clone()));
         let Parts { devices, vcpus } = A::parts(&config, &ram, link.clone())?;
@@ -100,6 +106,7 @@ where
             doors,
             devices,
             nested_root,
+            holders,
             hal: PhantomData,
             memory,
             link,
@@ -116,6 +123,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// and vCPUs are as after power-on. vCPU 0 starts; the others wait until it starts them.
     ///
     /// May be called again once every vCPU has been [driven](Self::drive) to its end.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::Running`] until every vCPU's task knows that it is down; [`VmErrorCause::Config`] for its images;
+    /// [`VmErrorCause::Ram`] and [`VmErrorCause::Memory`] if its RAM cannot be cleared; [`VmErrorCause::VCpu`] for a vCPU
+    /// that is busy or failed in a former life.
     pub fn boot(&self) -> Result<(), VmError> {
         if self.running.swap(true, Ordering::SeqCst) {
             return Err(self.error(VmErrorCause::Running));
@@ -127,13 +139,11 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     fn start(&self) -> Result<(), VmErrorCause> {
-        let boot = {
-            let mut memory = self.memory.lock();
-            if self.used.swap(true, Ordering::SeqCst) {
-                self.clear_ram(&mut memory)?;
-            }
-            A::load(&self.config, &self.ram, &mut memory.loader())?
-        };
+        let mut ram = RamByTurns::<H>::new(&self.memory);
+        if self.used.swap(true, Ordering::SeqCst) {
+            self.clear_ram(&mut ram)?;
+        }
+        let boot = A::load(&self.config, &self.ram, &mut ram)?;
         self.devices.reset_all();
         let (entries, arg) = (boot.entries, boot.arg);
         let mut first = Some(boot.setup);
@@ -160,21 +170,17 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     }
 
     /// RAM as when the VM was made.
-    fn clear_ram(&self, memory: &mut AddrSpace<H::MmHal>) -> Result<(), VmErrorCause> {
-        for region in &self.config.vm.memory {
-            match region.kind {
-                // All of it is mapped, so there is nothing to be had and nothing to fail.
-                MapKind::Alloc => {
-                    let zeroed = memory.loader().zero(region.gpa, region.size);
-                    zeroed.map_err(VmErrorCause::Ram)?;
-                }
-                MapKind::Lazy => {
-                    memory.unmap(region.gpa, region.size)?;
-                    map_ram(memory, region)?;
-                }
-            }
-        }
-        Ok(())
+    fn clear_ram(&self, ram: &mut RamByTurns<'_, H>) -> Result<(), VmErrorCause> {
+        self.memory.lock().empty_lazy();
+        let ahead = |region: &&MemoryRegion| match region.kind {
+            MapKind::Alloc => true,
+            MapKind::Lazy => false,
+        };
+        // All of it is mapped, so there is nothing to be had and nothing to fail.
+        let mut regions = self.config.vm.memory.iter().filter(ahead);
+        regions
+            .try_for_each(|region| ram.zero(region.gpa, region.size))
+            .map_err(VmErrorCause::Ram)
     }
 
     /// Has the VM go down: each vCPU's task is told the next time that it is [driven](Self::drive).
@@ -256,7 +262,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         self.memory.lock().usage()
     }
 
-    /// Raises interrupt `vector` of vCPU `id` once.
+    /// Raises interrupt `vector`, numbered as in the vCPU's mailbox (0 to 63), of vCPU `id` once.
+    ///
+    /// # Errors
+    /// [`VmErrorCause::NoSuchVCpu`]. A `vector` that there is not raises nothing.
     pub fn inject_interrupt_to_vcpu(&self, id: usize, vector: usize) -> Result<(), VmError> {
         self.door(id)?.raise(vector);
         Ok(())
@@ -284,6 +293,9 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
 
     /// Writes, for each vCPU that was in its guest, how long it was there and how long in the
     /// hypervisor, and how often it left its guest and why.
+    ///
+    /// # Errors
+    /// That of `out`.
     pub fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let micros = |ticks: u64| {
             let hz = u128::from(self.config.machine.timebase_hz.max(1));

@@ -4,11 +4,9 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use axaddrspace::{GuestPhysAddr, NestedMode};
+use axvcpu::Sharing;
 
 use crate::{csr, trap};
-
-/// The most vCPUs that a VM has, and the most pCPUs that run them: one bit each in a word.
-pub const MAX_CPUS: usize = 64;
 
 bitflags::bitflags! {
     /// What the machine can do beyond the H extension, and a VM is therefore given.
@@ -50,15 +48,6 @@ pub enum WfiPolicy {
     Untrapped,
 }
 
-/// Who else runs on the pCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// No other vCPU between this one's `bind` and `unbind`: its state stays in the hardware.
-    Dedicated,
-    /// Perhaps another vCPU, whenever this one is not running: its state is in memory after each run.
-    Shared,
-}
-
 /// What the guest reads about its machine's maker, by SBI BASE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineIds {
@@ -73,7 +62,7 @@ pub struct MachineIds {
 /// What a [`RISCVVCpu`](crate::RISCVVCpu) is made from.
 #[derive(Clone, Debug)]
 pub struct RISCVVCpuConfig {
-    /// How many vCPUs the VM has, 1 to [`MAX_CPUS`]; their hart ids are 0, 1, …
+    /// How many vCPUs the VM has, 1 to [`MAX_CPUS`](axvcpu::MAX_CPUS); their hart ids are 0, 1, …
     pub vcpu_count: usize,
     /// What the guest may use; no more than [`CpuFeatures::detect`] finds.
     pub features: CpuFeatures,

@@ -1,4 +1,4 @@
-//! Exceptions that the hypervisor raises in the guest: what a guest does wrong comes back to it.
+//! Exceptions that the hypervisor raises in the guest (privileged specification, "Trap Entry"): what a guest does wrong comes back to it.
 
 use crate::csr::{
     SEPC, SSTATUS, VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC,

@@ -30,7 +30,8 @@ mod timer;
 mod trap;
 mod vcpu;
 
-pub use config::{CpuFeatures, MAX_CPUS, MachineIds, RISCVVCpuConfig, Sharing, WfiPolicy};
+pub use axvcpu::{MAX_CPUS, Sharing};
+pub use config::{CpuFeatures, MachineIds, RISCVVCpuConfig, WfiPolicy};
 pub use counters::ExitKind;
 pub use percpu::{RISCVPerCpu, enabled_pcpus};
 pub use regs::{

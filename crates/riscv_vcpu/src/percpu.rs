@@ -6,11 +6,11 @@ use core::{
 };
 
 use axaddrspace::{NestedMode, VmidAllocator, VmidAssignment, VmidTag};
-use axerrno::{AxResult, ax_err, ax_err_type};
-use axvcpu::{AxArchPerCpu, AxVCpuHal};
+use axerrno::{AxResult, ax_err};
+use axvcpu::{AxArchPerCpu, AxVCpuHal, MAX_CPUS, PcpuCell};
 use spin::Mutex;
 
-use crate::{CpuFeatures, config::MAX_CPUS, csr, trap};
+use crate::{CpuFeatures, csr, trap};
 
 /// The exceptions that a guest takes itself, as far as the hardware lets it: all that a hart without the H extension could
 /// raise, but for calls from S-mode, which are for us (privileged specification, "Hypervisor Trap Delegation Registers").
@@ -30,30 +30,24 @@ pub(crate) const DELEGATED_EXCEPTIONS: u64 = 1 << 0 // instruction address misal
 const DELEGATED_INTERRUPTS: u64 =
     csr::interrupt::VSSIP | csr::interrupt::VSTIP | csr::interrupt::VSEIP;
 
-/// Cycles, time and instructions, and whatever other counters the firmware lets HS-mode read.
-const GUEST_COUNTERS: u64 = 0xffff_ffff;
+/// Cycles, time and instructions. Others count what the firmware or the host has them count.
+const GUEST_COUNTERS: u64 = 0b111;
 
 const HGATP_VMID_SHIFT: u32 = 44;
 const HGATP_MODE_SHIFT: u32 = 60;
 const HGATP_VMID_MASK: u64 = 0x3fff;
 
-/// What [`Cell::loaded`] holds while no vCPU's state is in the hardware.
-const NOBODY: u64 = 0;
+/// A pCPU's VMIDs: `None` until guests can run there. Only that pCPU uses them, so nobody ever waits.
+#[derive(Debug)]
+pub(crate) struct Vmids(Mutex<Option<VmidAllocator>>);
 
-/// What is known about a pCPU, wherever its vCPUs' tasks come from. Only that pCPU uses it, so nobody ever waits.
-pub(crate) struct Cell {
-    /// The vCPU whose state the hardware holds, by [`unique id`](crate::RISCVVCpu).
-    loaded: AtomicU64,
-    /// `None` until guests can run here.
-    vmids: Mutex<Option<VmidAllocator>>,
+static CELLS: [PcpuCell<Vmids>; MAX_CPUS] =
+    [const { PcpuCell::new(Vmids(Mutex::new(None))) }; MAX_CPUS];
+
+/// That of pCPU `id`.
+pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Vmids>> {
+    PcpuCell::of(&CELLS, id)
 }
-
-static CELLS: [Cell; MAX_CPUS] = [const {
-    Cell {
-        loaded: AtomicU64::new(NOBODY),
-        vmids: Mutex::new(None),
-    }
-}; MAX_CPUS];
 
 /// The pCPUs on which guests can run, one bit each.
 static ENABLED: AtomicU64 = AtomicU64::new(0);
@@ -70,25 +64,7 @@ fn own_bit<H: AxVCpuHal>() -> u64 {
     1 << (H::this_pcpu() % MAX_CPUS)
 }
 
-impl Cell {
-    /// That of pCPU `id`.
-    pub(crate) fn of(id: usize) -> AxResult<&'static Self> {
-        CELLS
-            .get(id)
-            .ok_or_else(|| ax_err_type!(InvalidInput, "pCPU beyond the 64 that run guests"))
-    }
-
-    /// Whether the hardware holds the state of vCPU `uid`.
-    #[inline(always)]
-    pub(crate) fn holds(&self, uid: u64) -> bool {
-        self.loaded.load(Ordering::Relaxed) == uid
-    }
-
-    /// The hardware holds the state of vCPU `uid` from now on.
-    pub(crate) fn hold(&self, uid: u64) {
-        self.loaded.store(uid, Ordering::Relaxed);
-    }
-
+impl Vmids {
     /// Puts the nested table at `root_page` (a page number) into force for the vCPU that owns `tag`, with nothing stale behind it.
     pub(crate) fn load_nested(
         &self,
@@ -96,11 +72,13 @@ impl Cell {
         root_page: u64,
         tag: &mut VmidTag,
     ) -> AxResult {
-        let mut vmids = self.vmids.lock();
+        let mut vmids = self.0.lock();
         let Some(vmids) = vmids.as_mut() else {
             return ax_err!(BadState, "guests cannot run on this pCPU: not enabled");
         };
         let assignment = vmids.assign(tag);
+        // Those of the vCPU that was here before would be walked, ahead of need, as if they were the new guest's. Its own come later.
+        csr::VSATP.write(0);
         csr::HGATP.write(
             mode.hgatp_mode() << HGATP_MODE_SHIFT
                 | u64::from(assignment.vmid()) << HGATP_VMID_SHIFT
@@ -121,7 +99,7 @@ impl Cell {
 
 /// The virtualization state of one pCPU.
 pub struct RISCVPerCpu<H: AxVCpuHal> {
-    cell: &'static Cell,
+    cell: &'static PcpuCell<Vmids>,
     _host: PhantomData<fn() -> H>,
 }
 
@@ -158,13 +136,13 @@ fn vmid_bits(mode: NestedMode) -> u32 {
 impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
     fn new(cpu_id: usize) -> AxResult<Self> {
         Ok(Self {
-            cell: Cell::of(cpu_id)?,
+            cell: cell(cpu_id)?,
             _host: PhantomData,
         })
     }
 
     fn is_enabled(&self) -> bool {
-        self.cell.vmids.lock().is_some()
+        self.cell.own().0.lock().is_some()
     }
 
     fn hardware_enable(&mut self) -> AxResult {
@@ -188,15 +166,15 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         csr::HCOUNTEREN.write(GUEST_COUNTERS);
         ENABLED.fetch_or(own_bit::<H>(), Ordering::SeqCst);
         csr::fence_nested_all();
-        self.cell.hold(NOBODY);
-        *self.cell.vmids.lock() = Some(VmidAllocator::new(bits));
+        self.cell.release();
+        *self.cell.own().0.lock() = Some(VmidAllocator::new(bits));
         Ok(())
     }
 
     fn hardware_disable(&mut self) -> AxResult {
         let _off = csr::InterruptsOff::new();
-        *self.cell.vmids.lock() = None;
-        self.cell.hold(NOBODY);
+        *self.cell.own().0.lock() = None;
+        self.cell.release();
         csr::HEDELEG.write(0);
         csr::HIDELEG.write(0);
         csr::HCOUNTEREN.write(0);

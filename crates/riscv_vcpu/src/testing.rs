@@ -8,7 +8,9 @@ use core::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, NestedMode};
+use axaddrspace::{
+    AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, NestedMode, PcpuMask,
+};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
@@ -41,7 +43,7 @@ impl AxMmHal for Memory {
     fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr {
         HostPhysAddr::new(addr.as_u64())
     }
-    fn flush_nested(_: GuestPhysAddr, _: u64) {}
+    fn flush_nested(_: PcpuMask, _: GuestPhysAddr, _: u64) {}
 }
 
 pub(crate) struct Host;

@@ -5,28 +5,22 @@
 //! takes effect at the next entry, because only then is it certain to be in the hardware.
 
 use alloc::sync::Arc;
-use core::{
-    fmt,
-    marker::PhantomData,
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::{fmt, marker::PhantomData, ops::Range};
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
-    Mail, Mailbox, RawExit, Wait, WaitKind,
+    MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing, Wait, WaitKind,
 };
 
 use crate::{
-    CpuFeatures, ExitKind, RISCVVCpuConfig, Sharing, VmCpuRegisters, WfiPolicy,
-    config::MAX_CPUS,
+    CpuFeatures, ExitKind, RISCVVCpuConfig, VmCpuRegisters, WfiPolicy,
     csr::{self, HSTATUS, HVIP, SEPC, SSTATUS, henvcfg, hstatus, interrupt, sstatus},
     exception::Exception,
     exit::{Context, Decoded},
     insn::{Load, Store},
-    percpu::Cell,
+    percpu::{self, Vmids},
     regs::{
         FloatRegisters, GuestRegisters, REGISTER_NAMES, VectorRegisters, VirtualHsCsrs, VsCsrs,
     },
@@ -41,9 +35,6 @@ pub const EXTERNAL_INTERRUPT: usize = 10;
 
 /// `scounteren` as firmware leaves it: user mode reads cycles, time and instructions.
 const USER_COUNTERS: u64 = 0b111;
-
-/// Unused by every vCPU: ids start at 1.
-static LAST_UID: AtomicU64 = AtomicU64::new(0);
 
 /// What the last exit leaves to be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +52,6 @@ pub(crate) enum Pending {
 pub(crate) struct LastAccess {
     pub(crate) pc: u64,
     pub(crate) fault: Exception,
-}
-
-/// Where the vCPU's present state is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
-    /// In memory only.
-    Memory,
-    /// In memory, and in the hardware of the pCPU whose cell says so.
-    Both,
-    /// In the hardware only.
-    Hardware,
 }
 
 /// A RISC-V vCPU on the H extension.
@@ -111,11 +91,7 @@ pub struct RISCVVCpu<H: AxVCpuHal> {
     /// The line that was set here, not in the mailbox, as a bit of `hvip`.
     line: u64,
 
-    /// No two vCPUs that ever were have the same.
-    pub(crate) uid: u64,
-    pub(crate) home: Home,
-    /// The pCPU that bound it last.
-    pub(crate) cell: Option<&'static Cell>,
+    pub(crate) residence: Residence<Vmids>,
     pub(crate) nested_mode: NestedMode,
     pub(crate) root_page: u64,
     pub(crate) vmid: VmidTag,
@@ -191,7 +167,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         self.last_access = None;
         self.exception = None;
         (self.edges, self.line) = (0, 0);
-        self.home = Home::Memory;
+        self.residence.changed();
     }
 
     /// What waited outside takes effect. The vCPU is in the hardware.
@@ -289,9 +265,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
             exception: None,
             edges: 0,
             line: 0,
-            uid: LAST_UID.fetch_add(1, Ordering::Relaxed) + 1,
-            home: Home::Memory,
-            cell: None,
+            residence: Residence::new(),
             nested_mode: config.nested_mode,
             root_page: 0,
             vmid: VmidTag::default(),
@@ -319,7 +293,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.root_page = root.as_u64() >> 12;
         // What is cached under the VMID belongs to another table.
         self.vmid = VmidTag::default();
-        self.home = Home::Memory;
+        self.residence.changed();
         Ok(())
     }
 
@@ -350,7 +324,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.open(mailbox.take());
         self.enter(&Context { mailbox, devices });
         mailbox.left();
-        self.home = Home::Hardware;
+        self.residence.ran();
         if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {
             self.save();
         }
@@ -358,20 +332,13 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     }
 
     fn bind(&mut self) -> AxResult {
-        let cell = Cell::of(H::this_pcpu())?;
-        if self.cell.is_some_and(|last| !core::ptr::eq(last, cell)) {
-            // What the other pCPU may still hold is no longer the truth.
-            self.home = Home::Memory;
-        }
-        self.cell = Some(cell);
+        self.residence.bind(percpu::cell(H::this_pcpu())?);
         Ok(())
     }
 
     fn unbind(&mut self) -> AxResult {
         let _off = csr::InterruptsOff::new();
-        self.check_not_displaced()?;
-        self.give_up();
-        Ok(())
+        self.leave_pcpu()
     }
 
     fn inject_interrupt(&mut self, vector: usize) -> AxResult {

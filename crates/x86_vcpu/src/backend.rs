@@ -15,19 +15,28 @@
 //! - [`exit`](VendorVcpu::exit) decodes: `VmxVcpu` and `SvmVcpu` first copy the hardware's words into a plain struct, and a pure function makes an
 //!   [`ExitInfo`] of it, so that both decoders are tested on any machine.
 
-use axaddrspace::{GuestPhysAddr, HostPhysAddr, LargestLeaf, MappingFlags, VmidAssignment};
+mod exit;
+
+use axaddrspace::{HostPhysAddr, LargestLeaf, VmidAssignment};
 use axdevice::{HandOver, Keeps};
 use axerrno::AxResult;
-use axvcpu::{AccessWidth, AxVCpuHal, FailReason, RawExit};
+use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use crate::{
     HltPolicy, LocalApicHardware, Unfit,
-    event::Event,
-    operand::MemoryOperand,
-    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName},
+    cr::cr0,
+    event::{Event, InterruptInfo},
+    legal::GuestState,
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        rflags,
+    },
     svm::SvmVcpu,
     vmx::VmxVcpu,
 };
+
+pub use exit::{ControlAccess, ControlRegister, Direction, IoExit, IoKind};
+pub(crate) use exit::{Exit, ExitInfo, Frequent, Instruction, NestedFault, NestedPurpose};
 
 /// Who made the processor's virtualization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,99 +45,6 @@ pub enum Vendor {
     Vmx,
     /// AMD's SVM.
     Svm,
-}
-
-/// Whether an instruction brings data to the CPU or takes it away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// IN, INS, RDMSR.
-    Read,
-    /// OUT, OUTS, WRMSR.
-    Write,
-}
-
-/// An instruction that exits as a whole, and whose operands are in fixed registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Instruction {
-    /// CPUID.
-    Cpuid,
-    /// HLT.
-    Hlt,
-    /// VMCALL or VMMCALL.
-    Hypercall,
-    /// INVD.
-    Invd,
-    /// WBINVD, WBNOINVD.
-    Wbinvd,
-    /// XSETBV.
-    Xsetbv,
-    /// RDPMC.
-    Rdpmc,
-    /// PAUSE, often.
-    Pause,
-    /// One that the guest has not: MONITOR, MWAIT, and those of VMX, SVM and SMX.
-    Absent,
-}
-
-/// A control register that is not the guest's alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ControlRegister {
-    Cr0,
-    Cr3,
-    Cr4,
-    Cr8,
-}
-
-/// An access to a control register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ControlAccess {
-    /// MOV to it from general register `gpr`.
-    Write { register: ControlRegister, gpr: u8 },
-    /// MOV from it to general register `gpr`.
-    Read { register: ControlRegister, gpr: u8 },
-    /// CLTS.
-    Clts,
-    /// LMSW of this value.
-    Lmsw { source: u16 },
-    /// LMSW of general register `gpr`.
-    LmswRegister { gpr: u8 },
-    /// LMSW of what is in memory.
-    LmswMemory { operand: MemoryOperand },
-}
-
-/// How a port access moves its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IoKind {
-    /// IN, OUT: by RAX.
-    Register,
-    /// INS, OUTS, perhaps repeated: by memory. What else must be known is in the guest's bytes.
-    String,
-}
-
-/// A port access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IoExit {
-    pub(crate) port: u16,
-    pub(crate) width: AccessWidth,
-    pub(crate) direction: Direction,
-    pub(crate) kind: IoKind,
-}
-
-/// What the guest's access was for, that the nested table did not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NestedPurpose {
-    /// The address that the instruction named.
-    Access,
-    /// An entry of the guest's own page table.
-    PageWalk,
-}
-
-/// An access that the nested table does not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NestedFault {
-    pub(crate) gpa: GuestPhysAddr,
-    pub(crate) access: MappingFlags,
-    pub(crate) purpose: NestedPurpose,
 }
 
 /// What a vendor's part of a vCPU is made from.
@@ -140,77 +56,6 @@ pub(crate) struct VendorConfig {
     pub(crate) longest_turn: u64,
     /// What of the local APIC the hardware keeps, and where; it can.
     pub(crate) local: Option<(LocalApicHardware, HostPhysAddr)>,
-}
-
-/// Why the hardware left the guest, in no vendor's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// A host interrupt is pending.
-    HostInterrupt,
-    /// A host NMI, an SMI or what else the host has dealt with already.
-    HostNmi,
-    /// The guest can take an interrupt now. The vendor has closed the window.
-    InterruptWindow,
-    /// The guest can take an NMI now. The vendor has closed the window.
-    NmiWindow,
-    /// What [`set_deadline`](VendorVcpu::set_deadline) asked for. It is asked for no longer.
-    Deadline,
-    /// An exception of the guest's that is intercepted (#DB, #AC, #MC), to be given back to it. CR2 or DR6 is as the guest is to find it.
-    Exception { vector: u8, error_code: Option<u32> },
-    /// The guest faulted while it faulted on a fault.
-    TripleFault,
-    /// An instruction.
-    Instruction(Instruction),
-    /// RDMSR or WRMSR.
-    Msr(Direction),
-    /// MOV to or from a control register, CLTS or LMSW, with its operand.
-    Control(ControlAccess),
-    /// The same where the hardware does not say which: the guest's bytes do.
-    ControlInstruction,
-    /// IN, OUT, INS, OUTS.
-    Io(IoExit),
-    /// A nested page fault.
-    Nested(NestedFault),
-    /// The guest has written the page of its local APIC, which the hardware keeps, at this offset, and is past the instruction.
-    LocalWrite(u16),
-    /// The hardware has ended this interrupt, and another must hear of it.
-    LocalEnd(u8),
-    /// The guest's task priority does not hold back any more what [`hold_back`](VendorVcpu::hold_back) said.
-    TaskPriority,
-    /// A hardware task switch, which is not supported.
-    TaskSwitch,
-    /// The guest's state was refused, in words.
-    Refused(&'static str),
-    /// Anything else.
-    Unknown,
-}
-
-/// An exit, and what goes with every exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ExitInfo {
-    pub(crate) exit: Exit,
-    /// How long the instruction is, where the hardware says so and it is one that exits as a whole; else the guest's bytes tell.
-    pub(crate) length: Option<u8>,
-    /// The event that was being delivered to the guest, and must be again.
-    pub(crate) interrupted: Option<Event>,
-}
-
-/// The exits that come often, told by as few words of the hardware's as do. What else goes with them is asked for by whoever serves them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frequent {
-    Cpuid,
-    Hypercall,
-    MsrRead,
-    MsrWrite,
-    /// IN or OUT: [`io`](VendorVcpu::io).
-    Port,
-    /// [`nested`](VendorVcpu::nested).
-    Nested,
-    HostInterrupt,
-    /// [`local_write`](VendorVcpu::local_write).
-    LocalWrite,
-    /// Any other, or the delivery of an event was interrupted: [`exit`](VendorVcpu::exit).
-    Other,
 }
 
 /// What the guest may be waiting for before it is given something.
@@ -254,7 +99,19 @@ pub(crate) trait VendorVcpu: Sized {
     fn put(&mut self);
 
     /// Another tag for the loaded vCPU, or the same after a flush: nested tables changed.
-    fn retag(&mut self, tag: VmidAssignment);
+    fn retag(&mut self, tag: VmidAssignment) {
+        self.set_tag(tag.vmid());
+        match tag {
+            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
+            VmidAssignment::FlushAll(_) => self.flush_all(),
+        }
+    }
+
+    /// What is cached of the loaded vCPU is known by this tag from now on.
+    fn set_tag(&mut self, tag: u16);
+
+    /// What this pCPU has cached of any guest is forgotten before the loaded vCPU runs on.
+    fn flush_all(&mut self);
 
     /// The guest's own translations, of this vCPU, are forgotten before it runs on.
     fn flush(&mut self);
@@ -277,11 +134,11 @@ pub(crate) trait VendorVcpu: Sized {
         None
     }
 
-    /// The access of a frequent exit that is one to a port, and how long the instruction is where the hardware says so.
-    #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        None
-    }
+    /// The access of an exit that is one to a port.
+    fn io(&self) -> IoExit;
+
+    /// How long its instruction is.
+    fn io_length(&self) -> u8;
 
     /// The access of a frequent exit that the nested table does not allow.
     #[inline]
@@ -295,11 +152,11 @@ pub(crate) trait VendorVcpu: Sized {
         0
     }
 
-    /// The last exit's words, for the record.
+    /// The last exit's words, for the record. The vCPU is in the hardware still.
     fn raw_exit(&self) -> RawExit;
 
-    /// The last exit's name in the manual, for the record.
-    fn exit_name(&self) -> &'static str;
+    /// The manual's name for the exit that these words' `reason` tells of.
+    fn exit_name(&self, reason: u64) -> &'static str;
 
     /// The bytes at RIP that the hardware fetched for the last exit (SVM: decode assists); empty where it does not.
     fn fetched_bytes(&self) -> &[u8] {
@@ -321,11 +178,24 @@ pub(crate) trait VendorVcpu: Sized {
         self.segment(name).base
     }
 
+    /// A segment's access rights.
+    #[inline]
+    fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        self.segment(name).rights
+    }
+
     /// Changes a segment register.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
 
     /// The current privilege level.
     fn privilege(&self) -> u8;
+
+    /// All for which there are rules.
+    #[cold]
+    #[inline(never)]
+    fn state(&self) -> GuestState {
+        GuestState::of(self)
+    }
 
     /// GDTR or IDTR.
     fn table(&self, name: TableName) -> DescriptorTable;
@@ -335,13 +205,38 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// The four entries that a CR3 of PAE paging leads to, after a control register's write brought or changed that paging. Hardware that reads them
     /// itself ignores this.
-    fn set_pdptes(&mut self, entries: [u64; 4]);
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        let _ = entries;
+    }
 
-    /// The guest suffers `event` at the next entry.
-    fn inject(&mut self, event: Event);
+    /// The guest suffers `event` at the next entry, which follows. The vCPU is in the hardware.
+    #[inline]
+    fn inject(&mut self, event: Event) {
+        let is_protected = || self.get(Register::Cr0) & cr0::PE != 0;
+        if let Some(info) = InterruptInfo::of(event, is_protected) {
+            self.inject_info(info);
+        }
+    }
+
+    /// The same, in the hardware's words.
+    fn inject_info(&mut self, info: InterruptInfo);
+
+    /// Whether the next instruction is shadowed by STI or MOV SS.
+    fn is_shadowed(&self) -> bool;
+
+    /// Whether the guest takes no NMI now.
+    fn blocks_nmis(&self) -> bool;
 
     /// Whether `window` is open now.
-    fn is_open(&self, window: Window) -> bool;
+    #[inline]
+    fn is_open(&self, window: Window) -> bool {
+        match window {
+            Window::Interrupt => {
+                !self.is_shadowed() && self.get(Register::Rflags) & rflags::INTERRUPT != 0
+            }
+            Window::Nmi => !self.blocks_nmis(),
+        }
+    }
 
     /// Asks for an exit as soon as `window` is open, until that exit or until [`ignore`](Self::ignore).
     fn await_open(&mut self, window: Window);
@@ -465,16 +360,18 @@ hand_on! {
     fn frequent(self: &Self) -> Frequent;
     fn exit(self: &mut Self) -> ExitInfo;
     fn length(self: &Self) -> Option<u8>;
-    fn io(self: &Self) -> Option<(IoExit, Option<u8>)>;
+    fn io(self: &Self) -> IoExit;
+    fn io_length(self: &Self) -> u8;
     fn nested(self: &Self) -> Option<NestedFault>;
     fn local_write(self: &Self) -> u16;
     fn raw_exit(self: &Self) -> RawExit;
-    fn exit_name(self: &Self) -> &'static str;
+    fn exit_name(self: &Self, reason: u64) -> &'static str;
     fn fetched_bytes(self: &Self) -> &[u8];
     fn get(self: &Self, register: Register) -> u64;
     fn set(self: &mut Self, register: Register, value: u64);
     fn segment(self: &Self, name: SegmentName) -> Segment;
     fn segment_base(self: &Self, name: SegmentName) -> u64;
+    fn segment_rights(self: &Self, name: SegmentName) -> SegmentRights;
     fn set_segment(self: &mut Self, name: SegmentName, segment: Segment);
     fn privilege(self: &Self) -> u8;
     fn table(self: &Self, name: TableName) -> DescriptorTable;

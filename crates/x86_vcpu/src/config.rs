@@ -5,9 +5,7 @@ use core::ops::Range;
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, RamPage};
 use axdevice::{Keeps, LocalInterrupts, Timed};
-
-/// The most vCPUs that a VM has, and the most pCPUs that run them.
-pub const MAX_CPUS: usize = 64;
+use axvcpu::Sharing;
 
 /// What a guest's HLT does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,15 +15,6 @@ pub enum HltPolicy {
     /// It stops the pCPU until an interrupt, the guest's or the host's, is pending. Whoever has an interrupt for the guest must interrupt the pCPU.
     /// With SVM an interrupt of the host's ends the guest's wait as well: its idle loops must loop, as they do.
     Untrapped,
-}
-
-/// Who else runs on the pCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// No other vCPU between this one's `bind` and `unbind`: its state stays in the hardware.
-    Dedicated,
-    /// Perhaps another vCPU, whenever this one is not running: its state is in memory after each run.
-    Shared,
 }
 
 /// What of the guest's local APIC the hardware keeps while the guest runs. What it [can](crate::X86PerCpu::local_apic), no CPU must.
@@ -109,9 +98,9 @@ pub enum X86Start {
 /// What an [`X86VCpu`](crate::X86VCpu) is made from.
 #[derive(Clone)]
 pub struct X86VCpuConfig {
-    /// How many vCPUs the VM has, 1 to [`MAX_CPUS`]; their APIC ids are 0, 1, …
+    /// How many vCPUs the VM has, 1 to [`MAX_CPUS`](axvcpu::MAX_CPUS); their APIC ids are 0, 1, …
     pub vcpu_count: usize,
-    /// The rate of the time stamp counter, which CPUID tells the guest.
+    /// The rate of the time stamp counter in ticks a second, which CPUID tells the guest.
     pub tsc_hz: u64,
     /// The format of the nested page table whose root `set_nested_root` gives.
     pub nested_mode: NestedMode,

@@ -27,11 +27,16 @@ const HYPERVISOR: u32 = 0x4000_0000;
 const TIMING: u32 = HYPERVISOR + 0x10;
 /// The same, as the ratio of the TSC to a crystal, and the crystal's rate in Hz.
 const CRYSTAL: u32 = 0x15;
+/// The processor's rates in MHz: base, maximum, bus.
+const PROCESSOR: u32 = 0x16;
 const MAX_BASIC: u32 = 0x1f;
 const MAX_EXTENDED: u32 = 0x1f;
 
 /// "AxHVAxHVAxHV", in EBX, ECX and EDX of leaf 0x4000_0000.
 const SIGNATURE: u32 = u32::from_le_bytes(*b"AxHV");
+
+/// The first letters of "GenuineIntel", in EBX of leaf 0.
+const INTEL: u32 = u32::from_le_bytes(*b"Genu");
 
 /// The features of leaf 1, ECX.
 const SHOWN_ECX1: u32 = bits(&[0, 1, 9, 12, 13, 17, 19, 20, 22, 23, 25, 26, 28, 29, 30]);
@@ -107,7 +112,7 @@ pub(crate) fn shown(leaf: u32, subleaf: u32) -> CpuidResult {
                 ..host
             }
         }
-        2 | 4 | 0x16 => host(leaf),
+        2 | 4 | PROCESSOR => host(leaf),
         6 => CpuidResult {
             eax: ARAT,
             ..NOTHING
@@ -280,7 +285,7 @@ impl CpuidTable {
                 edx: id,
             },
         ];
-        if count > 1 && self.basic[0].ebx != u32::from_le_bytes(*b"Genu") {
+        if count > 1 && self.basic[0].ebx != INTEL {
             self.extended[1].ecx |= CMP_LEGACY;
             self.extended[8].ecx = id_bits << 12 | (count - 1);
         }
@@ -308,6 +313,19 @@ impl CpuidTable {
             ecx: word(tsc_hz / ratio),
             edx: 0,
         };
+        // Intel defines both, and a guest there that finds them need not measure either rate against the 8254, an exit for each look. A host
+        // from before them takes nothing from what they say of a guest's timers.
+        let has_both = self.basic[0].eax >= PROCESSOR && self.basic[PROCESSOR as usize].eax != 0;
+        if self.basic[0].ebx == INTEL && !has_both {
+            self.basic[0].eax = self.basic[0].eax.max(PROCESSOR);
+            let mhz = word(tsc_hz / 1_000_000);
+            self.basic[PROCESSOR as usize] = CpuidResult {
+                eax: mhz,
+                ebx: mhz,
+                ecx: word(tsc_hz / ratio / 1_000_000),
+                edx: 0,
+            };
+        }
     }
 
     /// A word of features.

@@ -43,11 +43,14 @@ pub(crate) mod cr4 {
     pub(crate) const OSXMMEXCPT: u64 = 1 << 10;
     pub(crate) const UMIP: u64 = 1 << 11;
     pub(crate) const LA57: u64 = 1 << 12;
+    /// The host's alone.
+    pub(crate) const VMXE: u64 = 1 << 13;
     pub(crate) const FSGSBASE: u64 = 1 << 16;
     pub(crate) const PCIDE: u64 = 1 << 17;
     pub(crate) const OSXSAVE: u64 = 1 << 18;
     pub(crate) const SMEP: u64 = 1 << 20;
     pub(crate) const SMAP: u64 = 1 << 21;
+    pub(crate) const CET: u64 = 1 << 23;
 }
 
 /// Bits of EFER.

@@ -282,6 +282,11 @@ pub(crate) fn memory_instruction(bytes: &[u8], mode: CodeMode) -> Option<MemoryI
     })
 }
 
+/// Where the memory is that the instruction at the start of `bytes` accesses.
+pub(crate) fn memory_operand(bytes: &[u8], mode: CodeMode) -> Option<MemoryOperand> {
+    MemoryOperand::of(&decode(bytes, mode)?)
+}
+
 /// What the instruction at the start of `bytes` does with a control register.
 pub(crate) fn control_instruction(bytes: &[u8], mode: CodeMode) -> Option<ControlInstruction> {
     use crate::backend::{ControlAccess, ControlRegister};

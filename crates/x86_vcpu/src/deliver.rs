@@ -182,6 +182,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// No window is awaited any more.
     pub(crate) fn forget_windows(&mut self) {
+        self.backend.ignore(Window::Interrupt);
+        self.backend.ignore(Window::Nmi);
         self.awaits_interrupts = false;
     }
 }

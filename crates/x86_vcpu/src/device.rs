@@ -11,7 +11,7 @@ use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 use crate::{
     ExitKind, X86VCpu,
     backend::{Direction, IoExit, IoKind},
-    decode::{self, MemoryInstruction, Part, Source, StringForm, accumulator},
+    decode::{MemoryInstruction, Part, Source, StringForm, accumulator},
     exit::{Next, Step},
     regs::{Register, gpr},
     walk::Access,
@@ -180,12 +180,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// IN, OUT, INS, OUTS.
     #[inline(always)]
-    pub(crate) fn port_access(
-        &mut self,
-        length: Option<u8>,
-        io: IoExit,
-        devices: &dyn DeviceAccess,
-    ) -> Step<Next> {
+    pub(crate) fn port_access(&mut self, io: IoExit, devices: &dyn DeviceAccess) -> Step<Next> {
         let IoExit {
             port,
             width,
@@ -199,16 +194,12 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if kind == IoKind::String {
             return self.port_string(io);
         }
-        let length = match length {
-            Some(length) => length,
-            None => self.decoded(decode::any_length)?,
-        };
         let (pending, exit) = match direction {
             Direction::Read => {
                 if let Some(value) = devices.port_read(port, width) {
                     let rax = &mut self.regs.gpr[gpr::RAX];
                     *rax = accumulator(width).write(*rax, value);
-                    return Ok(self.answered(length));
+                    return Ok(self.answered(self.backend.io_length()));
                 }
                 (
                     Pending::PortRead { width },
@@ -218,7 +209,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Direction::Write => {
                 let data = self.regs.gpr[gpr::RAX] & width.mask();
                 if devices.port_write(port, width, data).is_some() {
-                    return Ok(self.answered(length));
+                    return Ok(self.answered(self.backend.io_length()));
                 }
                 (
                     Pending::PortWrite,
@@ -226,7 +217,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 )
             }
         };
-        Ok(self.leave_for_device(length, pending, exit))
+        Ok(self.leave_for_device(self.backend.io_length(), pending, exit))
     }
 
     /// Past the instruction, whose access a device has answered.

@@ -3,6 +3,10 @@
 //! An [`Exception`] comes from what the guest has just done and goes in before anything else. An event whose delivery an exit interrupted goes in
 //! again, and if its delivery raised an exception, the two combine (Intel SDM 3A, "Double Fault Exception"; AMD APM 2, "#DF").
 
+mod info;
+
+pub use info::{InterruptInfo, InterruptKind};
+
 /// The vectors of exceptions.
 pub(crate) mod vector {
     pub(crate) const DIVIDE: u8 = 0;
@@ -19,6 +23,15 @@ pub(crate) mod vector {
     pub(crate) const PAGE_FAULT: u8 = 14;
     pub(crate) const ALIGNMENT_CHECK: u8 = 17;
     pub(crate) const MACHINE_CHECK: u8 = 18;
+
+    /// Whether the exception with this vector pushes an error code (APM 2, "Exception Error Codes").
+    pub(crate) const fn has_error_code(vector: u8) -> bool {
+        matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
+    }
+
+    /// What exits of the guest's exceptions, one bit each: those whose delivery can repeat itself for ever without an instruction in between, so that
+    /// no interrupt would ever take the guest out; and machine checks, which are the host's.
+    pub(crate) const INTERCEPTED: u32 = 1 << DEBUG | 1 << ALIGNMENT_CHECK | 1 << MACHINE_CHECK;
 }
 
 /// An exception for the guest. CR2 and DR6 are set beside it.

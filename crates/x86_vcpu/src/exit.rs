@@ -5,7 +5,7 @@ mod msr;
 
 use axvcpu::{
     AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, HypercallError,
-    NoDevices, SystemDownKind,
+    SystemDownKind,
 };
 
 use crate::{
@@ -49,10 +49,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             }
             Frequent::MsrRead => self.read_msr(self.backend.length()),
             Frequent::MsrWrite => self.write_msr(self.backend.length()),
-            Frequent::Port => match self.backend.io() {
-                Some((io, length)) => self.port_access(length, io, devices),
-                None => self.serve_any(devices),
-            },
+            Frequent::Port => self.port_access(self.backend.io(), devices),
             Frequent::Nested => match self.backend.nested() {
                 Some(fault) => self.nested_fault(fault, devices),
                 None => self.serve_any(devices),
@@ -71,11 +68,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             self.events.interrupted(event);
         }
         match info.exit {
-            Exit::Instruction(Instruction::Hypercall) => self.serve_hypercall(info.length, devices),
-            Exit::Instruction(instruction) => self.instruction(info.length, instruction),
+            Exit::Instruction(instruction) => self.instruction(info.length, instruction, devices),
             Exit::Msr(Direction::Read) => self.read_msr(info.length),
             Exit::Msr(Direction::Write) => self.write_msr(info.length),
-            Exit::Io(io) => self.port_access(info.length, io, devices),
+            Exit::Io(io) => self.port_access(io, devices),
             Exit::Nested(fault) => self.nested_fault(fault, devices),
             Exit::HostInterrupt => Ok(self.host_interrupt(devices)),
             Exit::LocalWrite(offset) => Ok(self.local_write(offset)),
@@ -215,7 +211,12 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(self.raise(Exception { vector, error_code }))
     }
 
-    fn instruction(&mut self, length: Option<u8>, instruction: Instruction) -> Step<Next> {
+    fn instruction(
+        &mut self,
+        length: Option<u8>,
+        instruction: Instruction,
+        devices: &dyn DeviceAccess,
+    ) -> Step<Next> {
         match instruction {
             Instruction::Cpuid => self.serve_cpuid(length),
             Instruction::Hlt => {
@@ -224,7 +225,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 let next = self.advance(length);
                 Ok(self.halt(next))
             }
-            Instruction::Hypercall => self.serve_hypercall(length, &NoDevices),
+            Instruction::Hypercall => self.serve_hypercall(length, devices),
             Instruction::Xsetbv => {
                 self.counters.count(ExitKind::Xsetbv);
                 let length = self.length(length, &[Opcode::XSETBV])?;

@@ -70,7 +70,7 @@ const PAGE_MASK: u64 = 0xfff;
 impl<H: AxVCpuHal> X86VCpu<H> {
     /// What mode the guest's code is for.
     pub(crate) fn code_mode(&self) -> CodeMode {
-        let rights = self.backend.segment(SegmentName::Cs).rights;
+        let rights = self.backend.segment_rights(SegmentName::Cs);
         let long = self.backend.get(Register::Efer) & efer::LMA != 0;
         if long && rights.is_long() {
             CodeMode::Bits64
@@ -117,6 +117,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// How long the instruction is, where its page was found before and it has no prefixes.
+    ///
+    /// The walk is not compared: which instruction it is the hardware has said, and here it stands. The answer is wrong only where the guest has put another
+    /// page in this place, under the same CR3, that has the very instruction there behind prefixes without a meaning, while this one still has it without.
+    /// The guest then goes on in the midst of its own instruction, as privileged as before. Comparing the walk would cost each exit more than that is worth.
     #[inline]
     fn length_without_prefixes(&self, opcodes: &[Opcode]) -> Option<u8> {
         let (page, offset) = self.code_page()?;
@@ -141,7 +145,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let walk = page.walk.as_ref()?;
         let is_same = walk.registers == self.control_registers()
             && walk.privilege == self.privilege()
-            && page.cs == self.backend.segment(SegmentName::Cs).rights
+            && page.cs == self.backend.segment_rights(SegmentName::Cs)
             && walk.is_as_it_was();
         is_same.then_some((page, offset))
     }
@@ -228,7 +232,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             base: self.backend.segment_base(SegmentName::Cs),
             rip: rip - offset,
             mode: self.code_mode(),
-            cs: self.backend.segment(SegmentName::Cs).rights,
+            cs: self.backend.segment_rights(SegmentName::Cs),
             page: self.memory.page(at)?,
             walk: self.note_walk(paging, way),
         })

@@ -12,9 +12,9 @@ pub(crate) struct CpuidResult {
 }
 
 pub(crate) use imp::{
-    InterruptsOff, cpuid, fxrstor, fxsave, let_interrupts_in, read_breakpoints, read_cr0, read_cr4,
-    read_msr, read_tsc, write_breakpoints, write_cr0, write_cr4, write_msr, write_xcr0, xrstor,
-    xsave,
+    InterruptsOff, cpuid, fxrstor, fxsave, let_interrupts_in, read_breakpoints, read_cr0, read_cr2,
+    read_cr4, read_dr6, read_msr, read_tsc, write_breakpoints, write_cr0, write_cr2, write_cr4,
+    write_dr6, write_msr, write_xcr0, xrstor, xsave,
 };
 
 #[cfg(target_os = "none")]
@@ -54,9 +54,9 @@ mod imp {
         }
     }
 
-    /// Declares a control register's accessors.
-    macro_rules! control_register {
-        ($register:literal, $read:ident, $write:ident) => {
+    /// Declares a register's accessors. Bits that are not in `$writable` would fault, and are left out.
+    macro_rules! register {
+        ($register:literal, $read:ident, $write:ident, $writable:expr) => {
             pub(crate) fn $read() -> u64 {
                 let value;
                 // SAFETY: reads a register.
@@ -64,16 +64,19 @@ mod imp {
                 value
             }
 
-            /// Only to turn on what the hypervisor needs: paging stays as it is.
+            /// CR0 and CR4: only to turn on what the hypervisor needs; paging stays as it is.
             pub(crate) fn $write(value: u64) {
-                // SAFETY: callers set or clear single bits that enable instructions, and leave those of paging alone.
-                unsafe { asm!(concat!("mov ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+                // SAFETY: callers set or clear single bits that enable instructions, and leave those of paging alone. CR2 and DR6 only tell of
+                // faults and debug events that are over.
+                unsafe { asm!(concat!("mov ", $register, ", {}"), in(reg) value & $writable, options(nostack, preserves_flags)) };
             }
         };
     }
 
-    control_register!("cr0", read_cr0, write_cr0);
-    control_register!("cr4", read_cr4, write_cr4);
+    register!("cr0", read_cr0, write_cr0, u64::MAX);
+    register!("cr2", read_cr2, write_cr2, u64::MAX);
+    register!("cr4", read_cr4, write_cr4, u64::MAX);
+    register!("dr6", read_dr6, write_dr6, u64::from(u32::MAX));
 
     pub(crate) fn read_tsc() -> u64 {
         // SAFETY: reads a counter.
@@ -194,21 +197,23 @@ mod imp {
         });
     }
 
-    pub(crate) fn read_cr0() -> u64 {
-        machine::with(|m| m.cr0)
+    /// Declares a register's accessors.
+    macro_rules! register {
+        ($register:ident, $read:ident, $write:ident) => {
+            pub(crate) fn $read() -> u64 {
+                machine::with(|m| m.$register)
+            }
+
+            pub(crate) fn $write(value: u64) {
+                machine::with(|m| m.$register = value);
+            }
+        };
     }
 
-    pub(crate) fn write_cr0(value: u64) {
-        machine::with(|m| m.cr0 = value);
-    }
-
-    pub(crate) fn read_cr4() -> u64 {
-        machine::with(|m| m.cr4)
-    }
-
-    pub(crate) fn write_cr4(value: u64) {
-        machine::with(|m| m.cr4 = value);
-    }
+    register!(cr0, read_cr0, write_cr0);
+    register!(cr2, read_cr2, write_cr2);
+    register!(cr4, read_cr4, write_cr4);
+    register!(dr6, read_dr6, write_dr6);
 
     pub(crate) fn read_tsc() -> u64 {
         machine::with(|m| m.tsc)

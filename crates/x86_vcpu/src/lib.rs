@@ -4,8 +4,10 @@
 //! `backend`. From the hardware up:
 //! - `hardware` runs the instructions that touch the processor. On other hosts it drives a machine made of memory, so that everything above is
 //!   tested anywhere.
-//! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them.
-//! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in; `event` what the guest is about to suffer.
+//! - `vmx` and `svm` enter the guest and put what comes out of it into plain words; `backend` is all that the rest sees of them, `pages`
+//!   has what the hardware keeps in memory.
+//! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in, `legal` what a state must
+//!   be; `event` what the guest is about to suffer.
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
 //!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU.
 //! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
@@ -29,12 +31,16 @@ mod event;
 mod exit;
 mod fetch;
 mod hardware;
+#[cfg(test)]
+mod hostile;
+mod legal;
 #[cfg(not(target_os = "none"))]
 mod machine;
 mod mmio;
 mod msr;
 mod opcode;
 mod operand;
+mod pages;
 mod percpu;
 mod regs;
 mod reset;
@@ -49,21 +55,22 @@ mod vmx;
 mod walk;
 mod xsave;
 
-pub use backend::Vendor;
-pub use config::{
-    GuestBytes, HltPolicy, LocalApicHardware, MAX_CPUS, Sharing, X86Start, X86VCpuConfig,
+pub use axvcpu::{MAX_CPUS, Sharing};
+pub use backend::{
+    ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind,
+    Vendor,
 };
+pub use config::{GuestBytes, HltPolicy, LocalApicHardware, X86Start, X86VCpuConfig};
 pub use counters::ExitKind;
+pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
 pub use percpu::{X86PerCpu, forget_nested};
 pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
 pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
 pub use vmx::{
-    ApicAccessInfo, CrAccessInfo, EptViolationInfo, FixedBits, InterruptKind, InvvpidType,
-    IoDirection, IoForm, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
+    FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
     VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32,
     VmcsHost64, VmcsHostNW, VmcsInterrupt16, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW,
     VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason,
-    VmxInterruptInfo, VmxIoExitInfo, VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error,
-    undid_nmi_blocking,
+    VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error, interrupted_iret, undid_nmi_blocking,
 };

@@ -96,7 +96,10 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             );
         }
         let instruction = self.memory_instruction()?;
-        if access.contains(MappingFlags::WRITE) {
+        let writes = access.contains(MappingFlags::WRITE);
+        let purpose = if writes { Access::Write } else { Access::Read };
+        self.check_next_page(gpa, &instruction, purpose)?;
+        if writes {
             self.device_write(instruction, gpa)
         } else {
             Ok(self.device_read(instruction, gpa))

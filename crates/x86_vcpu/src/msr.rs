@@ -3,14 +3,51 @@
 //! One table says it. What is not in the table, the guest has not: #GP. None of these accesses reaches the processor's own register, but for those
 //! that are the guest's while it runs ([`PASS_THROUGH`]) and TSC_AUX.
 
+pub(crate) mod permissions;
+
 use crate::regs::Register;
 
-/// Numbers of MSRs (Intel SDM 4; AMD APM 2, "MSR Cross-Reference").
+/// Numbers of MSRs, by the manuals' names without `IA32_` and `MSR_`.
 pub(crate) mod number {
+    // Intel SDM volume 4, chapter 2, "Architectural MSRs", but for SMI_COUNT and PLATFORM_INFO, which are of the models that have them.
+    pub(super) const TIME_STAMP_COUNTER: u32 = 0x10;
+    pub(super) const PLATFORM_ID: u32 = 0x17;
+    pub(super) const APIC_BASE: u32 = 0x1b;
+    pub(super) const SMI_COUNT: u32 = 0x34;
+    pub(super) const FEATURE_CONTROL: u32 = 0x3a;
+    pub(super) const TSC_ADJUST: u32 = 0x3b;
+    /// `IA32_BIOS_SIGN_ID`; AMD's is in the same place.
+    pub(crate) const MICROCODE_REVISION: u32 = 0x8b;
+    pub(super) const PLATFORM_INFO: u32 = 0xce;
+    pub(super) const MTRRCAP: u32 = 0xfe;
     pub(crate) const SYSENTER_CS: u32 = 0x174;
     pub(crate) const SYSENTER_ESP: u32 = 0x175;
     pub(crate) const SYSENTER_EIP: u32 = 0x176;
-    pub(crate) const MICROCODE_REVISION: u32 = 0x8b;
+    pub(super) const MCG_CAP: u32 = 0x179;
+    pub(super) const MCG_STATUS: u32 = 0x17a;
+    pub(super) const MCG_CTL: u32 = 0x17b;
+    pub(super) const MISC_ENABLE: u32 = 0x1a0;
+    pub(super) const DEBUGCTL: u32 = 0x1d9;
+    /// Each range has a base and then a mask.
+    pub(super) const MTRR_PHYSBASE0: u32 = 0x200;
+    pub(super) const MTRR_FIX64K_00000: u32 = 0x250;
+    pub(super) const MTRR_FIX16K_80000: u32 = 0x258;
+    pub(super) const MTRR_FIX16K_A0000: u32 = 0x259;
+    pub(super) const MTRR_FIX4K_C0000: u32 = 0x268;
+    pub(super) const MTRR_FIX4K_C8000: u32 = 0x269;
+    pub(super) const MTRR_FIX4K_D0000: u32 = 0x26a;
+    pub(super) const MTRR_FIX4K_D8000: u32 = 0x26b;
+    pub(super) const MTRR_FIX4K_E0000: u32 = 0x26c;
+    pub(super) const MTRR_FIX4K_E8000: u32 = 0x26d;
+    pub(super) const MTRR_FIX4K_F0000: u32 = 0x26e;
+    pub(super) const MTRR_FIX4K_F8000: u32 = 0x26f;
+    pub(crate) const PAT: u32 = 0x277;
+    pub(super) const MTRR_DEF_TYPE: u32 = 0x2ff;
+    pub(super) const TSC_DEADLINE: u32 = 0x6e0;
+    /// The local APIC's registers in x2APIC mode begin here (Intel SDM volume 3, 12.12.1.2).
+    pub(super) const X2APIC: u32 = 0x800;
+
+    // Both vendors' (AMD APM volume 2, "MSR Cross-Reference").
     pub(crate) const EFER: u32 = 0xc000_0080;
     pub(crate) const STAR: u32 = 0xc000_0081;
     pub(crate) const LSTAR: u32 = 0xc000_0082;
@@ -20,6 +57,16 @@ pub(crate) mod number {
     pub(crate) const GS_BASE: u32 = 0xc000_0101;
     pub(crate) const KERNEL_GS_BASE: u32 = 0xc000_0102;
     pub(crate) const TSC_AUX: u32 = 0xc000_0103;
+
+    // AMD's (the same appendix; from NB_CFG on, the PPRs of its processors).
+    pub(super) const SYSCFG: u32 = 0xc001_0010;
+    pub(super) const HWCR: u32 = 0xc001_0015;
+    pub(super) const TOP_MEM: u32 = 0xc001_001a;
+    pub(super) const TOP_MEM2: u32 = 0xc001_001d;
+    pub(super) const NB_CFG: u32 = 0xc001_001f;
+    pub(super) const INTERRUPT_PENDING: u32 = 0xc001_0055;
+    pub(super) const MMIO_CONFIGURATION_BASE: u32 = 0xc001_0058;
+    pub(super) const DE_CFG: u32 = 0xc001_1029;
 }
 
 use number::{
@@ -92,11 +139,24 @@ const MISC_ENABLE_PLACE: usize = DEFAULT_TYPE_PLACE + 1;
 const HWCR_PLACE: usize = MISC_ENABLE_PLACE + 1;
 const PLACES: usize = HWCR_PLACE + 1;
 
-const MTRR_FIRST_VARIABLE: u32 = 0x200;
+/// The first MSR past those of the variable memory type ranges.
+const VARIABLE_END: u32 = number::MTRR_PHYSBASE0 + 2 * VARIABLE_RANGES;
 /// The MSRs of the fixed memory type ranges.
 const FIXED_RANGES: [u32; 11] = [
-    0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f,
+    number::MTRR_FIX64K_00000,
+    number::MTRR_FIX16K_80000,
+    number::MTRR_FIX16K_A0000,
+    number::MTRR_FIX4K_C0000,
+    number::MTRR_FIX4K_C8000,
+    number::MTRR_FIX4K_D0000,
+    number::MTRR_FIX4K_D8000,
+    number::MTRR_FIX4K_E0000,
+    number::MTRR_FIX4K_E8000,
+    number::MTRR_FIX4K_F0000,
+    number::MTRR_FIX4K_F8000,
 ];
+/// The last MSR of a local APIC.
+const X2APIC_LAST: u32 = number::X2APIC + 0xff;
 /// IA32_MTRRCAP: the ranges above, and write combining.
 const MTRR_CAPABILITIES: u64 = VARIABLE_RANGES as u64 | 1 << 8 | 1 << 10;
 
@@ -111,38 +171,47 @@ const DE_CFG: u64 = 1 << 1;
 
 /// The single ones.
 const TABLE: &[(u32, MsrKind)] = &[
-    (0x10, MsrKind::Tsc),
-    (0x17, MsrKind::Constant(0, OnWrite::Fault)), // PLATFORM_ID
-    (0x1b, MsrKind::Device),                      // APIC_BASE
-    (0x34, MsrKind::Constant(0, OnWrite::Fault)), // SMI_COUNT
-    (0x3a, MsrKind::Constant(FEATURE_CONTROL, OnWrite::Fault)),
-    (0x3b, MsrKind::Constant(0, OnWrite::Ignore)), // TSC_ADJUST: all vCPUs have the same TSC
+    (number::TIME_STAMP_COUNTER, MsrKind::Tsc),
+    (number::PLATFORM_ID, MsrKind::Constant(0, OnWrite::Fault)),
+    (number::APIC_BASE, MsrKind::Device),
+    (number::SMI_COUNT, MsrKind::Constant(0, OnWrite::Fault)),
+    (
+        number::FEATURE_CONTROL,
+        MsrKind::Constant(FEATURE_CONTROL, OnWrite::Fault),
+    ),
+    // All vCPUs have the same TSC.
+    (number::TSC_ADJUST, MsrKind::Constant(0, OnWrite::Ignore)),
     (MICROCODE_REVISION, MsrKind::Microcode),
-    (0xce, MsrKind::Constant(0, OnWrite::Fault)), // PLATFORM_INFO
-    (0xfe, MsrKind::Constant(MTRR_CAPABILITIES, OnWrite::Fault)),
+    (number::PLATFORM_INFO, MsrKind::Constant(0, OnWrite::Fault)),
+    (
+        number::MTRRCAP,
+        MsrKind::Constant(MTRR_CAPABILITIES, OnWrite::Fault),
+    ),
     (SYSENTER_CS, MsrKind::Plain(Register::SysenterCs)),
     (SYSENTER_ESP, MsrKind::Address(Register::SysenterEsp)),
     (SYSENTER_EIP, MsrKind::Address(Register::SysenterEip)),
-    (0x179, MsrKind::Constant(0, OnWrite::Fault)), // MCG_CAP: no banks
-    (0x17a, MsrKind::Constant(0, OnWrite::Ignore)), // MCG_STATUS
-    (0x17b, MsrKind::Constant(0, OnWrite::Ignore)), // MCG_CTL
+    // There are no banks.
+    (number::MCG_CAP, MsrKind::Constant(0, OnWrite::Fault)),
+    (number::MCG_STATUS, MsrKind::Constant(0, OnWrite::Ignore)),
+    (number::MCG_CTL, MsrKind::Constant(0, OnWrite::Ignore)),
     (
-        0x1a0,
+        number::MISC_ENABLE,
         MsrKind::Stored {
             place: MISC_ENABLE_PLACE,
             writable: u64::MAX,
         },
     ),
-    (0x1d9, MsrKind::Constant(0, OnWrite::Ignore)), // DEBUGCTL: no branch records
-    (0x277, MsrKind::Pat),
+    // No branch records.
+    (number::DEBUGCTL, MsrKind::Constant(0, OnWrite::Ignore)),
+    (number::PAT, MsrKind::Pat),
     (
-        0x2ff,
+        number::MTRR_DEF_TYPE,
         MsrKind::Stored {
             place: DEFAULT_TYPE_PLACE,
             writable: 0xcff,
         },
     ),
-    (0x6e0, MsrKind::Device), // TSC_DEADLINE
+    (number::TSC_DEADLINE, MsrKind::Device),
     (EFER, MsrKind::Efer),
     (STAR, MsrKind::Plain(Register::Star)),
     (LSTAR, MsrKind::Address(Register::Lstar)),
@@ -152,20 +221,26 @@ const TABLE: &[(u32, MsrKind)] = &[
     (GS_BASE, MsrKind::GsBase),
     (KERNEL_GS_BASE, MsrKind::Address(Register::KernelGsBase)),
     (TSC_AUX, MsrKind::TscAux),
-    (0xc001_0010, MsrKind::Constant(0, OnWrite::Ignore)), // SYSCFG
+    (number::SYSCFG, MsrKind::Constant(0, OnWrite::Ignore)),
     (
-        0xc001_0015,
+        number::HWCR,
         MsrKind::Stored {
             place: HWCR_PLACE,
             writable: u64::MAX,
         },
     ),
-    (0xc001_001a, MsrKind::Constant(0, OnWrite::Ignore)), // TOP_MEM
-    (0xc001_001d, MsrKind::Constant(0, OnWrite::Ignore)), // TOP_MEM2
-    (0xc001_001f, MsrKind::Constant(0, OnWrite::Ignore)), // NB_CFG
-    (0xc001_0055, MsrKind::Constant(0, OnWrite::Ignore)), // interrupt pending message
-    (0xc001_0058, MsrKind::Constant(0, OnWrite::Ignore)), // MMIO configuration base
-    (0xc001_1029, MsrKind::Constant(DE_CFG, OnWrite::Ignore)),
+    (number::TOP_MEM, MsrKind::Constant(0, OnWrite::Ignore)),
+    (number::TOP_MEM2, MsrKind::Constant(0, OnWrite::Ignore)),
+    (number::NB_CFG, MsrKind::Constant(0, OnWrite::Ignore)),
+    (
+        number::INTERRUPT_PENDING,
+        MsrKind::Constant(0, OnWrite::Ignore),
+    ),
+    (
+        number::MMIO_CONFIGURATION_BASE,
+        MsrKind::Constant(0, OnWrite::Ignore),
+    ),
+    (number::DE_CFG, MsrKind::Constant(DE_CFG, OnWrite::Ignore)),
 ];
 
 /// What MSR `number` is; `None`: the guest has not got it.
@@ -175,11 +250,11 @@ pub(crate) fn kind(number: u32) -> Option<MsrKind> {
         writable: u64::MAX,
     };
     match number {
-        0x800..=0x8ff => return Some(MsrKind::Device), // x2APIC
-        MTRR_FIRST_VARIABLE..0x210 => {
-            return Some(stored((number - MTRR_FIRST_VARIABLE) as usize));
+        number::X2APIC..=X2APIC_LAST => return Some(MsrKind::Device),
+        number::MTRR_PHYSBASE0..VARIABLE_END => {
+            return Some(stored((number - number::MTRR_PHYSBASE0) as usize));
         }
-        0x250..0x270 => {
+        number::MTRR_FIX64K_00000..=number::MTRR_FIX4K_F8000 => {
             let place = FIXED_RANGES.iter().position(|&fixed| fixed == number)?;
             return Some(stored(FIXED_PLACE + place));
         }

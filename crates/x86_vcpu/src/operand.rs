@@ -7,15 +7,16 @@ use iced_x86::{Instruction, Register as Name};
 use crate::{
     X86VCpu,
     cr::efer,
-    decode::{CodeMode, width_of},
-    exit::Step,
+    decode::{self, CodeMode, MemoryInstruction, Operation, width_of},
+    event::{Exception, vector},
+    exit::{Next, Step},
     regs::{Register, SegmentName},
-    walk::Access,
+    walk::{Access, WalkFailure},
 };
 
 /// What an instruction says of where its operand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemoryOperand {
+pub struct MemoryOperand {
     segment: SegmentName,
     base: Base,
     index: Option<u8>,
@@ -58,6 +59,13 @@ impl MemoryOperand {
     }
 }
 
+/// A linear address, and the segment that it was reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Linear {
+    segment: SegmentName,
+    address: u64,
+}
+
 /// The longest operand in memory.
 const MAX_OPERAND: usize = 8;
 
@@ -73,7 +81,7 @@ pub(crate) struct Operand {
 
 impl<H: AxVCpuHal> X86VCpu<H> {
     /// The linear address of an operand.
-    pub(crate) fn address_of(&self, operand: MemoryOperand) -> u64 {
+    pub(crate) fn address_of(&self, operand: MemoryOperand) -> Linear {
         let base = match operand.base {
             Base::Nothing => 0,
             Base::Register(number) => self.gpr(number),
@@ -88,17 +96,26 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// In 64-bit mode only FS and GS have bases. Segment limits are not checked: the guest's hardware did when it began the instruction.
-    pub(crate) fn linear_address(&self, name: SegmentName, offset: u64) -> u64 {
+    pub(crate) fn linear_address(&self, name: SegmentName, offset: u64) -> Linear {
         let base = self.backend.segment(name).base;
-        match (self.code_mode(), name) {
+        let address = match (self.code_mode(), name) {
             (CodeMode::Bits64, SegmentName::Fs | SegmentName::Gs) => base.wrapping_add(offset),
             (CodeMode::Bits64, _) => offset,
             (CodeMode::Bits16 | CodeMode::Bits32, _) => base.wrapping_add(offset) & 0xffff_ffff,
+        };
+        Linear {
+            segment: name,
+            address,
         }
     }
 
-    /// Where `len` bytes at a linear address lie, if the guest may access them so.
-    pub(crate) fn locate(&mut self, address: u64, len: usize, access: Access) -> Step<Operand> {
+    /// Where `len` bytes at a linear address of a segment lie, if the guest may access them so.
+    pub(crate) fn locate(
+        &mut self,
+        Linear { segment, address }: Linear,
+        len: usize,
+        access: Access,
+    ) -> Step<Operand> {
         let paging = self.paging(self.privilege());
         let translate = |address| paging.translate(&*self.memory, address, access);
         let in_page = (0x1000 - (address & 0xfff)) as usize;
@@ -116,7 +133,57 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 len,
             })
         });
-        found.map_err(|failure| self.walk_failed(failure))
+        found.map_err(|failure| self.operand_failed(segment, failure))
+    }
+
+    /// An operand's address led nowhere: one on the stack that is not canonical is #SS(0) (SDM 1, "Canonical Addressing").
+    fn operand_failed(&mut self, segment: SegmentName, failure: WalkFailure) -> Next {
+        match (segment, failure) {
+            (SegmentName::Ss, WalkFailure::NotCanonical) => self.raise(Exception {
+                vector: vector::STACK,
+                error_code: Some(0),
+            }),
+            _ => self.walk_failed(failure),
+        }
+    }
+
+    /// A device's register that reaches into the next page is accessed only if the guest may access that page too. The hardware has found the first
+    /// one, at `gpa`, and had no occasion to look at the second.
+    pub(crate) fn check_next_page(
+        &mut self,
+        gpa: GuestPhysAddr,
+        instruction: &MemoryInstruction,
+        access: Access,
+    ) -> Step<()> {
+        if (gpa.as_u64() & 0xfff) + instruction.width.bytes() as u64 <= 0x1000 {
+            return Ok(());
+        }
+        let place = match (instruction.operation, access) {
+            (Operation::Fill(form), _) | (Operation::Move(form), Access::Write) => {
+                self.destination(form)
+            }
+            (Operation::Fetch(form) | Operation::Move(form), _) => self.source(form),
+            // Whoever serves it finds that the code was changed.
+            (Operation::Input(_) | Operation::Output(_), _) => return Ok(()),
+            (
+                Operation::Load { .. }
+                | Operation::Store { .. }
+                | Operation::Exchange { .. }
+                | Operation::Update { .. }
+                | Operation::Combine { .. }
+                | Operation::TestBit { .. },
+                _,
+            ) => {
+                let operand = self.decoded(decode::memory_operand)?;
+                self.address_of(operand)
+            }
+        };
+        let Linear { segment, address } = place;
+        let next = Linear {
+            segment,
+            address: self.wrap((address | 0xfff).wrapping_add(1)),
+        };
+        self.locate(next, 1, access).map(|_| ())
     }
 
     /// Addresses outside of long mode have 32 bits.
@@ -143,6 +210,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
+    /// What is RAM and cannot be written may only be read: #GP, as for a store.
     pub(crate) fn write_operand(&mut self, operand: Operand, value: u64) -> Step<()> {
         let bytes = value.to_le_bytes();
         let bytes = bytes.get(..operand.len).unwrap_or(&[]);
@@ -151,6 +219,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             && (second.is_empty() || self.memory.write(operand.second, second));
         if written {
             Ok(())
+        } else if self.is_ram(operand.first) && self.is_ram(operand.second) {
+            Err(self.general_protection())
         } else {
             Err(self.fail("an operand lies outside of the guest's RAM, beside one that is a device's or a register"))
         }

@@ -3,27 +3,23 @@
 use alloc::boxed::Box;
 use core::{
     marker::PhantomData,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use axaddrspace::{NestedMode, VmidAllocator, VmidAssignment, VmidTag};
 use axdevice::Keeps;
-use axerrno::{AxResult, ax_err, ax_err_type};
-use axvcpu::{AxArchPerCpu, AxVCpuHal};
+use axerrno::{AxResult, ax_err};
+use axvcpu::{AxArchPerCpu, AxVCpuHal, MAX_CPUS, PcpuCell};
 use spin::Mutex;
 
 use crate::{
     Unfit,
     backend::{Vendor, VendorPerCpu},
-    config::MAX_CPUS,
     hardware::InterruptsOff,
     svm::SvmPerCpuState,
     vmx::VmxPerCpuState,
     xsave,
 };
-
-/// What [`Cell::loaded`] holds while no vCPU's state is in the hardware.
-const NOBODY: u64 = 0;
 
 /// The vendor's state of an enabled pCPU, whatever its host.
 trait Enabled: Send {
@@ -43,58 +39,37 @@ struct State {
     tag_bits: u32,
 }
 
-/// What is known about a pCPU, wherever its vCPUs' tasks come from. Only that pCPU uses it, so nobody ever waits; but any may mark it stale.
-pub(crate) struct Cell {
-    /// The vCPU whose state the hardware holds, by its unique id.
-    loaded: AtomicU64,
+/// What is known about a pCPU. Only that pCPU uses it, so nobody ever waits; but any may mark it stale.
+pub(crate) struct Pcpu {
     /// What the pCPU has cached of nested tables must go before a guest runs there.
     stale: AtomicBool,
     /// `None` until guests can run here.
     state: Mutex<Option<State>>,
 }
 
-static CELLS: [Cell; MAX_CPUS] = [const {
-    Cell {
-        loaded: AtomicU64::new(NOBODY),
+static CELLS: [PcpuCell<Pcpu>; MAX_CPUS] = [const {
+    PcpuCell::new(Pcpu {
         stale: AtomicBool::new(false),
         state: Mutex::new(None),
-    }
+    })
 }; MAX_CPUS];
+
+/// That of pCPU `id`.
+pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Pcpu>> {
+    PcpuCell::of(&CELLS, id)
+}
 
 /// What pCPU `pcpu` has cached of nested tables is forgotten before it next runs a guest.
 ///
-/// For [`AxMmHal::flush_nested`](axaddrspace::AxMmHal::flush_nested): mark every pCPU, then interrupt those in a guest and wait until each has served
+/// For [`AxMmHal::flush_nested`](axaddrspace::AxMmHal::flush_nested): mark the pCPUs, then interrupt those in a guest and wait until each has served
 /// that interrupt. From then on none can reach memory through what it had cached.
 pub fn forget_nested(pcpu: usize) {
     if let Some(cell) = CELLS.get(pcpu) {
-        cell.stale.store(true, Ordering::SeqCst);
+        cell.own().stale.store(true, Ordering::SeqCst);
     }
 }
 
-impl Cell {
-    /// That of pCPU `id`.
-    pub(crate) fn of(id: usize) -> AxResult<&'static Self> {
-        CELLS
-            .get(id)
-            .ok_or_else(|| ax_err_type!(InvalidInput, "pCPU beyond the 64 that run guests"))
-    }
-
-    /// Whether the hardware holds the state of vCPU `uid`.
-    #[inline(always)]
-    pub(crate) fn holds(&self, uid: u64) -> bool {
-        self.loaded.load(Ordering::Relaxed) == uid
-    }
-
-    /// The hardware holds the state of vCPU `uid` from now on.
-    pub(crate) fn hold(&self, uid: u64) {
-        self.loaded.store(uid, Ordering::Relaxed);
-    }
-
-    /// The hardware holds no vCPU's state.
-    pub(crate) fn release(&self) {
-        self.hold(NOBODY);
-    }
-
+impl Pcpu {
     /// Whether something was forgotten that the pCPU may still know.
     #[inline(always)]
     pub(crate) fn is_stale(&self) -> bool {
@@ -129,12 +104,15 @@ pub(crate) fn vendor<H: AxVCpuHal>() -> Option<Vendor> {
 
 /// The virtualization state of one pCPU.
 pub struct X86PerCpu<H: AxVCpuHal> {
-    cell: &'static Cell,
+    cell: &'static PcpuCell<Pcpu>,
     _host: PhantomData<fn() -> H>,
 }
 
 impl<H: AxVCpuHal> X86PerCpu<H> {
     /// The vendor whose virtualization can be used, or why none can.
+    ///
+    /// # Errors
+    /// [`Unfit`]: the first thing that this pCPU lacks.
     pub fn check() -> Result<Vendor, Unfit> {
         let vendor = vendor::<H>().ok_or(Unfit::NoVirtualization)?;
         match vendor {
@@ -154,6 +132,9 @@ impl<H: AxVCpuHal> X86PerCpu<H> {
     }
 
     /// The format of this pCPU's nested page tables, or why guests cannot run here.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
     pub fn best_mode() -> Result<NestedMode, Unfit> {
         Ok(match Self::check()? {
             Vendor::Svm => NestedMode::Npt(SvmPerCpuState::<H>::largest_leaf()),
@@ -165,13 +146,13 @@ impl<H: AxVCpuHal> X86PerCpu<H> {
 impl<H: AxVCpuHal> AxArchPerCpu for X86PerCpu<H> {
     fn new(cpu_id: usize) -> AxResult<Self> {
         Ok(Self {
-            cell: Cell::of(cpu_id)?,
+            cell: cell(cpu_id)?,
             _host: PhantomData,
         })
     }
 
     fn is_enabled(&self) -> bool {
-        self.cell.state.lock().is_some()
+        self.cell.own().state.lock().is_some()
     }
 
     fn hardware_enable(&mut self) -> AxResult {
@@ -185,7 +166,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for X86PerCpu<H> {
         }
         let vendor = Self::check()?;
         let _off = InterruptsOff::new();
-        let mut state = self.cell.state.lock();
+        let mut state = self.cell.own().state.lock();
         if state.is_some() {
             return ax_err!(BadState, "guests can run on this pCPU already");
         }
@@ -201,7 +182,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for X86PerCpu<H> {
     fn hardware_disable(&mut self) -> AxResult {
         let _off = InterruptsOff::new();
         self.cell.release();
-        match self.cell.state.lock().take() {
+        match self.cell.own().state.lock().take() {
             Some(state) => state.vendor.disable(),
             None => Ok(()),
         }

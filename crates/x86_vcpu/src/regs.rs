@@ -6,8 +6,6 @@
 pub(crate) struct GuestRegisters {
     /// RSP's place is not used: it is in the VMCS or VMCB.
     pub(crate) gpr: [u64; 16],
-    /// CR2, where the vendor's structure has no place for it (VMX).
-    pub(crate) cr2: u64,
 }
 
 /// The numbers of the general registers in instructions (AMD APM 3, "Instruction Encoding"; Intel SDM 2, "ModR/M").
@@ -35,6 +33,32 @@ pub(crate) const GPR_NAMES: [&str; 16] = [
 pub(crate) const fn gpr_offset(number: usize) -> usize {
     core::mem::offset_of!(GuestRegisters, gpr) + 8 * number
 }
+
+/// Assembles a vendor's way into a guest and back, a file that is told where the general registers are in [`GuestRegisters`], and what else it names.
+#[cfg(target_os = "none")]
+macro_rules! world_switch {
+    ($file:literal, $($name:ident = $value:expr,)*) => {
+        core::arch::global_asm!(
+            include_str!("../registers.S"),
+            include_str!($file),
+            // Both vendors' files may be one to the assembler.
+            ".purgem push_host",
+            ".purgem pop_host",
+            ".purgem load_guest",
+            ".purgem store_guest",
+            RCX = const $crate::regs::gpr_offset($crate::regs::gpr::RCX),
+            RDX = const $crate::regs::gpr_offset($crate::regs::gpr::RDX),
+            RBX = const $crate::regs::gpr_offset($crate::regs::gpr::RBX),
+            RBP = const $crate::regs::gpr_offset($crate::regs::gpr::RBP),
+            RSI = const $crate::regs::gpr_offset($crate::regs::gpr::RSI),
+            RDI = const $crate::regs::gpr_offset($crate::regs::gpr::RDI),
+            R8 = const $crate::regs::gpr_offset($crate::regs::gpr::R8),
+            $($name = const $value,)*
+        );
+    };
+}
+#[cfg(target_os = "none")]
+pub(crate) use world_switch;
 
 /// The registers that a backend keeps, but for segments and descriptor tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,22 +153,38 @@ pub(crate) struct Segment {
 pub(crate) struct SegmentRights(pub(crate) u16);
 
 impl SegmentRights {
+    pub(crate) const ACCESSED: u16 = 1 << 0;
+    pub(crate) const READABLE: u16 = 1 << 1;
+    pub(crate) const CODE: u16 = 1 << 3;
+    pub(crate) const CODE_OR_DATA: u16 = 1 << 4;
     pub(crate) const PRESENT: u16 = 1 << 7;
+    pub(crate) const RESERVED: u16 = 0xf00;
     pub(crate) const LONG: u16 = 1 << 13;
     pub(crate) const DEFAULT_BIG: u16 = 1 << 14;
+    pub(crate) const GRANULAR: u16 = 1 << 15;
+
+    /// Whether any of these bits is set.
+    pub(crate) const fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// The type, in four bits.
+    pub(crate) const fn kind(self) -> u16 {
+        self.0 & 0xf
+    }
 
     pub(crate) const fn is_present(self) -> bool {
-        self.0 & Self::PRESENT != 0
+        self.has(Self::PRESENT)
     }
 
     /// 64-bit code (CS only).
     pub(crate) const fn is_long(self) -> bool {
-        self.0 & Self::LONG != 0
+        self.has(Self::LONG)
     }
 
     /// 32-bit code or stack.
     pub(crate) const fn is_big(self) -> bool {
-        self.0 & Self::DEFAULT_BIG != 0
+        self.has(Self::DEFAULT_BIG)
     }
 
     /// The privilege level.
@@ -182,15 +222,26 @@ pub(crate) mod rflags {
     pub(crate) const OVERFLOW: u64 = 1 << 11;
     pub(crate) const VIRTUAL_8086: u64 = 1 << 17;
     pub(crate) const ALIGNMENT_CHECK: u64 = 1 << 18;
+    /// All that there are.
+    pub(crate) const ALL: u64 = 0x3f_7fd7;
 }
 
 /// Bits of DR6.
 pub(crate) mod dr6 {
+    /// Which breakpoint was met.
+    pub(crate) const BREAKPOINTS: u64 = 0xf;
+    /// An instruction reached for a debug register.
+    pub(crate) const REGISTER_ACCESS: u64 = 1 << 13;
     /// A single step was taken.
     pub(crate) const SINGLE_STEP: u64 = 1 << 14;
     /// At reset.
     pub(crate) const RESET: u64 = 0xffff_0ff0;
 }
 
-/// DR7 at reset.
-pub(crate) const DR7_RESET: u64 = 0x400;
+/// Bits of DR7.
+pub(crate) mod dr7 {
+    /// Accesses to debug registers fault.
+    pub(crate) const GENERAL_DETECT: u64 = 1 << 13;
+    /// At reset.
+    pub(crate) const RESET: u64 = 0x400;
+}

@@ -1,6 +1,6 @@
 //! The states that a vCPU starts in (Intel SDM 3A, "Processor State After Reset"; the boot protocols of Linux, PVH and multiboot).
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, VmidTag};
 use axvcpu::AxVCpuHal;
 
 use crate::{
@@ -11,10 +11,9 @@ use crate::{
     fetch::CodePages,
     msr::{MsrStorage, PAT_RESET},
     regs::{
-        DR7_RESET, DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights,
-        TableName, dr6, gpr, rflags,
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+        dr6, dr7, gpr, rflags,
     },
-    switch::Home,
     vcpu::Activity,
 };
 
@@ -83,6 +82,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Everything as after power-on, but for what `start` says.
     pub(crate) fn reset(&mut self, start: X86Start) {
         self.backend.reset();
+        // What is cached under it is of the life that ends. Another comes before the guest runs.
+        self.tag = VmidTag::default();
         self.events = EventQueue::default();
         self.xsave.reset();
         self.msrs = MsrStorage::new();
@@ -93,7 +94,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.code_pages = CodePages::default();
         self.forget_windows();
         self.start = X86Start::Parked;
-        self.home = Home::Memory;
+        self.residence.changed();
 
         self.regs = GuestRegisters::default();
         // Family, model and stepping.
@@ -118,7 +119,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.backend.set(Register::Cr0, cr0::RESET);
         self.backend.set(Register::Rflags, rflags::ALWAYS);
         self.backend.set(Register::Dr6, dr6::RESET);
-        self.backend.set(Register::Dr7, DR7_RESET);
+        self.backend.set(Register::Dr7, dr7::RESET);
         self.backend.set(Register::Pat, PAT_RESET);
         self.set_data_segments(real(REAL_DATA));
         self.backend.set_segment(SegmentName::Ldtr, real(LDT));

@@ -8,6 +8,7 @@ use crate::{
     decode::{Operation, Part, Repeat, StringForm},
     device::Pending,
     exit::{Next, Step},
+    operand::Linear,
     regs::{Register, SegmentName, gpr, rflags},
     walk::Access,
 };
@@ -59,17 +60,17 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// The linear address of a string instruction's source.
-    pub(crate) fn source(&self, form: StringForm) -> u64 {
+    pub(crate) fn source(&self, form: StringForm) -> Linear {
         let segment = SegmentName::of_number(form.source_segment);
         self.linear(segment, self.regs.gpr[gpr::RSI], form)
     }
 
     /// And of its destination.
-    pub(crate) fn destination(&self, form: StringForm) -> u64 {
+    pub(crate) fn destination(&self, form: StringForm) -> Linear {
         self.linear(SegmentName::Es, self.regs.gpr[gpr::RDI], form)
     }
 
-    fn linear(&self, name: SegmentName, offset: u64, form: StringForm) -> u64 {
+    fn linear(&self, name: SegmentName, offset: u64, form: StringForm) -> Linear {
         self.linear_address(name, offset & form.address_width.mask())
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use axaddrspace::{
     AddrSpace, AxMmHal, Fill, FixedRam, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr,
-    LargestLeaf, MappingFlags, NestedMode, RamPage,
+    LargestLeaf, MappingFlags, NestedMode, PcpuMask, RamPage,
 };
 use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
@@ -52,7 +52,7 @@ impl AxMmHal for TestHost {
         HostPhysAddr::new(addr.as_u64())
     }
 
-    fn flush_nested(_: GuestPhysAddr, _: u64) {}
+    fn flush_nested(_: PcpuMask, _: GuestPhysAddr, _: u64) {}
 }
 
 impl AxVCpuHal for TestHost {
@@ -94,15 +94,20 @@ pub(crate) struct Ram {
 }
 
 pub(crate) const RAM_BYTES: usize = 1 << 20;
+/// From here on it is only for reading.
+pub(crate) const READ_ONLY: u64 = RAM_BYTES as u64 - 0x1000;
 
 impl Ram {
     pub(crate) fn new() -> Self {
         let mut space = AddrSpace::new(NestedMode::Npt(LargestLeaf::Size2M)).unwrap();
         let all = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
-        let start = GuestPhysAddr::new(0);
-        space
-            .map_alloc(start, RAM_BYTES as u64, all, Fill::Ahead)
-            .unwrap();
+        for (start, bytes, flags) in [
+            (0, READ_ONLY, all),
+            (READ_ONLY, RAM_BYTES as u64 - READ_ONLY, MappingFlags::READ),
+        ] {
+            let start = GuestPhysAddr::new(start);
+            space.map_alloc(start, bytes, flags, Fill::Ahead).unwrap();
+        }
         Self {
             fixed: space.fixed_ram(),
             _space: space,

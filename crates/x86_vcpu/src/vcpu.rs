@@ -4,25 +4,19 @@
 //! runs is noted down in memory and takes effect at the next one, because only then is it certain to be in the hardware.
 
 use alloc::sync::Arc;
-use core::{
-    fmt,
-    marker::PhantomData,
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::{fmt, marker::PhantomData, ops::Range};
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
 use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
-    Mail, Mailbox,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, Home, HypercallError,
+    LineLevel, MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing,
 };
 
 use crate::{
-    ExitKind, GuestBytes, Sharing, X86Start, X86VCpuConfig,
+    ExitKind, GuestBytes, X86Start, X86VCpuConfig,
     backend::{Backend, Vendor, VendorConfig},
-    config::MAX_CPUS,
     cpuid::CpuidTable,
     decode::DecodeCache,
     deliver::NEVER,
@@ -32,9 +26,8 @@ use crate::{
     fetch::CodePages,
     hardware::InterruptsOff,
     msr::{self, MsrKind, MsrStorage},
-    percpu::{self, Cell},
+    percpu::{self, Pcpu},
     regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
-    switch::Home,
     xsave::ExtendedState,
 };
 
@@ -44,9 +37,6 @@ pub const NOTIFY: usize = 0;
 pub const NMI: usize = 1;
 /// The letter that is INIT: the vCPU leaves as [`CpuDown`](AxVCpuExitReason::CpuDown), and waits for [`start_at`](AxArchVCpu::start_at).
 pub const INIT: usize = 2;
-
-/// Unused by every vCPU: ids start at 1.
-static LAST_UID: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +64,8 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) counters: Arc<Account>,
     /// Why the guest was left last.
     pub(crate) exit: AxVCpuExitReason,
+    /// The hardware's words about that, once the state is saved.
+    pub(crate) saved_exit: RawExit,
     /// What the last exit leaves to be completed.
     pub(crate) pending: Pending,
     /// The value that was read for it.
@@ -101,11 +93,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// The program counter when the guest was left last.
     pub(crate) pc: u64,
 
-    /// No two vCPUs that ever were have the same.
-    pub(crate) uid: u64,
-    pub(crate) home: Home,
-    /// The pCPU that bound it last.
-    pub(crate) cell: Option<&'static Cell>,
+    pub(crate) residence: Residence<Pcpu>,
     pub(crate) tag: VmidTag,
     _host: PhantomData<fn() -> H>,
 }
@@ -257,6 +245,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             cpuid: CpuidTable::new(vcpu_id, config.vcpu_count, config.tsc_hz),
             counters: Arc::new(Account::new::<ExitKind>()),
             exit: AxVCpuExitReason::Nothing,
+            saved_exit: RawExit::default(),
             pending: Pending::Nothing,
             answer: None,
             activity: Activity::Active,
@@ -275,9 +264,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             vm_id,
             sharing: config.sharing,
             pc: 0,
-            uid: LAST_UID.fetch_add(1, Ordering::Relaxed) + 1,
-            home: Home::Memory,
-            cell: None,
+            residence: Residence::new(),
             tag: VmidTag::default(),
             _host: PhantomData,
         };
@@ -301,7 +288,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         self.backend.set_nested_root(root);
         // What is cached under the tag belongs to another table.
         self.tag = VmidTag::default();
-        self.home = Home::Memory;
+        self.residence.changed();
         Ok(())
     }
 
@@ -343,8 +330,8 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         }
         self.pc = self.backend.get(Register::Rip);
         // INIT has put it there.
-        if self.home != Home::Memory {
-            self.home = Home::Hardware;
+        if self.residence.home() != Home::Memory {
+            self.residence.ran();
             if self.sharing == Sharing::Shared {
                 self.save();
             }
@@ -353,12 +340,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     }
 
     fn bind(&mut self) -> AxResult {
-        let cell = Cell::of(H::this_pcpu())?;
-        if self.cell.is_some_and(|last| !core::ptr::eq(last, cell)) {
-            // What the other pCPU may still hold is no longer the truth.
-            self.home = Home::Memory;
-        }
-        self.cell = Some(cell);
+        self.residence.bind(percpu::cell(H::this_pcpu())?);
         // Others may have used the timer meanwhile.
         self.armed = NEVER;
         self.backend.set_deadline(NEVER);
@@ -479,6 +461,10 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 table.base, table.limit
             )?;
         }
+        let exit = match self.residence.home() {
+            Home::Hardware => self.backend.raw_exit(),
+            Home::Both | Home::Memory => self.saved_exit,
+        };
         let interrupts = get(Register::Rflags) & rflags::INTERRUPT != 0;
         writeln!(
             out,
@@ -486,8 +472,8 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             if interrupts { "on" } else { "off" },
             self.activity,
             self.backend.vendor(),
-            self.backend.exit_name(),
-            self.backend.raw_exit()
+            self.backend.exit_name(exit.reason),
+            exit
         )
     }
 }

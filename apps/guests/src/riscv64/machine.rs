@@ -91,6 +91,9 @@ impl Machine {
     }
 
     /// The first range of RAM.
+    ///
+    /// # Panics
+    /// The device tree has none.
     pub fn ram(&self) -> Range<usize> {
         let memory = self.tree.find_node("/memory").and_then(registers);
         memory.expect("a /memory node")
@@ -111,6 +114,9 @@ impl Machine {
     }
 
     /// The boot hart's timer.
+    ///
+    /// # Panics
+    /// The device tree does not say how fast it counts.
     pub fn timer(&self) -> Timer {
         let cpus = self.tree.find_node("/cpus");
         let frequency = cpus.and_then(|cpus| cpus.property("timebase-frequency")?.as_usize());

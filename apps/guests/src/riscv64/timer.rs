@@ -43,7 +43,18 @@ impl Timer {
         }
     }
 
+    /// Lets a number of ticks go by.
+    pub fn spin(&self, ticks: u64) {
+        let start = self.now();
+        while self.now() - start < ticks {
+            core::hint::spin_loop();
+        }
+    }
+
     /// Sleeps until the timer interrupt at `deadline` is taken; the time just after that.
+    ///
+    /// # Panics
+    /// Something else wakes it.
     pub fn sleep_until(&self, deadline: u64) -> u64 {
         self.set(deadline);
         csr::enable_interrupts(csr::TIMER);

@@ -18,6 +18,9 @@ pub fn is_there() -> bool {
 }
 
 /// Asks for it. It [`is_there`].
+///
+/// # Errors
+/// [`Refused`]: it knows no such function, or no kind of exit of that number.
 pub fn ask(function: u64, args: [u64; 2]) -> Result<u64, Refused> {
     // RBX, which the compiler keeps for itself, is put back.
     macro_rules! call {

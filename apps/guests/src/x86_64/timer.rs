@@ -130,6 +130,9 @@ impl Timer {
     }
 
     /// Sleeps until the timer interrupt at `deadline` is taken; the time just after that.
+    ///
+    /// # Panics
+    /// Something else wakes it.
     pub fn sleep_until(&self, deadline: u64) -> u64 {
         let idle = code!("2: hlt", "jmp 2b");
         loop {

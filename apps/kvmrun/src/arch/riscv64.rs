@@ -47,6 +47,9 @@ mod reg {
 }
 
 /// They come once there are vCPUs.
+///
+/// # Errors
+/// None.
 pub fn create_controllers(_: Vm) -> Result<(), Failure> {
     Ok(())
 }
@@ -56,6 +59,9 @@ const SOURCE_CONFIG: u64 = APLIC + 4;
 
 /// Creates KVM's AIA, if the machine lets it. What to tell the guest: where it finds a register that the
 /// kernel answers for.
+///
+/// # Errors
+/// None.
 pub fn place_controllers(vm: Vm, vcpus: usize) -> Result<String, Failure> {
     match create_aia(vm, vcpus) {
         Ok(()) => Ok(format!("peer=kvm mmio={SOURCE_CONFIG}")),
@@ -111,6 +117,9 @@ fn set<T>(file: File, group: u32, attr: u64, mut value: T) -> Result<(), Failure
 }
 
 /// A PLIC and the serial ports.
+///
+/// # Errors
+/// In words: there are more vCPUs than a PLIC has contexts for.
 pub fn devices(
     _: Vm,
     vcpus: &[Vcpu],
@@ -142,6 +151,9 @@ impl CpuInterrupts for Harts {
 }
 
 /// Loads the guest and makes the first vCPU ready for it; the others wait for it to start them.
+///
+/// # Errors
+/// In words: the guest cannot be loaded, or KVM does not take the first vCPU's registers.
 pub fn start(
     _: Kvm,
     vcpus: &[Vcpu],

@@ -5,8 +5,8 @@ use core::arch::x86_64::_rdtsc;
 
 use axaddrspace::{LargestLeaf, NestedMode};
 use axdevice::{
-    AcpiPm, AxVmDevices, AxVmDevicesBuilder, CharBackend, Clock, DebugPort, InterruptController,
-    IrqLine, IsaLines, NoPci, TimerWidth,
+    AcpiPm, AxVmDevices, AxVmDevicesBuilder, CharBackend, Clock, CmosRtc, CpuEvents, DebugPort,
+    I8042, InterruptController, IrqLine, IsaLines, NoPci, TimerWidth,
 };
 use axvcpu::LineLevel;
 use axvm::{AxVMConfig, Machine, X86Machine};
@@ -33,6 +33,9 @@ const IDENTITY_MAP: u64 = 0xfffb_c000;
 const TASK_STATE: usize = 0xfffb_d000;
 
 /// The interrupt controllers and the timer of a PC. They come before any vCPU.
+///
+/// # Errors
+/// KVM refuses one.
 pub fn create_controllers(vm: Vm) -> Result<(), Failure> {
     let file = vm.file();
     file.request("placing the task state", request::SET_TSS_ADDR, TASK_STATE)?;
@@ -48,11 +51,17 @@ pub fn create_controllers(vm: Vm) -> Result<(), Failure> {
 }
 
 /// They are where they are on every PC. What to tell the guest.
+///
+/// # Errors
+/// None.
 pub fn place_controllers(_: Vm, _: usize) -> Result<String, Failure> {
     Ok(String::from("peer=kvm"))
 }
 
 /// The devices that KVM has not.
+///
+/// # Errors
+/// In words: KVM does not tell the rate of the time stamp counter, or there is no vCPU.
 pub fn devices(
     vm: Vm,
     vcpus: &[Vcpu],
@@ -64,12 +73,33 @@ pub fn devices(
     let clock = Arc::new(Counter {
         hz: tsc_khz(vcpus)? * 1000,
     });
+    let wire = IrqLine::new(lines.clone(), IsaLines::RTC);
+    let rtc = CmosRtc::new("rtc", wire, EPOCH_S, clock.clone(), Arc::new(Unheard));
     let sci = IrqLine::new(lines.clone(), IsaLines::SCI);
     let pm = AcpiPm::new("acpi", sci, TimerWidth::Bits32, clock, power.clone());
     let bus = AxVmDevices::builder().port(X86_ACPI_PORTS as u16, AcpiPm::PORTS, Arc::new(pm));
+    // A Linux that finds no clock asks for the time until it has waited for a second.
+    let bus = Arc::new(rtc).put_on(bus);
+    let bus = Arc::new(I8042::new("i8042", power.clone())).put_on(bus);
     let bus = Arc::new(NoPci::new("pci", power.clone())).put_on(bus);
     let bus = Arc::new(DebugPort::new("port80")).put_on(bus);
     Ok(devices::serial_ports(bus, config, console, &lines))
+}
+
+/// The time of day when this program starts, the same in every run: 2026-01-01.
+const EPOCH_S: u64 = 1_767_225_600;
+
+/// Nobody waits here for the deadlines of a device, so that the clock's alarm never rings.
+struct Unheard;
+
+impl CpuEvents for Unheard {
+    fn notify(&self, _: usize) {}
+
+    fn nmi(&self, _: usize) {}
+
+    fn init(&self, _: usize) {}
+
+    fn startup(&self, _: usize, _: u8) {}
 }
 
 /// KVM's interrupt controllers.
@@ -107,6 +137,9 @@ fn tsc_khz(vcpus: &[Vcpu]) -> Result<u64, String> {
 }
 
 /// Loads the guest and makes the vCPUs ready for it.
+///
+/// # Errors
+/// In words: the guest cannot be loaded, or KVM does not take what the vCPUs are told.
 pub fn start(
     kvm: Kvm,
     vcpus: &[Vcpu],

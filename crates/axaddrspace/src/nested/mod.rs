@@ -13,6 +13,7 @@ mod riscv;
 mod table;
 mod x86;
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use entry::{Entry, Target};
@@ -22,7 +23,7 @@ pub use mode::{LargestLeaf, NestedMode};
 pub(crate) use table::Memory;
 use table::{OwnedTable, Table, TableMut, parts};
 
-use crate::{AxMmHal, GuestPhysAddr, HostPhysAddr, MappingFlags, MemoryUsage};
+use crate::{AxMmHal, GuestPhysAddr, Holders, HostPhysAddr, MappingFlags, MemoryUsage};
 
 /// What the nested table says about an address.
 pub(crate) enum Lookup {
@@ -50,6 +51,7 @@ pub(crate) struct NestedTable<H: AxMmHal> {
     mode: NestedMode,
     root: OwnedTable<H>,
     usage: MemoryUsage,
+    holders: Arc<Holders>,
 }
 
 impl<H: AxMmHal> NestedTable<H> {
@@ -60,7 +62,12 @@ impl<H: AxMmHal> NestedTable<H> {
             ram_bytes: 0,
             table_bytes: root.size().bytes(),
         };
-        Some(Self { mode, root, usage })
+        Some(Self {
+            mode,
+            root,
+            usage,
+            holders: Arc::new(Holders::new()),
+        })
     }
 
     pub(crate) fn mode(&self) -> NestedMode {
@@ -73,6 +80,11 @@ impl<H: AxMmHal> NestedTable<H> {
 
     pub(crate) fn usage(&self) -> MemoryUsage {
         self.usage
+    }
+
+    /// Whose translations a flush has to reach.
+    pub(crate) fn holders(&self) -> &Arc<Holders> {
+        &self.holders
     }
 
     /// The first guest-physical address that is too high.
@@ -155,10 +167,27 @@ impl<H: AxMmHal> NestedTable<H> {
         }
     }
 
+    /// [`clear`](Self::clear) for several ranges, in order, with one flush.
+    pub(crate) fn clear_all(&mut self, ranges: impl Iterator<Item = Range<GuestPhysAddr>>) {
+        let mut all: Option<Range<GuestPhysAddr>> = None;
+        for range in ranges {
+            match condemn(&mut self.root.as_mut(), raw(&range)) {
+                Found::Nothing => {}
+                Found::Entries => {
+                    let start = all.map_or(range.start, |all| all.start);
+                    all = Some(start..range.end);
+                }
+            }
+        }
+        if let Some(all) = all {
+            self.flush_and_sweep(all);
+        }
+    }
+
     /// Frees what is condemned in `range`.
     fn flush_and_sweep(&mut self, range: Range<GuestPhysAddr>) {
         let raw = raw(&range);
-        H::flush_nested(range.start, raw.end - raw.start);
+        H::flush_nested(self.holders.pcpus(), range.start, raw.end - raw.start);
         let larger = self.root.as_mut().sweep(raw, &mut self.usage);
         debug_assert!(
             larger.is_none(),

@@ -575,3 +575,49 @@ fn a_stand_in_needs_memory_and_leaves_none_behind_without() {
         end(space);
     }
 }
+
+/// What a VM does to its memory disturbs only the pCPUs that ran it, and those once.
+#[test]
+fn lazy_ram_is_emptied_by_one_flush_of_its_holders() {
+    use crate::PcpuMask;
+
+    for mode in MODES {
+        let mut space = space(mode);
+        let lazy = [(0x10_0000, 4 * K4), (M2, 2 * M2), (G1, M2)];
+        for (start, len) in lazy {
+            space.map_alloc(gpa(start), len, RW, Fill::Lazy).unwrap();
+        }
+        space.map_alloc(gpa(8 * M2), M2, RW, Fill::Ahead).unwrap();
+        let flushes = || mock::with(|host| host.flushes);
+        let before = (flushes(), space.usage());
+        space.empty_lazy();
+        assert_eq!((flushes(), space.usage()), before, "nothing was there");
+
+        for (start, _) in lazy {
+            assert_eq!(
+                space.handle_page_fault(gpa(start), RW),
+                FaultOutcome::Filled
+            );
+            space.memory().write_u32(gpa(start), 7).unwrap();
+        }
+        space.holders().add(2);
+        space.holders().add(5);
+        mock::peek();
+        space.empty_lazy();
+        assert_eq!(flushes(), before.0 + 1);
+        assert_eq!(
+            mock::with(|host| host.flushed_on),
+            Some(PcpuMask(1 << 5 | 1 << 2))
+        );
+        assert_eq!(space.usage(), before.1);
+        for (start, _) in lazy {
+            assert_eq!(leads(&space, start), None);
+            assert_eq!(space.memory().read_u32(gpa(start)).unwrap(), 0);
+        }
+        assert!(
+            leads(&space, 8 * M2).is_some(),
+            "what was there from the start stays"
+        );
+        end(space);
+    }
+}

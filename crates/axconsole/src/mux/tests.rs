@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use axdevice::CharBackend;
 use proptest::prelude::*;
 
-use super::{Mux, Typed};
+use super::{Mux, TURNS, Turn, Typed};
 use crate::VmPort;
 
 const PATIENCE: u64 = 100;
@@ -234,4 +234,27 @@ proptest! {
             prop_assert_eq!(only(&shown), only(&written[vm]));
         }
     }
+}
+
+/// One that writes faster than the console shows has its turns, and no more.
+#[test]
+fn all_that_was_written_before_appears_in_a_fixed_number_of_turns() {
+    let mut desk = Desk::new(&["flood", "rtos"]);
+    let (ports, shown) = (&desk.ports, &mut desk.shown);
+    while ports[0].write(&[b'a'; 100]) > 0 {}
+    ports[1].write(b"silent so far");
+    for _ in 0..TURNS {
+        let turn = desk
+            .mux
+            .pump_turn(0, 0, &mut |bytes| shown.extend_from_slice(bytes));
+        assert_eq!(turn, Turn::More);
+        ports[0].write(&[b'b'; 1000]);
+    }
+    assert_eq!(shown.iter().filter(|&&byte| byte == b'a').count(), 4096);
+    assert!(!shown.contains(&b'b'), "that came later");
+    assert_eq!(
+        desk.mux.pump_turn(2, 0, &mut |_| ()),
+        Turn::Last,
+        "there is no such VM"
+    );
 }

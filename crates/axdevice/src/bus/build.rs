@@ -213,6 +213,9 @@ impl AxVmDevicesBuilder {
     }
 
     /// The finished buses, unless a range is empty, overruns its bus or overlaps another.
+    ///
+    /// # Errors
+    /// [`BuildError::Empty`], [`BuildError::Overrun`] or [`BuildError::Overlap`], whichever comes first from the lowest address of each bus on.
     pub fn build(self) -> Result<AxVmDevices, BuildError> {
         Ok(AxVmDevices {
             mmio: self.bus(BusKind::Mmio)?,

@@ -1,4 +1,4 @@
-//! The bus between the local APICs of a VM, its I/O APIC and its 8259s.
+//! The bus between the local APICs of a VM, its I/O APIC and its 8259s: who gets a message (Intel SDM volume 3, 12.6.2).
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};

@@ -1,4 +1,4 @@
-//! What local APICs and I/O APICs send to one another, and to whom.
+//! What local APICs and I/O APICs send to one another, and to whom (Intel SDM volume 3, 12.6.1, 12.6.2 and 12.11).
 
 /// How a vector's interrupt came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

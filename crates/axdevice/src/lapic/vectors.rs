@@ -1,4 +1,4 @@
-//! Sets of interrupt vectors, as IRR, ISR and TMR show them.
+//! Sets of interrupt vectors, as IRR, ISR and TMR show them (Intel SDM volume 3, 12.8.4).
 
 /// A set of vectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

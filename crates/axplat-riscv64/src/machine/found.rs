@@ -9,7 +9,10 @@ use crate::{boot, power};
 
 static MACHINE: Once<Machine> = Once::new();
 
-/// The machine. Panics before the device tree was read, which is the first thing that the platform does.
+/// The machine.
+///
+/// # Panics
+/// Before the device tree was read, which is the first thing that the platform does.
 pub fn machine() -> &'static Machine {
     MACHINE.get().expect("the device tree has not been read")
 }

@@ -469,6 +469,9 @@ fn reset_throws_letters_away_and_start_keeps_them() {
     vcpu.mailbox().set_line(9, LineLevel::High);
     vcpu.reset(ENTRY, 0, ()).unwrap();
     assert!(!vcpu.mailbox().has_interrupt(u64::MAX));
+    let mail = vcpu.mailbox().take();
+    assert!(mail.fence_instructions, "new code is there");
+    assert!(!mail.fence_translations);
 }
 
 #[test]

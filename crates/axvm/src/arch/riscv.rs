@@ -95,6 +95,9 @@ fn devices(
 
 /// Puts into RAM what a RISC-V VM, whose vCPUs give it `features`, finds there when it starts. This
 /// asks nothing of the host, so that others than [`AxVM`](crate::AxVM) can start the same VM.
+///
+/// # Errors
+/// Those of [`GuestArch::load`].
 pub fn load_riscv(
     config: &AxVMConfig<RiscvMachine>,
     features: CpuFeatures,

@@ -100,6 +100,10 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
 
 /// Puts into RAM what an x86 VM finds there when it starts. This asks nothing of the host, so that
 /// others than [`AxVM`](crate::AxVM) can start the same VM.
+///
+/// # Errors
+/// Those of [`GuestArch::load`]; also a start at or above 4 GiB, and a ramdisk or a command line that
+/// the kernel's boot protocol cannot tell of.
 pub fn load_x86(
     config: &AxVMConfig<X86Machine>,
     ram: &[GuestRange],

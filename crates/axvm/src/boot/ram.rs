@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use axaddrspace::{AxMmHal, GuestMemory, GuestMemoryError, GuestPhysAddr};
+use axaddrspace::{GuestMemoryError, GuestPhysAddr};
 
 /// How far above the start of RAM the things that we place may lie: what every kernel reaches early
 /// in its boot.
@@ -67,14 +67,12 @@ impl fmt::Display for GuestRange {
 /// Guest RAM as the loaders write it. All of it reads as zero before the first write, so what an
 /// image leaves out need not be cleared.
 pub trait GuestRam {
-    /// Writes `bytes` at `addr`; all or nothing.
+    /// Writes `bytes` at `addr`; nothing if not all of that is RAM.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError::NotRam`] unless all of it is RAM. [`GuestMemoryError::OutOfMemory`] where RAM is filled now and the
+    /// host has no frame, which alone may leave a part written.
     fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError>;
-}
-
-impl<H: AxMmHal> GuestRam for GuestMemory<'_, H> {
-    fn write(&mut self, addr: GuestPhysAddr, bytes: &[u8]) -> Result<(), GuestMemoryError> {
-        GuestMemory::write(self, addr, bytes)
-    }
 }
 
 /// Why something has no place in RAM.

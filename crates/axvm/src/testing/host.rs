@@ -13,7 +13,7 @@ use core::{
 };
 use std::sync::Mutex;
 
-use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
 use axerrno::AxResult;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, Mailbox, Wait};
 
@@ -27,6 +27,7 @@ pub(crate) struct World {
     pub(crate) kicks: [AtomicU64; PCPUS],
     pub(crate) now: AtomicU64,
     pub(crate) wants_reschedule: AtomicBool,
+    pub(crate) turn_is_over: AtomicBool,
     pub(crate) events: Mutex<Vec<(usize, Event)>>,
     pub(crate) fail: Mutex<Vec<Failure>>,
     /// The waits that end the vCPU's halt by themselves.
@@ -37,6 +38,8 @@ pub(crate) struct World {
     /// Frames that the host can still give, and those that it gave.
     pub(crate) frames_left: AtomicUsize,
     pub(crate) frames_out: AtomicUsize,
+    /// Whom each flush of nested translations concerned.
+    pub(crate) flushes: Mutex<Vec<PcpuMask>>,
     pub(super) link: Mutex<Option<Weak<dyn VmLink>>>,
     scripts: Mutex<Vec<VecDeque<Step>>>,
     pool: Mutex<Vec<(u64, FrameSize)>>,
@@ -57,6 +60,7 @@ pub(crate) enum Event {
     DeviceReset,
     HostIrq(usize),
     Reschedule,
+    ForgetNested,
 }
 
 /// What the world does not manage.
@@ -95,6 +99,7 @@ impl World {
             kicks: [const { AtomicU64::new(0) }; PCPUS],
             now: AtomicU64::new(0),
             wants_reschedule: AtomicBool::new(false),
+            turn_is_over: AtomicBool::new(false),
             events: Mutex::new(Vec::new()),
             fail: Mutex::new(Vec::new()),
             deadline: AtomicU64::new(u64::MAX),
@@ -102,6 +107,7 @@ impl World {
             wait: Mutex::new(Wait::FOR_ANY),
             frames_left: AtomicUsize::new(usize::MAX),
             frames_out: AtomicUsize::new(0),
+            flushes: Mutex::new(Vec::new()),
             link: Mutex::new(None),
             scripts: Mutex::new(Vec::new()),
             pool: Mutex::new(Vec::new()),
@@ -231,7 +237,9 @@ impl<const W: usize> AxMmHal for TestHal<W> {
         HostPhysAddr::new(addr.as_u64())
     }
 
-    fn flush_nested(_start: GuestPhysAddr, _len: u64) {}
+    fn flush_nested(pcpus: PcpuMask, _start: GuestPhysAddr, _len: u64) {
+        world::<W>().flushes.lock().unwrap().push(pcpus);
+    }
 }
 
 impl<const W: usize> AxVCpuHal for TestHal<W> {
@@ -261,11 +269,20 @@ impl<const W: usize> AxVMHal for TestHal<W> {
         world::<W>().kicks[pcpu].fetch_add(1, Ordering::SeqCst);
     }
 
+    fn forget_nested_here() {
+        world::<W>().note(0, Event::ForgetNested);
+    }
+
     fn needs_reschedule() -> bool {
         world::<W>().wants_reschedule.load(Ordering::SeqCst)
     }
 
+    fn is_turn_over() -> bool {
+        world::<W>().turn_is_over.load(Ordering::SeqCst)
+    }
+
     fn reschedule() {
+        world::<W>().turn_is_over.store(false, Ordering::SeqCst);
         world::<W>().wants_reschedule.store(false, Ordering::SeqCst);
         world::<W>().note(0, Event::Reschedule);
         std::thread::yield_now();

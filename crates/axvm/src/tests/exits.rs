@@ -132,8 +132,8 @@ fn nested_faults_fill_lazy_ram_or_come_back_to_the_guest() {
     assert_eq!(served::<4>(fault(LAZY, MappingFlags::WRITE)), []);
     assert_eq!(
         served::<4>(fault(RAM, MappingFlags::READ)),
-        [],
-        "another vCPU was faster"
+        [Event::ForgetNested],
+        "another vCPU was faster: what this pCPU remembers goes, and no other is disturbed"
     );
     for outside in [0, LAZY + 0x1_0000, u64::MAX] {
         assert_eq!(
@@ -417,4 +417,35 @@ fn devices_answer_within_the_loop_until_the_vm_goes_down() {
         .collect();
     let expected = [(0, 1), (2, 2), (4, 3)].map(|(at, data)| Event::DeviceWrite(at, data));
     assert_eq!(writes, expected);
+}
+
+/// The host's interrupt came while another exit was served, or the guest's reset was.
+#[test]
+fn a_turn_that_is_over_ends_whatever_the_exit_was() {
+    let (vm, _) = booted::<16>(1);
+    let world = world::<16>();
+    let read = Exit::MmioRead {
+        addr: GuestPhysAddr::new(DEVICE),
+        width: AccessWidth::Byte,
+    };
+    world.wants_reschedule.store(true, Ordering::SeqCst);
+    world.then(0, move |_| {
+        world.turn_is_over.store(true, Ordering::SeqCst);
+        read
+    });
+    world.exits(0, &[Exit::Halt]);
+    assert_eq!(vm.run_vcpu(0), Ok(Exit::Halt));
+    let events = world.take_events(0);
+    let place = |wanted: &Event| events.iter().position(|event| event == wanted);
+    assert!(place(&Event::Read(DEVICE_VALUE)) < place(&Event::Unbind));
+    assert!(place(&Event::Unbind) < place(&Event::Reschedule));
+
+    world.turn_is_over.store(true, Ordering::SeqCst);
+    world.exits(0, &[Exit::Halt]);
+    assert_eq!(vm.run_vcpu(0), Ok(Exit::Halt));
+    assert_eq!(
+        world.take_events(0).first(),
+        Some(&Event::Reschedule),
+        "before it is bound"
+    );
 }

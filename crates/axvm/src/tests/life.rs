@@ -3,11 +3,12 @@
 use alloc::string::ToString;
 use core::sync::atomic::Ordering;
 
+use axaddrspace::PcpuMask;
 use axvcpu::{AxVCpuExitReason as Exit, FailReason, RawExit, SystemDownKind, VCpuState};
 
 use crate::{
     PowerState, VCpuNext, VmErrorCause,
-    testing::{Event, Failure, LAZY, MEMORY, RAM, booted, peek, poke, try_vm, world},
+    testing::{Event, Failure, LAZY, MEMORY, RAM, booted, peek, poke, run_on, try_vm, world},
 };
 
 const OFF: Exit = Exit::SystemDown {
@@ -335,4 +336,40 @@ fn a_regions_error_names_the_region() {
     let error = try_vm::<33>(1, text).err().unwrap().to_string();
     let expected = "vm \"linux\": vms/linux.toml:7: kernel.memory_regions[1]: ";
     assert!(error.starts_with(expected), "{error}");
+}
+
+/// A guest that is started again and again leaves its shared pCPU to others in between.
+#[test]
+fn others_have_their_turn_while_ram_is_cleared() {
+    let (vm, _) = booted::<17>(1);
+    let world = world::<17>();
+    world.exits(0, &[OFF]);
+    assert_eq!(vm.drive(0), VCpuNext::VmDown(SystemDownKind::PowerOff));
+    let _ = world.take_events(0);
+    world.turn_is_over.store(true, Ordering::SeqCst);
+    vm.boot().unwrap();
+    let events = world.take_events(0);
+    assert_eq!(events.first(), Some(&Event::Reschedule));
+}
+
+/// What a VM does to its memory interrupts no pCPU but those that ran it.
+#[test]
+fn a_restart_flushes_once_and_only_where_the_vm_ran() {
+    let (vm, _) = booted::<18>(2);
+    let world = world::<18>();
+    let flushes = || core::mem::take(&mut *world.flushes.lock().unwrap());
+    poke(&vm, LAZY, b"a page");
+    world.exits(0, &[OFF]);
+    run_on(5);
+    assert_eq!(vm.drive(0), VCpuNext::VmDown(SystemDownKind::PowerOff));
+    run_on(6);
+    assert_eq!(vm.drive(1), VCpuNext::VmDown(SystemDownKind::PowerOff));
+    run_on(0);
+    let _ = flushes();
+    vm.boot().unwrap();
+    assert_eq!(flushes(), [PcpuMask::of(5)], "vCPU 1 never ran");
+    vm.shutdown(SystemDownKind::PowerOff);
+    let _ = (vm.drive(0), vm.drive(1));
+    vm.boot().unwrap();
+    assert_eq!(flushes(), [], "nothing was touched");
 }

@@ -575,3 +575,42 @@ fn devices_reach_ram_and_nothing_else() {
     assert!(!link.write_ram(GuestPhysAddr::new(DEVICE), b"abcd"));
     assert_eq!(peek(&vm, RAM + 0x2000, 4), b"abcd");
 }
+
+/// Each kick takes whoever else lives on the pCPU out of its guest.
+#[test]
+fn a_vcpu_is_kicked_for_what_it_would_wake_for_and_once() {
+    let (vm, _) = booted::<19>(3);
+    let world = world::<19>();
+    assert_eq!(vm.drive(1), VCpuNext::Off);
+    let [_, off, parked] = &vm.doors[..] else {
+        panic!("three vCPUs");
+    };
+    for _ in 0..5 {
+        off.raise(SOFTWARE);
+        off.set_line(EXTERNAL, LineLevel::High);
+        off.set_line(EXTERNAL, LineLevel::Low);
+    }
+    assert_eq!(world.kicked(2), 0, "it is off");
+    assert!(!vm.vcpu_should_wake(1));
+
+    *world.wait.lock().unwrap() = Wait {
+        lines: 1 << SOFTWARE,
+        ..Wait::FOR_ANY
+    };
+    bring_up(&vm, 2);
+    parked.set_line(EXTERNAL, LineLevel::High);
+    assert_eq!(world.kicked(3), 0, "it has masked that");
+    parked.raise(SOFTWARE);
+    parked.raise(SOFTWARE);
+    assert_eq!(world.kicked(3), 1);
+
+    // The reason goes before the task comes to look at it: the next one is worth a kick again.
+    parked.vcpu().mailbox().withdraw(SOFTWARE);
+    assert!(!vm.vcpu_should_wake(2));
+    parked.raise(SOFTWARE);
+    assert_eq!(world.kicked(3), 1);
+    assert!(vm.vcpu_should_wake(2));
+
+    vm.shutdown(SystemDownKind::PowerOff);
+    assert_eq!((world.kicked(2), world.kicked(3)), (1, 1), "all are told");
+}

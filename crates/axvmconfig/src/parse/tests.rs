@@ -1,5 +1,7 @@
 //! One config at a time: what is accepted and with which meaning, what is refused and how.
 
+mod overlaps;
+
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use proptest::prelude::*;
 

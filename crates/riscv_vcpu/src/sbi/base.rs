@@ -1,4 +1,4 @@
-//! BASE: what the interface is, and on what it runs.
+//! BASE: what the interface is, and on what it runs (SBI specification, "Base Extension").
 
 use axvcpu::{AxVCpuHal, HypercallError};
 use sbi_spec::base::{

@@ -1,4 +1,4 @@
-//! DBCN: the debug console.
+//! DBCN: the debug console (SBI specification, "Debug Console Extension").
 
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, ConsoleCall, DeviceAccess, HypercallError};

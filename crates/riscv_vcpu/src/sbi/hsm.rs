@@ -1,4 +1,4 @@
-//! HSM: starting, stopping and suspending harts.
+//! HSM: starting, stopping and suspending harts (SBI specification, "Hart State Management Extension").
 
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, WaitKind};

@@ -1,4 +1,4 @@
-//! IPI: a software interrupt to any of the VM's harts.
+//! IPI: a software interrupt to any of the VM's harts (SBI specification, "IPI Extension").
 
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError};
 use sbi_spec::spi::{EID_SPI, SEND_IPI};

@@ -1,4 +1,4 @@
-//! The legacy console: the two calls that old guests still print and read by. What else is legacy has a successor and is not there.
+//! The legacy console (SBI specification, "Legacy Extensions"): the two calls that old guests still print and read by. What else is legacy has a successor and is not there.
 //!
 //! These calls have one result, in `a0`, and no function number.
 

@@ -1,4 +1,4 @@
-//! RFENCE: fences on any of the VM's harts.
+//! RFENCE: fences on any of the VM's harts (SBI specification, "RFENCE Extension").
 
 use axaddrspace::GuestVirtAddr;
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, Fence, HypercallError};

@@ -1,4 +1,4 @@
-//! SRST: the VM goes down.
+//! SRST: the VM goes down (SBI specification, "System Reset Extension").
 
 use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, SystemDownKind};
 use sbi_spec::srst::{

@@ -1,4 +1,4 @@
-//! TIME: the guest's timer.
+//! TIME: the guest's timer (SBI specification, "Timer Extension").
 
 use axvcpu::{AxVCpuHal, HypercallError};
 use sbi_spec::time::{EID_TIME, SET_TIMER};

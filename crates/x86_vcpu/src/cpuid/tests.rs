@@ -155,17 +155,40 @@ fn leaves_beyond_the_last_are_empty() {
 #[test]
 fn the_rates_are_those_of_the_guests_own_timers() {
     power_on();
-    let one_of = |highest| {
-        machine::with(|m| m.cpuid.get_mut(&(0, 0)).unwrap().eax = highest);
+    let one_of = |highest, vendor: &[u8; 4]| {
+        machine::with(|m| {
+            let first = m.cpuid.get_mut(&(0, 0)).unwrap();
+            (first.eax, first.ebx) = (highest, u32::from_le_bytes(*vendor));
+        });
         CpuidTable::new(0, 1, TSC_HZ)
     };
-    let old = one_of(0xd);
+    let old = one_of(0xd, b"Auth");
     assert_eq!(ask(&old, 0x15, 0), NOTHING);
     let timing = ask(&old, 0x4000_0010, 0);
     assert_eq!((timing.eax, timing.ebx), (2_400_000, 150_000));
-    let crystal = ask(&one_of(0x16), 0x15, 0);
-    assert_eq!(
-        (crystal.eax, crystal.ebx, crystal.ecx),
-        (1, 16, 150_000_000)
-    );
+    let is_crystal = |table: &CpuidTable| {
+        let crystal = ask(table, 0x15, 0);
+        assert_eq!(
+            (crystal.eax, crystal.ebx, crystal.ecx),
+            (1, 16, 150_000_000)
+        );
+    };
+    is_crystal(&one_of(0x16, b"Auth"));
+
+    // An Intel from before these leaves has them, and nothing in between.
+    let older = one_of(0xd, b"Genu");
+    is_crystal(&older);
+    assert_eq!(ask(&older, 0, 0).eax, 0x16);
+    let processor = ask(&older, 0x16, 0);
+    assert_eq!((processor.eax, processor.ecx), (2_400, 150));
+    for leaf in [0xe, 0xf, 0x10, 0x12, 0x14, 0x17] {
+        assert_eq!(ask(&older, leaf, 0), NOTHING, "{leaf:#x}");
+    }
+    // A newer one says itself how fast it is.
+    let said = CpuidResult {
+        eax: 3_000,
+        ..NOTHING
+    };
+    machine::with(|m| m.cpuid.insert((0x16, 0), said));
+    assert_eq!(ask(&one_of(0x17, b"Genu"), 0x16, 0), said);
 }

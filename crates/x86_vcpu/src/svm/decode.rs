@@ -9,7 +9,7 @@ use crate::{
         ControlAccess, ControlRegister, Direction, Exit, ExitInfo, Instruction, IoExit, IoKind,
         NestedFault, NestedPurpose,
     },
-    event::{Event, Exception},
+    event::{Event, InterruptInfo, vector},
 };
 
 /// The words of the VMCB about an exit.
@@ -27,74 +27,23 @@ pub(super) struct RawSvmExit {
     pub(super) decode_assists: bool,
 }
 
-/// Fields of EVENTINJ and EXITINTINFO (APM 2, "Event Injection").
-mod event {
-    pub(super) const TYPE_SHIFT: u32 = 8;
-    pub(super) const INTERRUPT: u64 = 0;
-    pub(super) const NMI: u64 = 2;
-    pub(super) const EXCEPTION: u64 = 3;
-    pub(super) const ERROR_CODE_VALID: u64 = 1 << 11;
-    pub(super) const VALID: u64 = 1 << 31;
-    pub(super) const ERROR_CODE_SHIFT: u32 = 32;
-}
-
-/// EVENTINJ for `event`.
-pub(super) fn encode_event(what: Event) -> u64 {
-    let (kind, vector, error_code) = match what {
-        Event::Interrupt(vector) => (event::INTERRUPT, vector, None),
-        Event::Nmi => (event::NMI, crate::event::vector::NMI, None),
-        Event::Exception(Exception { vector, error_code }) => {
-            (event::EXCEPTION, vector, error_code)
-        }
-        // The instruction runs again by itself.
-        Event::Software => return 0,
-    };
-    let error = error_code.map_or(0, |code| {
-        event::ERROR_CODE_VALID | u64::from(code) << event::ERROR_CODE_SHIFT
-    });
-    event::VALID | error | kind << event::TYPE_SHIFT | u64::from(vector)
-}
-
-/// Whether EXITINTINFO tells of one.
-#[inline]
-pub(super) const fn is_event(word: u64) -> bool {
-    word & event::VALID != 0
+/// EVENTINJ for an event, whose error code it has in its upper half.
+pub(super) fn encode_event(info: InterruptInfo) -> u64 {
+    u64::from(info.error_code.unwrap_or(0)) << 32 | u64::from(info.encode())
 }
 
 /// The event that EXITINTINFO tells of.
 fn decode_event(word: u64) -> Option<Event> {
-    if !is_event(word) {
-        return None;
-    }
-    let vector = word as u8;
-    let error_code =
-        (word & event::ERROR_CODE_VALID != 0).then_some((word >> event::ERROR_CODE_SHIFT) as u32);
-    Some(match word >> event::TYPE_SHIFT & 0b111 {
-        event::INTERRUPT => Event::Interrupt(vector),
-        event::NMI => Event::Nmi,
-        // INT3 and INTO come as exceptions too, with RIP at the instruction.
-        event::EXCEPTION
-            if !matches!(
-                vector,
-                crate::event::vector::BREAKPOINT | crate::event::vector::OVERFLOW
-            ) =>
-        {
-            Event::Exception(Exception { vector, error_code })
-        }
-        _ => Event::Software,
-    })
+    InterruptInfo::decode(word as u32, || (word >> 32) as u32)?.event()
 }
 
 /// What the exit was.
 pub(super) fn decode(raw: &RawSvmExit) -> ExitInfo {
-    let length = |next| length_to(raw.rip, next);
+    let exit = decode_exit(raw);
+    let next = raw.next_rip.filter(|_| exit.is_instruction());
     ExitInfo {
-        exit: decode_exit(raw),
-        length: match raw.code {
-            // Always there.
-            exit_code::IO => length(raw.info2),
-            _ => raw.next_rip.and_then(length),
-        },
+        exit,
+        length: next.and_then(|next| length_to(raw.rip, next)),
         interrupted: decode_event(raw.interrupted),
     }
 }
@@ -142,7 +91,7 @@ fn decode_exit(raw: &RawSvmExit) -> Exit {
             let vector = (code - exit_code::EXCEPTION) as u8;
             Exit::Exception {
                 vector,
-                error_code: has_error_code(vector).then_some(raw.info1 as u32),
+                error_code: vector::has_error_code(vector).then_some(raw.info1 as u32),
             }
         }
         exit_code::INVALID => Exit::Refused("VMRUN found the guest's state not to be valid"),
@@ -159,19 +108,10 @@ const fn direction(reads: bool) -> Direction {
     }
 }
 
-/// APM 2, "Exception Error Codes".
-const fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
-}
-
 /// APM 2, "MOV CRx Intercepts" and "Decode Assists".
 fn decode_control(raw: &RawSvmExit, code: u64) -> Exit {
-    let register = match code & 0xf {
-        0 => ControlRegister::Cr0,
-        3 => ControlRegister::Cr3,
-        4 => ControlRegister::Cr4,
-        8 => ControlRegister::Cr8,
-        _ => return Exit::Unknown,
+    let Some(register) = ControlRegister::of_number((code & 0xf) as u8) else {
+        return Exit::Unknown;
     };
     let is_mov = raw.decode_assists && raw.info1 >> 63 == 1;
     let gpr = (raw.info1 & 0xf) as u8;

@@ -12,27 +12,11 @@ mod hardware {
     use axaddrspace::AxMmHal;
 
     use crate::{
-        regs::{GuestRegisters, gpr, gpr_offset},
+        regs::{GuestRegisters, world_switch},
         svm::vmcb::VmcbPages,
     };
 
-    core::arch::global_asm!(
-        include_str!("entry.S"),
-        RCX = const gpr_offset(gpr::RCX),
-        RDX = const gpr_offset(gpr::RDX),
-        RBX = const gpr_offset(gpr::RBX),
-        RBP = const gpr_offset(gpr::RBP),
-        RSI = const gpr_offset(gpr::RSI),
-        RDI = const gpr_offset(gpr::RDI),
-        R8 = const gpr_offset(gpr::R8),
-        R9 = const gpr_offset(9),
-        R10 = const gpr_offset(10),
-        R11 = const gpr_offset(11),
-        R12 = const gpr_offset(12),
-        R13 = const gpr_offset(13),
-        R14 = const gpr_offset(14),
-        R15 = const gpr_offset(15),
-    );
+    world_switch! { "entry.S", }
 
     unsafe extern "sysv64" {
         fn x86_vcpu_svm_run(registers: *mut GuestRegisters, vmcb: u64, host: u64);

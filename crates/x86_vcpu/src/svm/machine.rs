@@ -128,5 +128,10 @@ pub(crate) mod script {
         super::SCRIPT.with_borrow(|script| script.is_empty())
     }
 
+    /// What is left of the script is not taken.
+    pub(crate) fn forget() {
+        super::SCRIPT.with_borrow_mut(|script| script.clear());
+    }
+
     pub(crate) const HOST_INTERRUPT: u64 = exit_code::INTR;
 }

@@ -1,6 +1,6 @@
 //! AMD's SVM (APM 2, "Secure Virtual Machine").
 //!
-//! `vmcb` has the layout that the hardware reads, `entry` the world switch, `decode` and `exit_code` what an exit means, `refusal` why there was no entry, `segment` segment registers, `vcpu` and
+//! `vmcb` has the layout that the hardware reads, `entry` the world switch, `decode` and `exit_code` what an exit means, `refusal` why there was no entry, `registers` and `segment` where registers are, `vcpu` and
 //! `percpu` the vendor's parts of each.
 
 mod decode;
@@ -10,6 +10,7 @@ mod exit_code;
 mod machine;
 mod percpu;
 mod refusal;
+mod registers;
 mod segment;
 mod vcpu;
 mod vmcb;

@@ -1,7 +1,7 @@
 //! SVM's part of a pCPU (AMD APM 2, "Enabling SVM").
 
-use axaddrspace::{Frame, FrameSize, LargestLeaf};
-use axerrno::{AxResult, ax_err_type};
+use axaddrspace::LargestLeaf;
+use axerrno::AxResult;
 use axvcpu::AxVCpuHal;
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     backend::VendorPerCpu,
     hardware::{cpuid, read_msr, write_msr},
     msr::number::EFER,
+    pages::HardwarePages,
 };
 
 /// EFER.SVME.
@@ -45,7 +46,7 @@ impl SvmFeatures {
 /// The virtualization state of one pCPU: SVM is on while this lives, unless it is dropped without being disabled.
 pub struct SvmPerCpuState<H: AxVCpuHal> {
     /// Where VMRUN keeps what it knows of the host.
-    _host_save: Frame<H::MmHal>,
+    _host_save: HardwarePages<[u8; 4096], H::MmHal>,
 }
 
 impl<H: AxVCpuHal> VendorPerCpu for SvmPerCpuState<H> {
@@ -63,9 +64,6 @@ impl<H: AxVCpuHal> VendorPerCpu for SvmPerCpuState<H> {
     }
 
     fn check() -> Result<u32, Unfit> {
-        if !Self::is_present() {
-            return Err(Unfit::NoVirtualization);
-        }
         const LOCKED_OFF: u64 = VM_CR_SVMDIS | VM_CR_LOCK;
         if read_msr(VM_CR) & LOCKED_OFF == LOCKED_OFF {
             return Err(Unfit::SvmLockedOff);
@@ -77,9 +75,7 @@ impl<H: AxVCpuHal> VendorPerCpu for SvmPerCpuState<H> {
     }
 
     fn enable() -> AxResult<Self> {
-        Self::check()?;
-        let host_save = Frame::alloc(FrameSize::Size4K)
-            .ok_or_else(|| ax_err_type!(NoMemory, "no page for the host's state"))?;
+        let host_save = HardwarePages::zeroed()?;
         write_msr(VM_CR, read_msr(VM_CR) & !VM_CR_SVMDIS);
         write_msr(EFER, read_msr(EFER) | EFER_SVME);
         write_msr(VM_HSAVE_PA, host_save.start().as_u64());

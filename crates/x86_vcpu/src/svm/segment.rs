@@ -1,14 +1,14 @@
 //! Segment registers as the VMCB has them (APM 2, "Segment State in the VMCB").
 
 use super::vmcb::{SaveArea, VmcbSegment};
-use crate::regs::{Segment, SegmentName, SegmentRights};
+use crate::regs::{Segment, SegmentName, SegmentRights, TableName};
 
 /// The descriptor's bits, closed up as the VMCB has them.
 const fn pack(rights: SegmentRights) -> u16 {
     rights.0 & 0xff | rights.0 >> 4 & 0xf00
 }
 
-pub(super) const fn unpack(attributes: u16) -> SegmentRights {
+const fn unpack(attributes: u16) -> SegmentRights {
     SegmentRights(attributes & 0xff | (attributes & 0xf00) << 4)
 }
 
@@ -32,31 +32,28 @@ impl VmcbSegment {
     }
 }
 
-impl SaveArea {
-    #[inline]
-    pub(super) const fn segment(&self, name: SegmentName) -> &VmcbSegment {
-        match name {
-            SegmentName::Es => &self.es,
-            SegmentName::Cs => &self.cs,
-            SegmentName::Ss => &self.ss,
-            SegmentName::Ds => &self.ds,
-            SegmentName::Fs => &self.fs,
-            SegmentName::Gs => &self.gs,
-            SegmentName::Ldtr => &self.ldtr,
-            SegmentName::Tr => &self.tr,
-        }
-    }
+/// Declares the ways to a register's place.
+macro_rules! places {
+    ($place:ident, $place_mut:ident: $name:ident { $($register:ident = $field:ident,)* }) => {
+        impl SaveArea {
+            #[inline]
+            pub(super) const fn $place(&self, name: $name) -> &VmcbSegment {
+                match name {
+                    $($name::$register => &self.$field,)*
+                }
+            }
 
-    pub(super) const fn segment_mut(&mut self, name: SegmentName) -> &mut VmcbSegment {
-        match name {
-            SegmentName::Es => &mut self.es,
-            SegmentName::Cs => &mut self.cs,
-            SegmentName::Ss => &mut self.ss,
-            SegmentName::Ds => &mut self.ds,
-            SegmentName::Fs => &mut self.fs,
-            SegmentName::Gs => &mut self.gs,
-            SegmentName::Ldtr => &mut self.ldtr,
-            SegmentName::Tr => &mut self.tr,
+            #[inline]
+            pub(super) const fn $place_mut(&mut self, name: $name) -> &mut VmcbSegment {
+                match name {
+                    $($name::$register => &mut self.$field,)*
+                }
+            }
         }
-    }
+    };
 }
+
+places! { segment, segment_mut: SegmentName {
+    Es = es, Cs = cs, Ss = ss, Ds = ds, Fs = fs, Gs = gs, Ldtr = ldtr, Tr = tr,
+} }
+places! { table, table_mut: TableName { Gdtr = gdtr, Idtr = idtr, } }

@@ -5,16 +5,17 @@ use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
-    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, is_event, length_to},
+    decode::{RawSvmExit, decode, decode_io, decode_nested, encode_event, length_to},
     entry, exit_code,
     percpu::{EFER_SVME, SvmFeatures},
     refusal::refusal,
+    registers::group,
     vmcb::{Clean, Intercepts, Intercepts2, SaveArea, TlbControl, VirtualInterrupt, VmcbPages},
 };
 use crate::{
     HltPolicy,
     backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
-    event::{Event, vector},
+    event::{Event, InterruptInfo, InterruptKind, vector},
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, gpr,
         rflags,
@@ -38,10 +39,6 @@ const INTERCEPTS: Intercepts = Intercepts::INTR
 
 const INTERCEPTS2: Intercepts2 = Intercepts2::all();
 
-/// A guest could keep the processor in the delivery of these two for ever; the third is about the machine.
-const INTERCEPTED_EXCEPTIONS: u32 =
-    1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
-
 /// Bit 0 of the word at offset 0x068 of the VMCB.
 const SHADOW: u64 = 1;
 
@@ -60,6 +57,8 @@ enum NmiState {
 pub struct SvmVcpu<H: AxVCpuHal> {
     pages: VmcbPages<H::MmHal>,
     features: SvmFeatures,
+    /// What this processor keeps of a VMCB: nothing, where it knows no clean bits.
+    cacheable: Clean,
     /// What has not changed since the last exit.
     clean: Clean,
     nmi: NmiState,
@@ -121,7 +120,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         }
         let mut pages = VmcbPages::new()?;
         let control = &mut pages.vmcb_mut().control;
-        control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
+        control.intercept_exceptions = vector::INTERCEPTED;
         control.intercepts = INTERCEPTS;
         match hlt {
             HltPolicy::Exit => control.intercepts.insert(Intercepts::HLT),
@@ -133,9 +132,15 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         control.intercept_cr_writes = 1 << 8 | 1 << 4 | 1 << 0;
         control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.nested_paging = 1;
+        let features = SvmFeatures::detect();
         Ok(Self {
             pages,
-            features: SvmFeatures::detect(),
+            features,
+            cacheable: if features.contains(SvmFeatures::CLEAN_BITS) {
+                Clean::all()
+            } else {
+                Clean::empty()
+            },
             clean: Clean::empty(),
             nmi: NmiState::Open,
         })
@@ -152,7 +157,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         control.intercepts.remove(Intercepts::IRET);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
-        self.ignore(Window::Interrupt);
         self.flush();
     }
 
@@ -168,13 +172,12 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn put(&mut self) {}
 
-    fn retag(&mut self, tag: VmidAssignment) {
-        let control = &mut self.change(Clean::ASID).control;
-        control.asid = tag.vmid().into();
-        match tag {
-            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
-            VmidAssignment::FlushAll(_) => control.tlb_control = TlbControl::ALL,
-        }
+    fn set_tag(&mut self, tag: u16) {
+        self.change(Clean::ASID).control.asid = tag.into();
+    }
+
+    fn flush_all(&mut self) {
+        self.pages.vmcb_mut().control.tlb_control = TlbControl::ALL;
     }
 
     fn flush(&mut self) {
@@ -191,11 +194,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     #[inline]
     fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
-        let clean = if self.features.contains(SvmFeatures::CLEAN_BITS) {
-            self.clean
-        } else {
-            Clean::empty()
-        };
+        let clean = self.clean & self.cacheable;
         let vmcb = self.pages.vmcb_mut();
         vmcb.control.clean = clean;
         vmcb.save.rax = registers.gpr[gpr::RAX];
@@ -211,7 +210,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     #[inline]
     fn frequent(&self) -> Frequent {
         let control = &self.pages.vmcb().control;
-        if is_event(control.exit_interrupt_info) {
+        if InterruptInfo::is_valid(control.exit_interrupt_info as u32) {
             return Frequent::Other;
         }
         match control.exit_code() {
@@ -237,10 +236,15 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
+    fn io(&self) -> IoExit {
+        decode_io(self.pages.vmcb().control.exit_info1)
+    }
+
+    /// The next RIP is always there.
+    #[inline]
+    fn io_length(&self) -> u8 {
         let vmcb = self.pages.vmcb();
-        let io = decode_io(vmcb.control.exit_info1);
-        Some((io, length_to(vmcb.save.rip, vmcb.control.exit_info2)))
+        vmcb.control.exit_info2.wrapping_sub(vmcb.save.rip) as u8
     }
 
     #[inline]
@@ -254,8 +258,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         let mut info = decode(&self.read_raw());
         match info.exit {
             Exit::Refused(_) => {
-                let vmcb = self.pages.vmcb();
-                info.exit = Exit::Refused(refusal(vmcb.control.asid, &vmcb.save));
+                info.exit = Exit::Refused(refusal(self.pages.vmcb(), &self.state()));
             }
             Exit::InterruptWindow => self.ignore(Window::Interrupt),
             // Not yet: after the IRET.
@@ -290,8 +293,8 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         }
     }
 
-    fn exit_name(&self) -> &'static str {
-        exit_code::name(self.pages.vmcb().control.exit_code())
+    fn exit_name(&self, reason: u64) -> &'static str {
+        exit_code::name(reason)
     }
 
     fn fetched_bytes(&self) -> &[u8] {
@@ -307,74 +310,23 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     #[inline]
     fn get(&self, register: Register) -> u64 {
-        let save = self.save_area();
-        match register {
-            Register::Rip => save.rip,
-            Register::Rsp => save.rsp,
-            Register::Rflags => save.rflags,
-            Register::Cr0 => save.cr0,
-            Register::Cr2 => save.cr2,
-            Register::Cr3 => save.cr3,
-            Register::Cr4 => save.cr4,
-            Register::Efer => save.efer & !EFER_SVME,
-            Register::Pat => save.g_pat,
-            Register::Dr6 => save.dr6,
-            Register::Dr7 => save.dr7,
-            Register::SysenterCs => save.sysenter_cs,
-            Register::SysenterEsp => save.sysenter_esp,
-            Register::SysenterEip => save.sysenter_eip,
-            Register::Star => save.star,
-            Register::Lstar => save.lstar,
-            Register::Cstar => save.cstar,
-            Register::Sfmask => save.sfmask,
-            Register::KernelGsBase => save.kernel_gs_base,
+        let value = self.save_area().register(register);
+        if register == Register::Efer {
+            value & !EFER_SVME
+        } else {
+            value
         }
     }
 
     #[inline]
     fn set(&mut self, register: Register, value: u64) {
-        // Not cached, those without a group.
-        let group = match register {
-            Register::Cr0 | Register::Cr3 | Register::Cr4 | Register::Efer => {
-                Clean::CONTROL_REGISTERS
-            }
-            Register::Cr2 => Clean::CR2,
-            Register::Pat => Clean::NESTED_PAGING,
-            Register::Dr6 | Register::Dr7 => Clean::DEBUG_REGISTERS,
-            Register::Rip
-            | Register::Rsp
-            | Register::Rflags
-            | Register::SysenterCs
-            | Register::SysenterEsp
-            | Register::SysenterEip
-            | Register::Star
-            | Register::Lstar
-            | Register::Cstar
-            | Register::Sfmask
-            | Register::KernelGsBase => Clean::empty(),
+        let always = if register == Register::Efer {
+            EFER_SVME
+        } else {
+            0
         };
-        let save = &mut self.change(group).save;
-        match register {
-            Register::Rip => save.rip = value,
-            Register::Rsp => save.rsp = value,
-            Register::Rflags => save.rflags = value,
-            Register::Cr0 => save.cr0 = value,
-            Register::Cr2 => save.cr2 = value,
-            Register::Cr3 => save.cr3 = value,
-            Register::Cr4 => save.cr4 = value,
-            Register::Efer => save.efer = value | EFER_SVME,
-            Register::Pat => save.g_pat = value,
-            Register::Dr6 => save.dr6 = value,
-            Register::Dr7 => save.dr7 = value,
-            Register::SysenterCs => save.sysenter_cs = value,
-            Register::SysenterEsp => save.sysenter_esp = value,
-            Register::SysenterEip => save.sysenter_eip = value,
-            Register::Star => save.star = value,
-            Register::Lstar => save.lstar = value,
-            Register::Cstar => save.cstar = value,
-            Register::Sfmask => save.sfmask = value,
-            Register::KernelGsBase => save.kernel_gs_base = value,
-        }
+        let save = &mut self.change(group(register)).save;
+        save.set_register(register, value | always);
     }
 
     fn segment(&self, name: SegmentName) -> Segment {
@@ -399,11 +351,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn table(&self, name: TableName) -> DescriptorTable {
-        let save = self.save_area();
-        let place = match name {
-            TableName::Gdtr => &save.gdtr,
-            TableName::Idtr => &save.idtr,
-        };
+        let place = self.save_area().table(name);
         DescriptorTable {
             base: place.base,
             limit: place.limit as u16,
@@ -412,32 +360,26 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     fn set_table(&mut self, name: TableName, table: DescriptorTable) {
         let save = &mut self.change(Clean::DESCRIPTOR_TABLES).save;
-        let place = match name {
-            TableName::Gdtr => &mut save.gdtr,
-            TableName::Idtr => &mut save.idtr,
-        };
+        let place = save.table_mut(name);
         (place.base, place.limit) = (table.base, table.limit.into());
     }
 
-    fn set_pdptes(&mut self, _: [u64; 4]) {}
-
-    fn inject(&mut self, event: Event) {
-        self.pages.vmcb_mut().control.event_injection = encode_event(event);
-        if event == Event::Nmi {
+    fn inject_info(&mut self, info: InterruptInfo) {
+        self.pages.vmcb_mut().control.event_injection = encode_event(info);
+        if info.kind == InterruptKind::Nmi {
             self.nmi = NmiState::Handling;
             self.intercept(Intercepts::IRET, true);
         }
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
-        let vmcb = self.pages.vmcb();
-        let shadowed = vmcb.control.interrupt_shadow & SHADOW != 0;
-        match window {
-            Window::Interrupt => !shadowed && vmcb.save.rflags & rflags::INTERRUPT != 0,
-            // The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
-            Window::Nmi => self.nmi == NmiState::Open,
-        }
+    fn is_shadowed(&self) -> bool {
+        self.pages.vmcb().control.interrupt_shadow & SHADOW != 0
+    }
+
+    /// The shadow is short, and nothing exits at its end; an NMI within is harmless to the host.
+    fn blocks_nmis(&self) -> bool {
+        self.nmi != NmiState::Open
     }
 
     fn await_open(&mut self, window: Window) {

@@ -5,10 +5,13 @@ use core::{
     mem::{offset_of, size_of},
 };
 
-use axaddrspace::{AxMmHal, Frame, FrameSize, HostPhysAddr};
-use axerrno::{AxResult, ax_err_type};
+use axaddrspace::{AxMmHal, HostPhysAddr};
+use axerrno::AxResult;
 
-use crate::msr;
+use crate::{
+    msr::permissions::{self, PermissionBits},
+    pages::{AnyBytes, HardwarePages},
+};
 
 /// A VMCB.
 #[repr(C, align(4096))]
@@ -211,6 +214,8 @@ bitflags::bitflags! {
         const SEGMENTS = 1 << 8;
         const CR2 = 1 << 9;
         const LBR = 1 << 10;
+        /// Of what the hardware reads from memory each time.
+        const NOT_CACHED = 0;
     }
 }
 
@@ -266,38 +271,31 @@ struct Pages {
     host: [u8; 0x1000],
 }
 
-const _: () = assert!(size_of::<Pages>() as u64 == FrameSize::Size16K.bytes());
+// SAFETY: integers, and structures and arrays of them.
+unsafe impl AnyBytes for Pages {}
 
 /// A VMCB with its permission maps.
 pub(super) struct VmcbPages<H: AxMmHal> {
-    pages: Frame<H>,
-    ports: Frame<H>,
+    pages: HardwarePages<Pages, H>,
+    ports: HardwarePages<[u8; 0x4000], H>,
 }
 
 impl<H: AxMmHal> VmcbPages<H> {
     /// All zero but for the permission maps.
     pub(super) fn new() -> AxResult<Self> {
-        let take = || {
-            Frame::alloc(FrameSize::Size16K)
-                .ok_or_else(|| ax_err_type!(NoMemory, "no 16 KiB in a row for a VMCB"))
-        };
         let mut new = Self {
-            pages: take()?,
-            ports: take()?,
+            pages: HardwarePages::zeroed()?,
+            ports: HardwarePages::zeroed()?,
         };
-        fill_msr_permissions(&mut new.pages_mut().msr_permissions);
-        let ports = new.ports.virt().as_usize();
-        // SAFETY: the frame is ours, of 16 KiB, and reached at `virt`; nobody else refers to it.
-        unsafe {
-            core::ptr::with_exposed_provenance_mut::<u8>(ports)
-                .write_bytes(0xff, FrameSize::Size16K.bytes() as usize);
-        }
+        let map = &mut new.pages.get_mut().msr_permissions;
+        permissions::fill(map, msr_permission_bits);
+        new.ports.get_mut().fill(u8::MAX);
         let (msrpm, iopm) = (
             new.at(offset_of!(Pages, msr_permissions)),
-            new.ports.start().as_u64(),
+            new.ports.start(),
         );
         let control = &mut new.vmcb_mut().control;
-        (control.msrpm_base, control.iopm_base) = (msrpm.as_u64(), iopm);
+        (control.msrpm_base, control.iopm_base) = (msrpm.as_u64(), iopm.as_u64());
         Ok(new)
     }
 
@@ -318,22 +316,12 @@ impl<H: AxMmHal> VmcbPages<H> {
 
     #[inline(always)]
     pub(super) fn vmcb(&self) -> &Vmcb {
-        let pages = self.pages.virt().as_usize();
-        // SAFETY: the frame is ours, of the size and alignment of `Pages`, which has no invalid values, and was zeroed. The hardware writes to it
-        // during VMRUN only, which borrows `self` exclusively.
-        unsafe { &(*core::ptr::with_exposed_provenance::<Pages>(pages)).vmcb }
+        &self.pages.get().vmcb
     }
 
     #[inline(always)]
     pub(super) fn vmcb_mut(&mut self) -> &mut Vmcb {
-        &mut self.pages_mut().vmcb
-    }
-
-    #[inline(always)]
-    fn pages_mut(&mut self) -> &mut Pages {
-        let pages = self.pages.virt().as_usize();
-        // SAFETY: as in `vmcb`; borrowed exclusively.
-        unsafe { &mut *core::ptr::with_exposed_provenance_mut::<Pages>(pages) }
+        &mut self.pages.get_mut().vmcb
     }
 }
 
@@ -343,29 +331,30 @@ impl<H: AxMmHal> fmt::Debug for VmcbPages<H> {
     }
 }
 
-/// Two bits an MSR, read and write; set: exit. Three ranges of 0x2000 MSRs (APM 2, "MSR Intercepts").
-fn fill_msr_permissions(map: &mut [u8; 0x2000]) {
-    map.fill(0xff);
-    for number in msr::PASS_THROUGH {
-        let (start, first) = match number {
-            0..0x2000 => (0, 0),
-            0xc000_0000..0xc000_2000 => (0x800, 0xc000_0000),
-            0xc001_0000..0xc001_2000 => (0x1000, 0xc001_0000),
-            _ => continue,
-        };
-        let bit = (number - first) as usize * 2;
-        map[start + bit / 8] &= !(0b11 << (bit % 8));
-    }
+/// Two bits an MSR, in three ranges of 0x2000 MSRs (APM 2, "MSR Intercepts").
+const fn msr_permission_bits(number: u32) -> Option<PermissionBits> {
+    let (range, first) = match number {
+        0..0x2000 => (0, 0),
+        0xc000_0000..0xc000_2000 => (1, 0xc000_0000),
+        0xc001_0000..0xc001_2000 => (2, 0xc001_0000),
+        _ => return None,
+    };
+    let read = (range * 0x2000 + (number - first) as usize) * 2;
+    Some(PermissionBits {
+        read,
+        write: read + 1,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msr;
 
     #[test]
     fn msr_permissions_let_the_guests_own_through_and_nothing_else() {
         let mut map = [0; 0x2000];
-        fill_msr_permissions(&mut map);
+        permissions::fill(&mut map, msr_permission_bits);
         // SYSENTER_CS, _ESP and _EIP: bits 0x2e8 to 0x2ed.
         assert_eq!(map[0x174 / 4], 0b1100_0000);
         // EFER exits, STAR, LSTAR and CSTAR do not.

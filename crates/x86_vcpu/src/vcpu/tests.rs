@@ -353,6 +353,12 @@ fn the_record_names_every_register() {
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }
+    // It stays when the vCPU is not in the hardware any more.
+    let before = text.clone();
+    world.vcpu.unbind().unwrap();
+    text.clear();
+    world.vcpu.dump(&mut text).unwrap();
+    assert_eq!(text, before);
     assert_eq!(world.vcpu.pc(), ENTRY);
 }
 
@@ -389,4 +395,16 @@ fn vcpus_are_made_within_limits() {
     let unfit = Unfit::NoVirtualization;
     assert_eq!(X86PerCpu::<TestHost>::check(), Err(unfit));
     assert_eq!(X86PerCpu::<TestHost>::best_mode(), Err(unfit));
+}
+
+/// INIT, or a restart of the machine: what was cached of the guest's own tables is of another life.
+#[test]
+fn a_new_life_has_another_tag() {
+    let mut world = World::new();
+    assert_eq!(world.run(), HOST);
+    let tag = alloc::format!("{:?}", world.vcpu.tag);
+    let none = alloc::format!("{:?}", axaddrspace::VmidTag::default());
+    assert_ne!(tag, none);
+    world.vcpu.reset(crate::X86Start::Parked);
+    assert_eq!(alloc::format!("{:?}", world.vcpu.tag), none);
 }

@@ -351,6 +351,9 @@ const fn keeps(words: &VmxCapabilityWords) -> Option<Keeps> {
 
 impl VmxCapabilities {
     /// What of `words` is used.
+    ///
+    /// # Errors
+    /// [`MissingCapability`] names the first thing that guests need and the processor has not.
     pub fn negotiate(words: &VmxCapabilityWords) -> Result<Self, MissingCapability> {
         let lacks = |name| Err(MissingCapability(name));
         if words.basic >> basic::SIZE_SHIFT & basic::SIZE > VMX_REGION_BYTES {

@@ -1,27 +1,21 @@
-//! From the exit's words in the current VMCS to the plain [`Exit`] that both vendors share.
+//! From the exit's words in the current VMCS (SDM vol. 3, 28.2) to the plain [`Exit`] that both vendors share.
 //!
 //! Reads only what the exit's reason gives a meaning to.
 
-use axaddrspace::{GuestPhysAddr, MappingFlags};
-use axdevice::LocalApic;
+use axaddrspace::GuestPhysAddr;
 
 use super::{
-    exit_info::{
-        ApicAccessInfo, CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm,
-        VmxExitInfo, VmxExitKind, VmxInterruptInfo, VmxIoExitInfo,
-    },
+    exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret},
     exit_reason::VmxExitReason,
     fields::{VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW},
 };
 use crate::{
-    backend::{
-        ControlAccess, ControlRegister, Direction, Exit, Frequent, Instruction, IoExit, IoKind,
-        NestedFault, NestedPurpose,
-    },
-    event::{Event, Exception, vector},
+    backend::{ControlAccess, Direction, Exit, Frequent, Instruction, IoExit, NestedFault},
+    event::{Event, InterruptInfo, InterruptKind, vector},
 };
 
-/// Which of the frequent exits the word is.
+/// Which of the frequent exits the word is. Those for an instruction are not asked whether they interrupted a delivery: an instruction does not run in one
+/// (SDM vol. 3, 28.2.4).
 #[inline(always)]
 pub(super) fn frequent(raw: u32) -> Frequent {
     const HOST_INTERRUPT: u32 = VmxExitReason::ExternalInterrupt as u32;
@@ -33,12 +27,13 @@ pub(super) fn frequent(raw: u32) -> Frequent {
     const EPT_VIOLATION: u32 = VmxExitReason::EptViolation as u32;
     const APIC_WRITE: u32 = VmxExitReason::ApicWrite as u32;
     match raw {
-        HOST_INTERRUPT => Frequent::HostInterrupt,
         CPUID => Frequent::Cpuid,
         VMCALL => Frequent::Hypercall,
         IO => Frequent::Port,
         RDMSR => Frequent::MsrRead,
         WRMSR => Frequent::MsrWrite,
+        HOST_INTERRUPT | EPT_VIOLATION | APIC_WRITE if is_during_delivery() => Frequent::Other,
+        HOST_INTERRUPT => Frequent::HostInterrupt,
         EPT_VIOLATION => Frequent::Nested,
         APIC_WRITE => Frequent::LocalWrite,
         _ => Frequent::Other,
@@ -48,14 +43,14 @@ pub(super) fn frequent(raw: u32) -> Frequent {
 /// The access to a port that the guest was left for.
 #[inline]
 pub(super) fn io() -> IoExit {
-    port_access(VmxIoExitInfo::decode(qualification()))
+    IoExit::of_qualification(qualification())
 }
 
 /// The nested fault that the guest was left for, if it leaves nothing behind.
 #[inline]
 pub(super) fn plain_nested() -> Option<NestedFault> {
-    let info = EptViolationInfo::new(qualification());
-    (!info.interrupted_iret()).then(|| nested(info))
+    let qualification = qualification();
+    (!interrupted_iret(qualification)).then(|| nested(qualification))
 }
 
 /// Why the guest was left.
@@ -105,12 +100,16 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::Tdcall
         | Reason::RdmsrList
         | Reason::WrmsrList => Exit::Instruction(Instruction::Absent),
-        Reason::CrAccess => control(CrAccessInfo::decode(qualification())),
+        Reason::CrAccess => {
+            ControlAccess::of_qualification(qualification()).map_or(Exit::Unknown, Exit::Control)
+        }
         Reason::Io => Exit::Io(io()),
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
-        Reason::EptViolation => Exit::Nested(nested(EptViolationInfo::new(qualification()))),
-        Reason::ApicAccess => apic_access(ApicAccessInfo::decode(qualification())),
+        Reason::EptViolation => Exit::Nested(nested(qualification())),
+        Reason::ApicAccess => {
+            NestedFault::of_apic_access(qualification()).map_or(Exit::Unknown, Exit::Nested)
+        }
         Reason::ApicWrite => Exit::LocalWrite(page_offset()),
         Reason::VirtualizedEoi => Exit::LocalEnd(qualification() as u8),
         Reason::TprBelowThreshold => Exit::TaskPriority,
@@ -147,52 +146,16 @@ pub(super) fn instruction_length() -> u8 {
     VmcsReadOnly32::ExitInstructionLength.read() as u8
 }
 
-/// How long the instruction is that caused `exit`, if one did.
-pub(super) fn length(exit: Exit) -> Option<u8> {
-    match exit {
-        Exit::Instruction(_) | Exit::Msr(_) | Exit::Control(_) | Exit::Io(_) => {
-            Some(instruction_length())
-        }
-        Exit::HostInterrupt
-        | Exit::HostNmi
-        | Exit::InterruptWindow
-        | Exit::NmiWindow
-        | Exit::Deadline
-        | Exit::Exception { .. }
-        | Exit::TripleFault
-        | Exit::ControlInstruction
-        | Exit::Nested(_)
-        | Exit::LocalWrite(_)
-        | Exit::LocalEnd(_)
-        | Exit::TaskPriority
-        | Exit::TaskSwitch
-        | Exit::Refused(_)
-        | Exit::Unknown => None,
-    }
-}
-
 /// Whether the exit interrupted an event's delivery.
 #[inline(always)]
-pub(super) fn is_during_delivery() -> bool {
-    VmcsReadOnly32::IdtVectoringInfo.read() & VmxInterruptInfo::VALID != 0
+fn is_during_delivery() -> bool {
+    InterruptInfo::is_valid(VmcsReadOnly32::IdtVectoringInfo.read())
 }
 
 /// The event whose delivery the exit interrupted.
 pub(super) fn interrupted() -> Option<Event> {
     let raw = VmcsReadOnly32::IdtVectoringInfo.read();
-    let info = VmxInterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?;
-    match info.kind {
-        InterruptKind::External => Some(Event::Interrupt(info.vector)),
-        InterruptKind::Nmi => Some(Event::Nmi),
-        InterruptKind::HardwareException => Some(Event::Exception(Exception {
-            vector: info.vector,
-            error_code: info.error_code,
-        })),
-        InterruptKind::Software
-        | InterruptKind::PrivilegedSoftwareException
-        | InterruptKind::SoftwareException => Some(Event::Software),
-        InterruptKind::Other => None,
-    }
+    InterruptInfo::decode(raw, || VmcsReadOnly32::IdtVectoringErrorCode.read())?.event()
 }
 
 /// The host vector that must see what an exit as [`Exit::HostNmi`] consumed; `None` for what the host needs not see.
@@ -209,8 +172,8 @@ pub(super) fn qualification() -> u64 {
     VmcsReadOnlyNW::ExitQualification.read()
 }
 
-fn exit_interrupt() -> Option<VmxInterruptInfo> {
-    VmxInterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
+fn exit_interrupt() -> Option<InterruptInfo> {
+    InterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
         VmcsReadOnly32::ExitInterruptErrorCode.read()
     })
 }
@@ -240,74 +203,9 @@ fn exception() -> Exit {
     }
 }
 
-fn control(info: CrAccessInfo) -> Exit {
-    let register = |cr| match cr {
-        0 => Some(ControlRegister::Cr0),
-        3 => Some(ControlRegister::Cr3),
-        4 => Some(ControlRegister::Cr4),
-        8 => Some(ControlRegister::Cr8),
-        _ => None,
-    };
-    let access = match info {
-        CrAccessInfo::Write { cr, gpr } => {
-            register(cr).map(|register| ControlAccess::Write { register, gpr })
-        }
-        CrAccessInfo::Read { cr, gpr } => {
-            register(cr).map(|register| ControlAccess::Read { register, gpr })
-        }
-        CrAccessInfo::Clts => Some(ControlAccess::Clts),
-        CrAccessInfo::Lmsw { source } => Some(ControlAccess::Lmsw { source }),
-    };
-    access.map_or(Exit::Unknown, Exit::Control)
-}
-
-fn port_access(info: VmxIoExitInfo) -> IoExit {
-    IoExit {
-        port: info.port,
-        width: info.width,
-        direction: match info.direction {
-            IoDirection::In => Direction::Read,
-            IoDirection::Out => Direction::Write,
-        },
-        kind: match info.form {
-            IoForm::Register => IoKind::Register,
-            IoForm::String | IoForm::RepeatedString => IoKind::String,
-        },
-    }
-}
-
-/// An access to the local APIC's page that is not virtualized is one to a device.
-fn apic_access(info: ApicAccessInfo) -> Exit {
-    let (offset, access, purpose) = match info {
-        ApicAccessInfo::Read { offset } => (offset, MappingFlags::READ, NestedPurpose::Access),
-        ApicAccessInfo::Write { offset } => (offset, MappingFlags::WRITE, NestedPurpose::Access),
-        ApicAccessInfo::Fetch { offset } => (offset, MappingFlags::EXECUTE, NestedPurpose::Access),
-        // What was being delivered goes with it, and says so.
-        ApicAccessInfo::Delivery { offset } => (offset, MappingFlags::READ, NestedPurpose::Access),
-        ApicAccessInfo::Physical => (0, MappingFlags::READ, NestedPurpose::PageWalk),
-        ApicAccessInfo::Unknown => return Exit::Unknown,
-    };
-    Exit::Nested(NestedFault {
-        gpa: GuestPhysAddr::new(LocalApic::PAGE.as_u64() + u64::from(offset)),
-        access,
-        purpose,
-    })
-}
-
-fn nested(info: EptViolationInfo) -> NestedFault {
-    let mut access = MappingFlags::empty();
-    access.set(MappingFlags::READ, info.is_read());
-    access.set(MappingFlags::WRITE, info.is_write());
-    access.set(MappingFlags::EXECUTE, info.is_fetch());
-    NestedFault {
-        gpa: GuestPhysAddr::new(VmcsReadOnly64::GuestPhysicalAddress.read()),
-        access,
-        purpose: if info.is_page_walk() {
-            NestedPurpose::PageWalk
-        } else {
-            NestedPurpose::Access
-        },
-    }
+fn nested(qualification: u64) -> NestedFault {
+    let gpa = GuestPhysAddr::new(VmcsReadOnly64::GuestPhysicalAddress.read());
+    NestedFault::of_qualification(qualification, gpa)
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
-//! The guest's state: in the current VMCS while the vCPU is loaded, in memory while it is not.
+//! The guest's state (SDM vol. 3, 25.4): in the current VMCS while the vCPU is loaded, in memory while it is not.
 //!
 //! A VMCS can be read on one processor only and only while it is current there, but a vCPU's registers are set and asked for at any time. So what is
 //! written in between waits in memory for the next load.
 
 use super::{
-    entry_check::RawSegment,
     fields::{VmcsField, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW},
     vmcs,
 };
@@ -28,6 +27,14 @@ bitflags::bitflags! {
         const SHADOW = Self::STI.bits() | Self::MOV_SS.bits();
     }
 }
+
+/// The fields of the four entries that a CR3 of PAE paging leads to.
+pub(super) const PDPTES: [VmcsGuest64; 4] = [
+    VmcsGuest64::Pdpte0,
+    VmcsGuest64::Pdpte1,
+    VmcsGuest64::Pdpte2,
+    VmcsGuest64::Pdpte3,
+];
 
 /// The guest-state area's fields.
 const COUNT: usize = VmcsGuest16::ALL.len()
@@ -157,34 +164,29 @@ impl GuestState {
         self.write(VmcsGuest32::Interruptibility, blocking.bits());
     }
 
-    /// A segment register as the VMCS holds it.
-    pub(crate) fn raw_segment(&self, name: SegmentName) -> RawSegment {
-        let fields = SegmentFields::of(name);
-        RawSegment {
-            selector: self.read(fields.selector),
-            base: self.read(fields.base),
-            limit: self.read(fields.limit),
-            access: self.read(fields.access),
-        }
+    #[inline]
+    pub(crate) fn segment_base(&self, name: SegmentName) -> u64 {
+        self.read(SegmentFields::of(name).base)
     }
 
-    pub(crate) fn segment(&self, name: SegmentName) -> Segment {
-        let RawSegment {
-            selector,
-            base,
-            limit,
-            access,
-        } = self.raw_segment(name);
+    #[inline]
+    pub(crate) fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        let access = self.read(SegmentFields::of(name).access);
         let absent = if access & UNUSABLE != 0 {
             SegmentRights::PRESENT
         } else {
             0
         };
+        SegmentRights(access as u16 & !absent)
+    }
+
+    pub(crate) fn segment(&self, name: SegmentName) -> Segment {
+        let fields = SegmentFields::of(name);
         Segment {
-            selector,
-            rights: SegmentRights(access as u16 & !absent),
-            limit,
-            base,
+            selector: self.read(fields.selector),
+            rights: self.segment_rights(name),
+            limit: self.read(fields.limit),
+            base: self.read(fields.base),
         }
     }
 

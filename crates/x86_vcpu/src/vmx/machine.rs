@@ -44,8 +44,6 @@ pub(crate) struct Machine {
     /// Entries by VMLAUNCH and by VMRESUME.
     pub(crate) launches: usize,
     pub(crate) resumes: usize,
-    pub(crate) cr2: u64,
-    pub(crate) dr6: u64,
     pub(crate) host_events: Vec<u8>,
 }
 
@@ -129,7 +127,7 @@ pub(crate) use host::{TestHal, power_on};
 /// What the processor needs around it in tests.
 #[cfg(test)]
 mod host {
-    use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr};
+    use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
     use axvcpu::AxVCpuHal;
 
     use super::{Box, Machine, with};
@@ -157,7 +155,7 @@ mod host {
             HostPhysAddr::new(addr.as_u64())
         }
 
-        fn flush_nested(_: GuestPhysAddr, _: u64) {}
+        fn flush_nested(_: PcpuMask, _: GuestPhysAddr, _: u64) {}
     }
 
     impl AxVCpuHal for TestHal {

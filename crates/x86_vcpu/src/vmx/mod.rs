@@ -36,10 +36,7 @@ mod virtual_apic;
 mod vmcs;
 
 pub use caps::{FixedBits, InvvpidType, MissingCapability, VmxCapabilities, VmxCapabilityWords};
-pub use exit_info::{
-    ApicAccessInfo, CrAccessInfo, EptViolationInfo, InterruptKind, IoDirection, IoForm,
-    VmxExitInfo, VmxExitKind, VmxInterruptInfo, VmxIoExitInfo, undid_nmi_blocking,
-};
+pub use exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret, undid_nmi_blocking};
 pub use exit_reason::VmxExitReason;
 pub use fields::{
     VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32,

@@ -1,30 +1,28 @@
 //! The bitmap that says which MSRs exit (SDM vol. 3, 25.6.9): a quarter each for reads and writes of low and of high numbers.
 
 use super::percpu::REGION_BYTES;
+use crate::msr::permissions::PermissionBits;
 
-const QUARTER: usize = REGION_BYTES / 4;
 /// How many MSRs a quarter covers.
-const COVERED: u32 = QUARTER as u32 * 8;
+const COVERED: u32 = REGION_BYTES as u32 / 4 * 8;
 const HIGH: u32 = 0xc000_0000;
+const HIGH_END: u32 = HIGH + COVERED;
 
-/// Lets `pass_through` through, and no others.
-pub(super) fn fill(bitmap: &mut [u8; REGION_BYTES], pass_through: &[u32]) {
-    bitmap.fill(u8::MAX);
-    let (reads, writes) = bitmap.split_at_mut(2 * QUARTER);
-    for &number in pass_through {
-        let (quarter, bit) = match (number, number.wrapping_sub(HIGH)) {
-            (low, _) if low < COVERED => (0, low as usize),
-            (_, high) if high < COVERED => (QUARTER, high as usize),
-            // Accesses outside the bitmap always exit.
-            _ => continue,
-        };
-        reads[quarter + bit / 8] &= !(1 << (bit % 8));
-        writes[quarter + bit / 8] &= !(1 << (bit % 8));
-    }
+/// Where the bitmap has an MSR.
+pub(super) const fn bits(number: u32) -> Option<PermissionBits> {
+    let read = match number {
+        0..COVERED => number,
+        HIGH..HIGH_END => COVERED + (number - HIGH),
+        _ => return None,
+    } as usize;
+    Some(PermissionBits {
+        read,
+        write: read + 2 * COVERED as usize,
+    })
 }
 
 /// The x2APIC's MSRs.
-const X2APIC: u16 = 0x800;
+const X2APIC: u32 = 0x800;
 const X2APIC_COUNT: u16 = 0x100;
 
 /// Which of the x2APIC's MSRs the processor answers from the virtual-APIC page.
@@ -65,18 +63,19 @@ impl VirtualMsrs {
 
 /// Lets these of the x2APIC's MSRs through, and no others of them.
 pub(super) fn set_x2apic(bitmap: &mut [u8; REGION_BYTES], through: VirtualMsrs) {
-    let (reads, writes) = bitmap.split_at_mut(2 * QUARTER);
     for register in 0..X2APIC_COUNT {
-        let number = X2APIC + register;
-        let (byte, bit) = (usize::from(number / 8), 1 << (number % 8));
-        for (half, passes) in [
-            (&mut *reads, through.is_read(register)),
-            (&mut *writes, through.is_written(register)),
+        let Some(PermissionBits { read, write }) = bits(X2APIC + u32::from(register)) else {
+            continue;
+        };
+        for (bit, passes) in [
+            (read, through.is_read(register)),
+            (write, through.is_written(register)),
         ] {
+            let mask = 1 << (bit % 8);
             if passes {
-                half[byte] &= !bit;
+                bitmap[bit / 8] &= !mask;
             } else {
-                half[byte] |= bit;
+                bitmap[bit / 8] |= mask;
             }
         }
     }
@@ -85,37 +84,35 @@ pub(super) fn set_x2apic(bitmap: &mut [u8; REGION_BYTES], through: VirtualMsrs) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn exits(bitmap: &[u8; REGION_BYTES], at: usize, bit: usize) -> bool {
-        bitmap[at + bit / 8] >> (bit % 8) & 1 == 1
-    }
+    use crate::msr::{PASS_THROUGH, permissions};
 
     #[test]
-    fn lets_only_the_named_msrs_through() {
+    fn lets_only_the_guests_own_msrs_through() {
         let mut bitmap = [0; REGION_BYTES];
-        fill(&mut bitmap, &[0x174, 0xc000_0102, 0x4000_0000]);
-        for base in [0, 2 * QUARTER] {
-            for bit in 0..COVERED as usize {
-                assert_eq!(exits(&bitmap, base, bit), bit != 0x174, "{bit:#x}");
-                assert_eq!(
-                    exits(&bitmap, base + QUARTER, bit),
-                    bit != 0x102,
-                    "{bit:#x}"
-                );
+        permissions::fill(&mut bitmap, bits);
+        for (quarter, first) in [0, HIGH, 0, HIGH].into_iter().enumerate() {
+            for bit in 0..COVERED {
+                let place = quarter * COVERED as usize + bit as usize;
+                let exits = bitmap[place / 8] >> (place % 8) & 1 == 1;
+                let number = first + bit;
+                assert_eq!(exits, !PASS_THROUGH.contains(&number), "{number:#x}");
             }
         }
+        assert!(bits(COVERED).is_none() && bits(HIGH_END).is_none());
     }
 
     #[test]
     fn lets_what_the_processor_keeps_of_an_x2apic_through() {
         let mut bitmap = [0; REGION_BYTES];
-        fill(&mut bitmap, &[0x174]);
+        permissions::fill(&mut bitmap, bits);
         let before = bitmap;
-        let passing = |bitmap: &_, at| {
-            let all = 0..COVERED as usize;
-            let passing = all.filter(|&bit| !exits(bitmap, at, bit) && bit != 0x174);
-            passing
-                .map(|bit| bit - 0x800)
+        let passing = |bitmap: &[u8; REGION_BYTES], of: fn(PermissionBits) -> usize| {
+            let passes = |register: &u32| {
+                let bit = of(bits(X2APIC + register).unwrap());
+                bitmap[bit / 8] >> (bit % 8) & 1 == 0
+            };
+            (0..u32::from(X2APIC_COUNT))
+                .filter(passes)
                 .collect::<alloc::vec::Vec<_>>()
         };
         for (through, written, extra) in [
@@ -123,8 +120,8 @@ mod tests {
             (VirtualMsrs::Everything, &[0x08, 0x0b, 0x3f], Some(0x0a)),
         ] {
             set_x2apic(&mut bitmap, through);
-            assert_eq!(passing(&bitmap, 2 * QUARTER), written);
-            let read = passing(&bitmap, 0);
+            assert_eq!(passing(&bitmap, |bits| bits.write), written);
+            let read = passing(&bitmap, |bits| bits.read);
             assert_eq!(read.contains(&0x0a), extra.is_some());
             // EOI, ICR, the current count and SELF IPI must be looked at; the rest is not there.
             for register in [

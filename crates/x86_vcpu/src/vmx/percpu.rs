@@ -1,8 +1,8 @@
 //! One pCPU's VMX: whether it has it, VMXON and VMXOFF, and the host's state that a VM exit brings back.
 
-use axaddrspace::{AxMmHal, Frame, FrameSize, HostPhysAddr, LargestLeaf};
+use axaddrspace::{AxMmHal, FrameSize, HostPhysAddr, LargestLeaf};
 use axdevice::Keeps;
-use axerrno::{AxResult, ax_err, ax_err_type};
+use axerrno::{AxResult, ax_err};
 use axvcpu::AxVCpuHal;
 
 use super::{
@@ -13,8 +13,10 @@ use super::{
 use crate::{
     Unfit,
     backend::VendorPerCpu,
+    cr::{cr0, cr4},
     hardware,
-    msr::number::{EFER, FS_BASE, GS_BASE, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
+    msr::number::{EFER, FS_BASE, GS_BASE, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP},
+    pages::HardwarePages,
 };
 
 /// `IA32_FEATURE_CONTROL` (SDM vol. 3, 24.7 "Enabling and Entering VMX Operation").
@@ -26,36 +28,35 @@ mod feature_control {
     pub(super) const VMX_OUTSIDE_SMX: u64 = 1 << 2;
 }
 
-/// `IA32_PAT`.
-const PAT: u32 = 0x277;
 const CPUID_FEATURES: u32 = 1;
 const CPUID_ECX_VMX: u32 = 1 << 5;
-const CR0_NE: u64 = 1 << 5;
-const CR4_VMXE: u64 = 1 << 13;
 /// VPIDs always have 16 bits.
 const VPID_BITS: u32 = 16;
 
 /// A page that VMX uses: the VMXON region, a VMCS, or the bitmap of MSRs.
 #[derive(Debug)]
-pub struct VmxRegion<M: AxMmHal>(Frame<M>);
+pub struct VmxRegion<M: AxMmHal>(HardwarePages<[u8; REGION_BYTES], M>);
 
 /// The size of a region.
 pub(crate) const REGION_BYTES: usize = FrameSize::Size4K.bytes() as usize;
 
 impl<M: AxMmHal> VmxRegion<M> {
-    /// A page of zeros; `None` without memory.
-    #[must_use]
-    pub fn zeroed() -> Option<Self> {
-        Frame::alloc(FrameSize::Size4K).map(Self)
+    /// A page of zeros.
+    ///
+    /// # Errors
+    /// `NoMemory`.
+    pub fn zeroed() -> AxResult<Self> {
+        HardwarePages::zeroed().map(Self)
     }
 
-    /// A VMXON region or a VMCS: it begins with the processor's revision identifier (SDM vol. 3, 25.2); `None` without memory.
-    #[must_use]
-    pub fn with_revision(revision: u32) -> Option<Self> {
+    /// A VMXON region or a VMCS: it begins with the processor's revision identifier (SDM vol. 3, 25.2).
+    ///
+    /// # Errors
+    /// `NoMemory`.
+    pub fn with_revision(revision: u32) -> AxResult<Self> {
         let mut region = Self::zeroed()?;
-        let (head, _) = region.bytes_mut().split_at_mut(size_of::<u32>());
-        head.copy_from_slice(&revision.to_le_bytes());
-        Some(region)
+        region.bytes_mut()[..size_of::<u32>()].copy_from_slice(&revision.to_le_bytes());
+        Ok(region)
     }
 
     /// Where the processor finds it.
@@ -66,10 +67,7 @@ impl<M: AxMmHal> VmxRegion<M> {
 
     /// Its bytes, while no processor uses it.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8; REGION_BYTES] {
-        let bytes = core::ptr::with_exposed_provenance_mut(self.0.virt().as_usize());
-        // SAFETY: the frame is ours alone, of this size, zeroed, and borrowed exclusively. Should a processor hold it as a VMCS, this only
-        // confuses the guest's state: no caller does it after the first VMCLEAR.
-        unsafe { &mut *bytes }
+        self.0.get_mut()
     }
 }
 
@@ -100,9 +98,6 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
     }
 
     fn check() -> Result<u32, Unfit> {
-        if !Self::is_present() {
-            return Err(Unfit::NoVirtualization);
-        }
         let control = hardware::read_msr(feature_control::MSR);
         if control & feature_control::LOCKED != 0 && control & feature_control::VMX_OUTSIDE_SMX == 0
         {
@@ -114,21 +109,20 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
 
     fn enable() -> AxResult<Self> {
         let capabilities = capabilities()?;
-        let region = VmxRegion::with_revision(capabilities.revision)
-            .ok_or_else(|| ax_err_type!(NoMemory, "no memory for the VMXON region"))?;
+        let region = VmxRegion::with_revision(capabilities.revision)?;
         let control = hardware::read_msr(feature_control::MSR);
         if control & feature_control::LOCKED == 0 {
             let on = feature_control::LOCKED | feature_control::VMX_OUTSIDE_SMX;
             hardware::write_msr(feature_control::MSR, control | on);
         }
-        let cr0 = hardware::read_cr0() | CR0_NE;
-        let cr4 = hardware::read_cr4() | CR4_VMXE;
+        let cr0 = hardware::read_cr0() | cr0::NE;
+        let cr4 = hardware::read_cr4() | cr4::VMXE;
         check_fixed("CR0", capabilities.cr0, cr0)?;
         check_fixed("CR4", capabilities.cr4, cr4)?;
         hardware::write_cr0(cr0);
         hardware::write_cr4(cr4);
         if let Err(failure) = vmcs::vmxon(region.start()) {
-            hardware::write_cr4(cr4 & !CR4_VMXE);
+            hardware::write_cr4(cr4 & !cr4::VMXE);
             log::error!("VMXON failed: {failure}");
             return ax_err!(BadState, "VMXON failed");
         }
@@ -143,7 +137,7 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
             core::mem::forget(self);
             return ax_err!(BadState, "VMXOFF failed");
         }
-        hardware::write_cr4(hardware::read_cr4() & !CR4_VMXE);
+        hardware::write_cr4(hardware::read_cr4() & !cr4::VMXE);
         Ok(())
     }
 }
@@ -214,7 +208,7 @@ impl HostState {
     }
 }
 
-pub(crate) use imp::{host_event, host_state, read_cr2, read_dr6, write_cr2, write_dr6};
+pub(crate) use imp::{host_event, host_state};
 
 #[cfg(target_os = "none")]
 mod imp {
@@ -230,28 +224,6 @@ mod imp {
         limit: u16,
         base: u64,
     }
-
-    /// Declares the accessors of a register that the host has no use for while a vCPU is loaded.
-    macro_rules! register {
-        ($register:literal, $read:ident, $write:ident) => {
-            pub(crate) fn $read() -> u64 {
-                let value;
-                // SAFETY: reads a register.
-                unsafe { asm!(concat!("mov {}, ", $register), out(reg) value, options(nomem, nostack, preserves_flags)) };
-                value
-            }
-
-            pub(crate) fn $write(value: u64) {
-                // SAFETY: the register only tells of faults and debug events that are over. DR6 has no bits above 31, which would fault.
-                unsafe { asm!(concat!("mov ", $register, ", {}"), in(reg) value & MASK, options(nomem, nostack, preserves_flags)) };
-
-                const MASK: u64 = if matches!($register.as_bytes(), b"dr6") { u32::MAX as u64 } else { u64::MAX };
-            }
-        };
-    }
-
-    register!("cr2", read_cr2, write_cr2);
-    register!("dr6", read_dr6, write_dr6);
 
     macro_rules! selector {
         ($register:literal) => {{
@@ -333,22 +305,6 @@ mod imp {
 
     pub(crate) fn host_event(number: u8) {
         machine::with(|m| m.host_events.push(number));
-    }
-
-    pub(crate) fn read_cr2() -> u64 {
-        machine::with(|m| m.cr2)
-    }
-
-    pub(crate) fn write_cr2(value: u64) {
-        machine::with(|m| m.cr2 = value);
-    }
-
-    pub(crate) fn read_dr6() -> u64 {
-        machine::with(|m| m.dr6)
-    }
-
-    pub(crate) fn write_dr6(value: u64) {
-        machine::with(|m| m.dr6 = value);
     }
 }
 

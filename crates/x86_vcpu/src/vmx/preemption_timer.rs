@@ -6,10 +6,10 @@ use super::{
     controls::pin,
     fields::{VmcsControl32, VmcsTimer32},
 };
-use crate::backend::{Alarm, Exit};
-
-/// Never.
-const NEVER: u64 = u64::MAX;
+use crate::{
+    backend::{Alarm, Exit},
+    deliver::NEVER,
+};
 
 /// Whether the guest is to be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,10 @@ pub(super) struct PreemptionTimer {
     pin: u32,
     /// How much slower it counts than the time stamp counter; `None`: there is no timer.
     shift: Option<u32>,
-    /// No turn is longer.
+    /// No turn is longer, however often the guest exits in it: only its end lets in what the processor held back.
     longest_turn: u64,
+    /// When this turn ends; [`NEVER`]: it begins with the next entry.
+    turn_end: u64,
     deadline: u64,
     state: State,
     /// The controls as the VMCS holds them.
@@ -44,6 +46,7 @@ impl PreemptionTimer {
             pin,
             shift,
             longest_turn,
+            turn_end: NEVER,
             deadline: NEVER,
             state: match (shift, longest_turn) {
                 (None, _) | (Some(_), NEVER) => State::Idle,
@@ -73,6 +76,7 @@ impl PreemptionTimer {
             self.set(NEVER);
             Exit::Deadline
         } else {
+            self.turn_end = NEVER;
             Exit::HostInterrupt
         }
     }
@@ -94,7 +98,10 @@ impl PreemptionTimer {
             self.switch(on, State::Counting);
         }
         let shift = self.shift.unwrap_or(0);
-        let end = self.deadline.min(now.saturating_add(self.longest_turn));
+        if self.turn_end == NEVER {
+            self.turn_end = now.saturating_add(self.longest_turn);
+        }
+        let end = self.deadline.min(self.turn_end);
         // It counts changes of one bit of the time stamp counter: to the first at the end or after it.
         let last = end.saturating_add((1 << shift) - 1) >> shift;
         let counts = last.saturating_sub(now >> shift);
@@ -148,7 +155,14 @@ mod tests {
         assert_eq!(enter(timer, NEVER, 320), (ON, 100));
         assert_eq!(enter(timer, 640, 320), (ON, 10));
         assert_eq!(enter(timer, 6400, 320), (ON, 100));
+        assert_eq!(
+            enter(timer, 6400, 1920),
+            (ON, 50),
+            "an exit in between begins no other turn"
+        );
+        assert_eq!(enter(timer, NEVER, 4000), (ON, 0), "at once");
         assert_eq!(timer.exit(), Exit::HostInterrupt);
+        assert_eq!(enter(timer, NEVER, 4000), (ON, 100));
     }
 
     #[test]

@@ -4,7 +4,6 @@ use axvcpu::AxVCpuHal;
 
 use super::{
     fields::{VmcsControlNW, VmcsGuest32, VmcsGuest64, VmcsGuestNW},
-    percpu,
     vcpu::VmxVcpu,
 };
 use crate::{
@@ -82,9 +81,9 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 let own = self.guest.read(VmcsGuestNW::Cr4) & GUESTS_CR4;
                 own | self.cr4_shadow & !GUESTS_CR4
             }
-            Register::Cr2 if self.is_loaded() => percpu::read_cr2(),
+            Register::Cr2 if self.is_loaded() => hardware::read_cr2(),
             Register::Cr2 => self.cr2,
-            Register::Dr6 if self.is_loaded() => percpu::read_dr6(),
+            Register::Dr6 if self.is_loaded() => hardware::read_dr6(),
             Register::Dr6 => self.dr6,
             Register::Efer => self.guest.read(VmcsGuest64::Efer),
             Register::Pat => self.guest.read(VmcsGuest64::Pat),
@@ -106,13 +105,13 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             Register::Cr2 => {
                 self.cr2 = value;
                 if self.is_loaded() {
-                    percpu::write_cr2(value);
+                    hardware::write_cr2(value);
                 }
             }
             Register::Dr6 => {
                 self.dr6 = value;
                 if self.is_loaded() {
-                    percpu::write_dr6(value);
+                    hardware::write_dr6(value);
                 }
             }
             Register::Efer => self.set_efer(value),

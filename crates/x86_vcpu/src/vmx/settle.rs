@@ -4,7 +4,7 @@ use axvcpu::AxVCpuHal;
 
 use super::{
     exit,
-    exit_info::{EptViolationInfo, VmxExitInfo, VmxExitKind, undid_nmi_blocking},
+    exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret, undid_nmi_blocking},
     exit_reason::VmxExitReason,
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
@@ -14,15 +14,12 @@ use super::{
 use crate::{
     backend::{Exit, ExitInfo, Window},
     event::{Event, vector},
-    regs::dr6,
+    hardware,
+    regs::{dr6, dr7},
 };
 
-/// DR7.GD: accesses to debug registers fault.
-const DR7_GENERAL_DETECT: u64 = 1 << 13;
-/// DR6.B0 to B3: which breakpoint was met.
-const DR6_BREAKPOINTS: u64 = 0xf;
-/// Those and what else the qualification of a debug exception has in its place in DR6: BD and BS.
-const DR6_EVENTS: u64 = DR6_BREAKPOINTS | 1 << 13 | dr6::SINGLE_STEP;
+/// What the qualification of a debug exception has in its place in DR6.
+const DR6_EVENTS: u64 = dr6::BREAKPOINTS | dr6::REGISTER_ACCESS | dr6::SINGLE_STEP;
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
     /// What an exit is.
@@ -39,7 +36,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         self.settle(reason, exit, interrupted);
         ExitInfo {
             exit,
-            length: exit::length(exit),
+            length: exit.is_instruction().then(exit::instruction_length),
             interrupted,
         }
     }
@@ -62,7 +59,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             Exit::Nested(_) => {
                 if reason == VmxExitReason::EptViolation
                     && interrupted.is_none()
-                    && EptViolationInfo::new(exit::qualification()).interrupted_iret()
+                    && interrupted_iret(exit::qualification())
                 {
                     self.block_nmis_again();
                 }
@@ -101,10 +98,10 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
     /// A debug exception that exits has not changed DR6 and DR7 (SDM vol. 3, 28.1): the guest is to find them changed.
     fn take_debug_event(&mut self) {
         let events = exit::qualification() & DR6_EVENTS;
-        percpu::write_dr6(percpu::read_dr6() & !DR6_BREAKPOINTS | events);
+        hardware::write_dr6(hardware::read_dr6() & !dr6::BREAKPOINTS | events);
         let dr7 = self.guest.read(VmcsGuestNW::Dr7);
         self.guest
-            .write(VmcsGuestNW::Dr7, dr7 & !DR7_GENERAL_DETECT);
+            .write(VmcsGuestNW::Dr7, dr7 & !dr7::GENERAL_DETECT);
         // INT1 raises it as a trap, but exits before it is done (SDM vol. 3, 28.2.2 and 28.2.5).
         if exit::is_int1() {
             let next = self

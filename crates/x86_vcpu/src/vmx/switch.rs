@@ -1,4 +1,4 @@
-//! The world switch: VMLAUNCH and VMRESUME with the guest's general registers.
+//! The world switch: VMLAUNCH and VMRESUME (SDM vol. 3, chapter 31) with the guest's general registers.
 
 #[cfg(not(target_os = "none"))]
 use super::vmcs::VmFail;
@@ -25,28 +25,21 @@ pub(super) use imp::{enter, exit_address};
 mod imp {
     use super::{Entry, HostRsp};
     use crate::{
-        regs::{GuestRegisters, gpr, gpr_offset},
+        regs::{GuestRegisters, gpr, gpr_offset, world_switch},
         vmx::{
             fields::{VmcsHostNW, VmcsReadOnly32},
             vmcs::VmFail,
         },
     };
 
-    core::arch::global_asm!(
-        include_str!("switch.S"),
-        RAX = const gpr_offset(gpr::RAX),
-        RCX = const gpr_offset(gpr::RCX),
-        RDX = const gpr_offset(gpr::RDX),
-        RBX = const gpr_offset(gpr::RBX),
-        RBP = const gpr_offset(gpr::RBP),
-        RSI = const gpr_offset(gpr::RSI),
-        RDI = const gpr_offset(gpr::RDI),
-        R8 = const gpr_offset(gpr::R8),
-        HOST_RSP = const VmcsHostNW::Rsp as u32,
-        EXITED = const EXITED,
-        FAILED_INVALID = const FAILED_INVALID,
-        FAILED_VALID = const FAILED_VALID,
-    );
+    world_switch! {
+        "switch.S",
+        RAX = gpr_offset(gpr::RAX),
+        HOST_RSP = VmcsHostNW::Rsp as u32,
+        EXITED = EXITED,
+        FAILED_INVALID = FAILED_INVALID,
+        FAILED_VALID = FAILED_VALID,
+    }
 
     const EXITED: u32 = 0;
     const FAILED_INVALID: u32 = 1;

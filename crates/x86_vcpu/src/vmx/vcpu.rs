@@ -9,12 +9,12 @@ use super::{
     caps::{InvvpidType, VmxCapabilities},
     controls::{entry, secondary},
     exit,
-    exit_info::{InterruptKind, VmxExitInfo, VmxExitKind, VmxInterruptInfo},
+    exit_info::{VmxExitInfo, VmxExitKind},
     fields::{
         VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest32, VmcsGuest64,
         VmcsGuestNW, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64,
     },
-    guest_state::{GuestState, Home, Interruptibility},
+    guest_state::{GuestState, Home, Interruptibility, PDPTES},
     msr_bitmap,
     percpu::{self, VmxRegion},
     preemption_timer::PreemptionTimer,
@@ -26,16 +26,13 @@ use super::{
 };
 use crate::{
     backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
-    cr::{cr0, efer},
-    event::{Event, Exception, vector},
+    cr::efer,
+    event::{InterruptInfo, vector},
     hardware, msr,
-    regs::{DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, rflags},
+    regs::{
+        DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
+    },
 };
-
-/// What exits of the guest's exceptions: those whose delivery can repeat itself for ever without an instruction in between, so that no
-/// interrupt would ever take the guest out; and machine checks, which are the host's.
-const EXCEPTIONS: u32 =
-    1 << vector::DEBUG | 1 << vector::ALIGNMENT_CHECK | 1 << vector::MACHINE_CHECK;
 
 /// Write-back tables of four levels (SDM vol. 3, table 25-9).
 const EPTP_FORMAT: u64 = 6 | 3 << 3;
@@ -63,13 +60,11 @@ pub struct VmxVcpu<H: AxVCpuHal> {
     /// Whether another nested table was in force before: nothing cached of it must survive.
     nested_stale: bool,
     vpid: u16,
-    injected: Option<VmxInterruptInfo>,
 
     /// What no VMCS holds, while the vCPU is not loaded.
     pub(super) switched: [u64; msr::SWITCHED.len()],
     pub(super) cr2: u64,
     pub(super) dr6: u64,
-    last_exit: RawExit,
 }
 
 impl<H: AxVCpuHal> VmxVcpu<H> {
@@ -85,7 +80,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         self.primary.write();
         self.apic.prepare();
         VmcsControl32::ExitControls.write(exit);
-        VmcsControl32::ExceptionBitmap.write(EXCEPTIONS);
+        VmcsControl32::ExceptionBitmap.write(vector::INTERCEPTED);
         for unused in [
             VmcsControl32::PageFaultErrorMask,
             VmcsControl32::PageFaultErrorMatch,
@@ -117,13 +112,11 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
         VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
         self.write_entry_controls();
-        // An entry that failed in a former life may have left its event.
-        VmcsControl32::EntryInterruptInfo.write(0);
         for (number, value) in msr::SWITCHED.into_iter().zip(self.switched) {
             hardware::write_msr(number, value);
         }
-        percpu::write_cr2(self.cr2);
-        percpu::write_dr6(self.dr6);
+        hardware::write_cr2(self.cr2);
+        hardware::write_dr6(self.dr6);
     }
 
     pub(super) const fn is_loaded(&self) -> bool {
@@ -139,25 +132,6 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         };
         VmcsControl32::EntryControls.write(self.capabilities.entry | ia32e);
     }
-
-    #[inline(never)]
-    fn write_injected(&mut self) {
-        if let Some(event) = self.injected.take() {
-            if let Some(code) = event.error_code {
-                VmcsControl32::EntryExceptionErrorCode.write(code);
-            }
-            VmcsControl32::EntryInterruptInfo.write(event.encode());
-        }
-    }
-
-    fn forget_guest_translations(&self) {
-        match self.capabilities.invvpid {
-            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
-            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
-            // Each entry forgets them.
-            None => {}
-        }
-    }
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
@@ -166,10 +140,9 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         let apic = VirtualApic::new(&capabilities, &config).ok_or_else(|| {
             ax_err_type!(Unsupported, "the CPU cannot keep so much of a local APIC")
         })?;
-        let no_memory = || ax_err_type!(NoMemory, "no memory for a VMCS");
-        let vmcs = VmxRegion::with_revision(capabilities.revision).ok_or_else(no_memory)?;
-        let mut msr_bitmap = VmxRegion::zeroed().ok_or_else(no_memory)?;
-        msr_bitmap::fill(msr_bitmap.bytes_mut(), &msr::PASS_THROUGH);
+        let vmcs = VmxRegion::with_revision(capabilities.revision)?;
+        let mut msr_bitmap = VmxRegion::zeroed()?;
+        msr::permissions::fill(msr_bitmap.bytes_mut(), msr_bitmap::bits);
         let mut vcpu = Self {
             primary: PrimaryControls::new(apic.primary(capabilities.primary), config.hlt),
             timer: PreemptionTimer::new(
@@ -191,16 +164,9 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             eptp: EPTP_FORMAT,
             nested_stale: false,
             vpid: 0,
-            injected: None,
             switched: [0; msr::SWITCHED.len()],
             cr2: 0,
             dr6: 0,
-            last_exit: RawExit {
-                reason: 0,
-                info1: 0,
-                info2: 0,
-                pc: 0,
-            },
         };
         vcpu.set_cr0(0);
         vcpu.set_cr4(0);
@@ -218,9 +184,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn reset(&mut self) {
-        self.injected = None;
-        self.ignore(Window::Interrupt);
-        self.ignore(Window::Nmi);
         self.guest.write(VmcsGuest32::ActivityState, 0);
         self.guest.set_interruptibility(Interruptibility::empty());
         self.guest.write(VmcsGuestNW::PendingDebugExceptions, 0);
@@ -247,6 +210,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
             self.host_of = Some(pcpu);
         }
         self.bring_back();
+        // An entry that failed in a former life may have left its event.
+        VmcsControl32::EntryInterruptInfo.write(0);
         VmcsControl64::Eptp.write(self.eptp);
         self.retag(tag);
         if self.nested_stale {
@@ -260,12 +225,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         if !self.is_loaded() {
             return;
         }
-        self.last_exit = self.raw_exit();
         for (number, value) in msr::SWITCHED.into_iter().zip(&mut self.switched) {
             *value = hardware::read_msr(number);
         }
-        self.cr2 = percpu::read_cr2();
-        self.dr6 = percpu::read_dr6();
+        self.cr2 = hardware::read_cr2();
+        self.dr6 = hardware::read_dr6();
         self.apic.save();
         self.guest.save();
     }
@@ -279,20 +243,25 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.launched = false;
     }
 
-    fn retag(&mut self, tag: VmidAssignment) {
-        self.vpid = tag.vmid();
+    fn set_tag(&mut self, tag: u16) {
+        self.vpid = tag;
         if self.capabilities.invvpid.is_some() {
-            VmcsControl16::Vpid.write(self.vpid);
-        }
-        match tag {
-            VmidAssignment::Kept(_) | VmidAssignment::Fresh(_) => {}
-            // With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
-            VmidAssignment::FlushAll(_) => percpu::forget(Forget::Nested),
+            VmcsControl16::Vpid.write(tag);
         }
     }
 
+    /// With EPT in force all that is cached of guests is nested or combined, and INVEPT forgets both, whatever the VPID.
+    fn flush_all(&mut self) {
+        percpu::forget(Forget::Nested);
+    }
+
     fn flush(&mut self) {
-        self.forget_guest_translations();
+        match self.capabilities.invvpid {
+            Some(InvvpidType::SingleContext) => percpu::forget(Forget::Vpid(self.vpid)),
+            Some(InvvpidType::AllContexts) => percpu::forget(Forget::AllVpids),
+            // Each entry forgets them.
+            None => {}
+        }
     }
 
     #[inline]
@@ -300,9 +269,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         if !self.is_loaded() {
             // Saved since the last exit, and nobody else was loaded.
             self.bring_back();
-        }
-        if self.injected.is_some() {
-            self.write_injected();
         }
         self.primary.update();
         self.timer.update(H::now);
@@ -322,9 +288,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     #[inline]
     fn frequent(&self) -> Frequent {
-        if exit::is_during_delivery() {
-            return Frequent::Other;
-        }
         exit::frequent(VmcsReadOnly32::ExitReason.read())
     }
 
@@ -338,8 +301,13 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn io(&self) -> Option<(IoExit, Option<u8>)> {
-        Some((exit::io(), Some(exit::instruction_length())))
+    fn io(&self) -> IoExit {
+        exit::io()
+    }
+
+    #[inline]
+    fn io_length(&self) -> u8 {
+        exit::instruction_length()
     }
 
     #[inline]
@@ -353,9 +321,6 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn raw_exit(&self) -> RawExit {
-        if !self.is_loaded() {
-            return self.last_exit;
-        }
         RawExit {
             reason: u64::from(VmcsReadOnly32::ExitReason.read()),
             info1: exit::qualification(),
@@ -364,8 +329,8 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
     }
 
-    fn exit_name(&self) -> &'static str {
-        match VmxExitInfo::decode(self.raw_exit().reason as u32).kind {
+    fn exit_name(&self, reason: u64) -> &'static str {
+        match VmxExitInfo::decode(reason as u32).kind {
             VmxExitKind::Exit(reason) | VmxExitKind::EntryFailure(reason) => reason.words(),
             VmxExitKind::Unknown => "a reason that the manual does not have",
         }
@@ -385,6 +350,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.guest.segment(name)
     }
 
+    #[inline]
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.guest.segment_base(name)
+    }
+
+    #[inline]
+    fn segment_rights(&self, name: SegmentName) -> SegmentRights {
+        self.guest.segment_rights(name)
+    }
+
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
         self.guest.set_segment(name, segment);
     }
@@ -402,35 +377,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
-        let fields = [
-            VmcsGuest64::Pdpte0,
-            VmcsGuest64::Pdpte1,
-            VmcsGuest64::Pdpte2,
-            VmcsGuest64::Pdpte3,
-        ];
-        for (field, entry) in fields.into_iter().zip(entries) {
+        for (field, entry) in PDPTES.into_iter().zip(entries) {
             self.guest.write(field, entry);
         }
     }
 
-    fn inject(&mut self, event: Event) {
-        let (kind, vector, error_code) = match event {
-            Event::Exception(Exception { vector, error_code }) => {
-                // Real mode pushes no error codes, and the entry refuses to (SDM vol. 3, 27.2.1.3).
-                let protected = self.get(Register::Cr0) & cr0::PE != 0;
-                let code = error_code.filter(|_| protected);
-                (InterruptKind::HardwareException, vector, code)
-            }
-            Event::Nmi => (InterruptKind::Nmi, vector::NMI, None),
-            Event::Interrupt(vector) => (InterruptKind::External, vector, None),
-            // The instruction runs again and brings the event itself.
-            Event::Software => return,
-        };
-        self.injected = Some(VmxInterruptInfo {
-            vector,
-            kind,
-            error_code,
-        });
+    fn inject_info(&mut self, info: InterruptInfo) {
+        if let Some(code) = info.error_code {
+            VmcsControl32::EntryExceptionErrorCode.write(code);
+        }
+        VmcsControl32::EntryInterruptInfo.write(info.encode());
     }
 
     /// SS has it, in real and in virtual-8086 mode too (SDM vol. 3, 25.4.1).
@@ -439,15 +395,14 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn is_open(&self, window: Window) -> bool {
+    fn is_shadowed(&self) -> bool {
         let blocking = self.guest.interruptibility();
-        match window {
-            Window::Interrupt => {
-                !blocking.intersects(Interruptibility::SHADOW)
-                    && self.guest.read(VmcsGuestNW::Rflags) & rflags::INTERRUPT != 0
-            }
-            Window::Nmi => !blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI),
-        }
+        blocking.intersects(Interruptibility::SHADOW)
+    }
+
+    fn blocks_nmis(&self) -> bool {
+        let blocking = self.guest.interruptibility();
+        blocking.intersects(Interruptibility::SHADOW | Interruptibility::NMI)
     }
 
     fn await_open(&mut self, window: Window) {

@@ -1,4 +1,4 @@
-//! The VMX instructions.
+//! The VMX instructions (SDM vol. 3, chapter 31).
 //!
 //! With [`percpu`](super::percpu) and [`switch`](super::switch) all of VMX that touches the hardware. On other hosts than the bare machine they are those of a
 //! [processor made of memory](super::machine), so that everything above is tested there.
@@ -85,13 +85,14 @@ mod imp {
     #[inline(always)]
     pub(crate) fn write(encoding: u32, value: u64) {
         // SAFETY: changes what the next entry loads into the guest, whose memory its EPT confines; the host's fields are written by
-        // `percpu` and the entry alone, and only with what this processor holds already.
+        // `percpu` and the entry alone, and only with what this processor holds already. The VMCS's own memory is the processor's: nothing else
+        // reads or writes it meanwhile.
         unsafe {
             asm!(
                 "vmwrite {field}, {value}",
                 value = in(reg) value,
                 field = in(reg) u64::from(encoding),
-                options(nostack),
+                options(nomem, nostack),
             );
         }
     }

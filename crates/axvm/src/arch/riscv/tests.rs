@@ -154,3 +154,26 @@ fn only_the_first_serial_port_is_the_console() {
         .collect();
     assert_eq!(names, ["plic", "a", "b"]);
 }
+
+/// A config keeps RAM from the places that the machine's devices have; that those are all of them is held here.
+#[test]
+fn devices_are_where_configs_know_them_to_be() {
+    let (vm, _) = vm::<63>(1);
+    let map = axvmconfig::Isa::Riscv64.guest_map();
+    let bus = &vm.devices().bus;
+    for page in (0..1 << 32).step_by(0x1000).map(GuestPhysAddr::new) {
+        let found = bus.handle_mmio_read(page, AccessWidth::Byte);
+        let answers = found != Err(axdevice::BusError::NoDevice);
+        let is_kept = [map.interrupt_controller, map.uart]
+            .iter()
+            .any(|window| window.contains(page));
+        assert!(!answers || is_kept, "{page}");
+    }
+    for place in [
+        map.interrupt_controller.base.as_u64(),
+        map.uart.base.as_u64(),
+    ] {
+        let found = bus.handle_mmio_read(GuestPhysAddr::new(place), AccessWidth::Byte);
+        assert_ne!(found, Err(axdevice::BusError::NoDevice), "{place:#x}");
+    }
+}

@@ -23,7 +23,6 @@ fn what_is_missing_is_named() {
     power_on();
     machine::with(|m| m.msrs.insert(VM_CR, VM_CR_LOCK | VM_CR_SVMDIS));
     assert_eq!(Pcpu::check(), Err(Unfit::SvmLockedOff));
-    assert!(Pcpu::enable().is_err());
     machine::with(|m| m.msrs.insert(VM_CR, VM_CR_LOCK));
     assert!(Pcpu::check().is_ok(), "locked on");
     // Off, but not locked: we turn it on.
@@ -34,7 +33,6 @@ fn what_is_missing_is_named() {
     assert_eq!(Pcpu::check(), Err(Unfit::SvmWithoutNestedPaging));
     machine::with(|m| m.cpuid.get_mut(&(LEAF_FEATURES, 0)).unwrap().ecx = 0);
     assert!(!Pcpu::is_present());
-    assert_eq!(Pcpu::check(), Err(Unfit::NoVirtualization));
 }
 
 #[test]

@@ -34,101 +34,71 @@ fn names_every_reason_by_its_number() {
 }
 
 #[test]
-fn decodes_what_it_encodes() {
-    for kind in [
-        InterruptKind::External,
-        InterruptKind::Nmi,
-        InterruptKind::HardwareException,
-        InterruptKind::Software,
-        InterruptKind::PrivilegedSoftwareException,
-        InterruptKind::SoftwareException,
-        InterruptKind::Other,
-    ] {
-        for error_code in [None, Some(0x18)] {
-            let info = VmxInterruptInfo {
-                vector: 0x0e,
-                kind,
-                error_code,
-            };
-            assert_eq!(VmxInterruptInfo::decode(info.encode(), || 0x18), Some(info));
-        }
-    }
-    assert_eq!(VmxInterruptInfo::decode(0x7fff_ffff, || 0), None);
-}
-
-#[test]
-fn tells_accesses_to_the_apic_page() {
-    for (qualification, info) in [
-        (0x0390, ApicAccessInfo::Read { offset: 0x390 }),
-        (0x1ffc, ApicAccessInfo::Write { offset: 0xffc }),
-        (0x2000, ApicAccessInfo::Fetch { offset: 0 }),
-        // Bit 16: asynchronous to the instruction.
-        (0x1_3123, ApicAccessInfo::Delivery { offset: 0x123 }),
-        (0xa456, ApicAccessInfo::Physical),
-        (0xf456, ApicAccessInfo::Physical),
-        (0x4000, ApicAccessInfo::Unknown),
-        (0x9000, ApicAccessInfo::Unknown),
-    ] {
-        assert_eq!(ApicAccessInfo::decode(qualification), info);
-    }
-}
-
-#[test]
-fn encodes_as_the_manual_says() {
-    let page_fault = VmxInterruptInfo {
-        vector: 14,
-        kind: InterruptKind::HardwareException,
-        error_code: Some(2),
-    };
-    assert_eq!(page_fault.encode(), 0x8000_0b0e);
-    assert!(!page_fault.is_software());
-}
-
-#[test]
 fn decodes_port_accesses() {
-    let out = VmxIoExitInfo::decode(0x0080_0000);
-    assert_eq!((out.port, out.width), (0x80, AccessWidth::Byte));
-    assert_eq!(
-        (out.direction, out.form),
-        (IoDirection::Out, IoForm::Register)
-    );
-    let ins = VmxIoExitInfo::decode(0x01f0_0039);
-    assert_eq!((ins.port, ins.width), (0x1f0, AccessWidth::Word));
-    assert_eq!(
-        (ins.direction, ins.form),
-        (IoDirection::In, IoForm::RepeatedString)
-    );
-    let outsd = VmxIoExitInfo::decode(0xcf8_0013);
-    assert_eq!(
-        (outsd.width, outsd.form),
-        (AccessWidth::Dword, IoForm::String)
-    );
+    let access = |port, width, direction, kind| IoExit {
+        port,
+        width,
+        direction,
+        kind,
+    };
+    let (byte, word, dword) = (AccessWidth::Byte, AccessWidth::Word, AccessWidth::Dword);
+    for (qualification, expected) in [
+        (
+            0x0080_0000,
+            access(0x80, byte, Direction::Write, IoKind::Register),
+        ),
+        // INS with a REP prefix, and OUTS without one.
+        (
+            0x01f0_0039,
+            access(0x1f0, word, Direction::Read, IoKind::String),
+        ),
+        (
+            0xcf8_0013,
+            access(0xcf8, dword, Direction::Write, IoKind::String),
+        ),
+    ] {
+        assert_eq!(IoExit::of_qualification(qualification), expected);
+    }
 }
 
 #[test]
 fn decodes_accesses_to_control_registers() {
-    assert_eq!(
-        CrAccessInfo::decode(0x0f04),
-        CrAccessInfo::Write { cr: 4, gpr: 15 }
-    );
-    assert_eq!(
-        CrAccessInfo::decode(0x0318),
-        CrAccessInfo::Read { cr: 8, gpr: 3 }
-    );
-    assert_eq!(CrAccessInfo::decode(0x20), CrAccessInfo::Clts);
-    assert_eq!(
-        CrAccessInfo::decode(0xbeef_0030),
-        CrAccessInfo::Lmsw { source: 0xbeef }
-    );
+    use ControlAccess as Access;
+    let (cr4, cr8) = (ControlRegister::Cr4, ControlRegister::Cr8);
+    for (qualification, expected) in [
+        (
+            0x0f04,
+            Some(Access::Write {
+                register: cr4,
+                gpr: 15,
+            }),
+        ),
+        (
+            0x0318,
+            Some(Access::Read {
+                register: cr8,
+                gpr: 3,
+            }),
+        ),
+        (0x20, Some(Access::Clts)),
+        (0xbeef_0030, Some(Access::Lmsw { source: 0xbeef })),
+        (0x02, None),
+    ] {
+        assert_eq!(Access::of_qualification(qualification), expected);
+    }
 }
 
 #[test]
 fn tells_page_walks_from_accesses() {
-    let access = EptViolationInfo::new(0x181 | 1 << 1);
-    assert!(access.is_read() && access.is_write() && !access.is_fetch());
-    assert!(!access.is_page_walk());
-    assert!(EptViolationInfo::new(0x081).is_page_walk());
-    assert!(!EptViolationInfo::new(0x001).is_page_walk());
+    let fault = |qualification| {
+        let fault = NestedFault::of_qualification(qualification, GuestPhysAddr::new(0));
+        (fault.access, fault.purpose)
+    };
+    let (read, write) = (MappingFlags::READ, MappingFlags::WRITE);
+    assert_eq!(fault(0x183), (read | write, NestedPurpose::Access));
+    assert_eq!(fault(0x081), (read, NestedPurpose::PageWalk));
+    assert_eq!(fault(0x001), (read, NestedPurpose::Access));
+    assert_eq!(fault(0x184), (MappingFlags::EXECUTE, NestedPurpose::Access));
 }
 
 #[test]
@@ -140,6 +110,30 @@ fn knows_which_exits_interrupted_an_iret() {
     assert!(!undid_nmi_blocking(IRET | 0x30e));
     // Of a double fault it would say nothing.
     assert!(!undid_nmi_blocking(VALID | IRET | 0x308));
-    assert!(EptViolationInfo::new(1 << 12).interrupted_iret());
-    assert!(!EptViolationInfo::new(0x181).interrupted_iret());
+    assert!(interrupted_iret(1 << 12));
+    assert!(!interrupted_iret(0x181));
+}
+
+#[test]
+fn decodes_accesses_to_the_apic_page() {
+    let (read, write) = (MappingFlags::READ, MappingFlags::WRITE);
+    for (qualification, offset, access, purpose) in [
+        (0x0390, 0x390, read, NestedPurpose::Access),
+        (0x1ffc, 0xffc, write, NestedPurpose::Access),
+        (0x2000, 0, MappingFlags::EXECUTE, NestedPurpose::Access),
+        // Bit 16: asynchronous to the instruction.
+        (0x1_3123, 0x123, read, NestedPurpose::Access),
+        (0xa456, 0, read, NestedPurpose::PageWalk),
+        (0xf456, 0, read, NestedPurpose::PageWalk),
+    ] {
+        let fault = NestedFault {
+            gpa: GuestPhysAddr::new(0xfee0_0000_u64 + offset),
+            access,
+            purpose,
+        };
+        assert_eq!(NestedFault::of_apic_access(qualification), Some(fault));
+    }
+    for qualification in [0x4000, 0x9000, 0xb000] {
+        assert_eq!(NestedFault::of_apic_access(qualification), None);
+    }
 }

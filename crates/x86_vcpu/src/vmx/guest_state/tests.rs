@@ -57,13 +57,13 @@ fn segments_are_unusable_where_they_are_not_present() {
     ] {
         state.set_segment(name, code);
         assert_eq!(state.segment(name), code);
-        assert_eq!(state.raw_segment(name).access, 0xa09b);
+        assert_eq!(state.read(SegmentFields::of(name).access), 0xa09b);
         let absent = Segment {
             rights: SegmentRights(0x0060),
             ..code
         };
         state.set_segment(name, absent);
-        assert_eq!(state.raw_segment(name).access, 0x1_0060);
+        assert_eq!(state.read(SegmentFields::of(name).access), 0x1_0060);
         assert_eq!(state.segment(name), absent);
     }
     // The processor leaves rights in unusable segments.

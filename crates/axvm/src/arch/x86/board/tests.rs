@@ -291,3 +291,36 @@ fn every_device_is_there_once_and_is_reset() {
     );
     assert!(bus.handle_port_read(0x1f0, AccessWidth::Byte).is_err());
 }
+
+/// A config keeps RAM and its own devices from the places that the board has; that those are all of them is held here.
+#[test]
+fn the_board_is_where_configs_know_it_to_be() {
+    use axvmconfig::{Isa, Window};
+
+    let map = Isa::X86_64.guest_map();
+    let bench = bench(1, "");
+    let bus = &bench.board.devices.bus;
+    // Whether the device lets itself be read so is its own affair.
+    for page in (0..1 << 32).step_by(0x1000).map(GuestPhysAddr::new) {
+        let found = bus.handle_mmio_read(page, AccessWidth::Dword);
+        let answers = found != Err(axdevice::BusError::NoDevice);
+        assert!(
+            !answers || map.interrupt_controller.contains(page),
+            "{page}"
+        );
+    }
+    for (place, offset) in [(IoApic::PAGE, 0), (LocalApic::PAGE, 0x30)] {
+        let register = GuestPhysAddr::new(place.as_u64() + offset);
+        bus.handle_mmio_read(register, AccessWidth::Dword).unwrap();
+    }
+    let kept: Vec<Window> = map.own_devices.iter().copied().chain([map.uart]).collect();
+    for port in 0..=u16::MAX {
+        let found = bus.handle_port_read(port, AccessWidth::Byte);
+        let answers = found != Err(axdevice::BusError::NoDevice);
+        let at = GuestPhysAddr::new(port.into());
+        assert!(
+            !answers || kept.iter().any(|window| window.contains(at)),
+            "{port:#x}"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! vCPUs that share a pCPU which is not the hypervisor's own: each makes progress, whatever the others do.
+
+use std::collections::BTreeSet;
+
+use system_tests::{
+    Arch::{self, Riscv64, X86_64},
+    Bundle, Ended, Machine,
+};
+
+/// A VM that shares pCPU 1.
+#[derive(Clone, Copy)]
+struct Vm {
+    name: &'static str,
+    guest: &'static str,
+    options: &'static str,
+}
+
+const HEARTBEAT: Vm = Vm {
+    name: "heartbeat",
+    guest: "heartbeat",
+    options: "beats=50",
+};
+
+/// What is said of these VMs, started in this order.
+fn run(arch: Arch, vms: &[Vm]) -> Ended {
+    let mut bundle = Bundle::new(arch);
+    for (id, vm) in vms.iter().enumerate() {
+        let (name, guest) = (vm.name, format!("{}.bin", vm.guest));
+        let config = format!(
+            "[base]\nid = {id}\nname = \"{name}\"\nphys_cpu_sets = [0b10]\n\n\
+             [kernel]\nkernel_path = \"guests/{}/{guest}\"\ncmdline = \"{}\"\nmemory_regions = [[\"8MiB\"]]\n",
+            arch.name(),
+            vm.options,
+        );
+        bundle = bundle.vm(&format!("{id}-{name}"), &config);
+    }
+    let guests: BTreeSet<&str> = vms.iter().map(|vm| vm.guest).collect();
+    for guest in guests {
+        bundle = bundle.guest(&format!("{guest}.bin"));
+    }
+    let ended = Machine::new().harts(2).boot(&bundle).end();
+    for Vm { name, .. } in vms {
+        ended.says(&[&format!("VM \"{name}\" powered off")]);
+    }
+    ended.all_well();
+    ended
+}
+
+#[test]
+fn two_heartbeats_take_turns() {
+    let other = Vm {
+        name: "other",
+        ..HEARTBEAT
+    };
+    for arch in [Riscv64, X86_64] {
+        let ended = run(arch, &[HEARTBEAT, other]);
+        assert_eq!(
+            ended.output.matches("done, 50 beats").count(),
+            2,
+            "{}",
+            ended.output
+        );
+    }
+}
+
+/// One guest that never sleeps starts before the heartbeat, and one after it: the heartbeat beats all the same, and is done before they are, which
+/// get their share too.
+#[test]
+fn busy_guests_keep_nobody_from_running() {
+    let busy = |name| Vm {
+        name,
+        guest: "busy",
+        options: "ms=2000",
+    };
+    for arch in [Riscv64, X86_64] {
+        let ended = run(arch, &[busy("first"), HEARTBEAT, busy("last")]);
+        ended.says(&["done, 50 beats"]);
+        assert_eq!(
+            ended.output.matches("busy: done").count(),
+            2,
+            "{}",
+            ended.output
+        );
+        let end_of = |name| ended.output.find(&format!("VM \"{name}\" powered off"));
+        assert!(end_of("heartbeat") < end_of("first"), "{}", ended.output);
+        assert!(end_of("heartbeat") < end_of("last"), "{}", ended.output);
+    }
+}
