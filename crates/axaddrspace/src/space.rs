@@ -171,6 +171,9 @@ impl<H: AxMmHal> AddrSpace<H> {
 
     /// Maps a page of our own at `gpa`, a multiple of 4 KiB, where a device is whose accesses hardware answers: what it knows them by is the host-physical
     /// address that this returns. It is no RAM: no [`GuestMemory`] leads there.
+    ///
+    /// # Errors
+    /// Something is mapped there, or the host has no memory.
     pub fn map_stand_in(&mut self, gpa: GuestPhysAddr) -> Result<HostPhysAddr, AddrSpaceError> {
         let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::DEVICE;
         let range = self.vacant_range(gpa, PAGE, flags)?;
