@@ -202,11 +202,8 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         }
     }
 
-    /// An intercepted exception goes back to the guest; a machine check is about the machine.
+    /// An intercepted exception goes back to the guest.
     fn exception(&mut self, vector: u8, error_code: Option<u32>) -> Step<Next> {
-        if vector == vector::MACHINE_CHECK {
-            return Ok(self.fail("the machine reported a hardware error while the guest ran"));
-        }
         self.counters.count(ExitKind::Exception);
         Ok(self.raise(Exception { vector, error_code }))
     }

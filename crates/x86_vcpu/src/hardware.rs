@@ -12,9 +12,10 @@ pub(crate) struct CpuidResult {
 }
 
 pub(crate) use imp::{
-    InterruptsOff, cpuid, fxrstor, fxsave, let_interrupts_in, read_breakpoints, read_cr0, read_cr2,
-    read_cr4, read_dr6, read_msr, read_tsc, write_breakpoints, write_cr0, write_cr2, write_cr4,
-    write_dr6, write_msr, write_xcr0, xrstor, xsave,
+    InterruptsOff, cpuid, forget_x87_pointers, fxrstor, fxsave, host_event, let_interrupts_in,
+    read_breakpoints, read_cr0, read_cr2, read_cr4, read_dr6, read_msr, read_tsc,
+    write_breakpoints, write_cr0, write_cr2, write_cr4, write_dr6, write_msr, write_xcr0, xrstor,
+    xsave,
 };
 
 #[cfg(target_os = "none")]
@@ -22,6 +23,7 @@ mod imp {
     use core::arch::asm;
 
     use super::CpuidResult;
+    use crate::event::vector;
 
     pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
         let answer = core::arch::x86_64::__cpuid_count(leaf, subleaf);
@@ -143,6 +145,28 @@ mod imp {
         }
     }
 
+    /// Runs the host's handler for an NMI or a machine check that an exit consumed. Its IRET ends the blocking of further ones.
+    pub(crate) fn host_event(number: u8) {
+        // SAFETY: enters the host's own handler through its interrupt table, as the event itself would have.
+        unsafe {
+            match number {
+                vector::NMI => asm!("int 2"),
+                vector::MACHINE_CHECK => asm!("int 18"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Makes the x87 FPU's pointers to its last instruction and operand the hypervisor's own. Its registers are lost.
+    pub(crate) fn forget_x87_pointers() {
+        static OPERAND: u32 = 0;
+        // SAFETY: the guest's state has been saved, or is of no vCPU; without pending exceptions, and with all registers free, the load
+        // cannot fault.
+        unsafe {
+            asm!("fnclex", "emms", "fild dword ptr [{}]", in(reg) &raw const OPERAND, options(nostack))
+        };
+    }
+
     /// What interrupts the host is served now. Interrupts are off before and afterwards.
     #[inline(always)]
     pub(crate) fn let_interrupts_in() {
@@ -254,6 +278,14 @@ mod imp {
 
     pub(crate) fn write_breakpoints(values: [u64; 4]) {
         machine::with(|m| m.breakpoints = values);
+    }
+
+    pub(crate) fn host_event(number: u8) {
+        machine::with(|m| m.host_events.push(number));
+    }
+
+    pub(crate) fn forget_x87_pointers() {
+        machine::with(|m| m.pointers_forgotten += 1);
     }
 
     pub(crate) fn let_interrupts_in() {

@@ -4,7 +4,7 @@
 
 extern crate std;
 
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::cell::RefCell;
 
 use crate::hardware::CpuidResult;
@@ -24,6 +24,10 @@ pub(crate) struct Machine {
     pub(crate) breakpoints: [u64; 4],
     /// How often host interrupts were let in.
     pub(crate) interrupts_served: usize,
+    /// Which of the host's vectors were run.
+    pub(crate) host_events: Vec<u8>,
+    /// How often the x87 FPU's pointers were made the hypervisor's.
+    pub(crate) pointers_forgotten: usize,
 }
 
 std::thread_local! {

@@ -66,6 +66,29 @@ pub(crate) struct ExtendedState {
     xcr0: u64,
     /// What it may be.
     supported: u64,
+    pointers: X87Pointers,
+}
+
+/// What loading the x87 FPU does to its pointers to the last instruction and operand (FIP, FDP, FOP) where no exception of its is pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum X87Pointers {
+    /// They are loaded.
+    Loaded,
+    /// Nothing: what ran before is seen by what is loaded (AMD's processors without XSaveErPtr, APM vol. 3, CPUID Fn8000_0008_EBX).
+    Left,
+}
+
+impl X87Pointers {
+    /// Intel's processors do not have the bit, and load them; nothing is lost by doing more there.
+    fn of_this_cpu() -> Self {
+        const ERROR_POINTERS: u32 = 1 << 2;
+        let has_leaf = hardware::cpuid(0x8000_0000, 0).eax >= 0x8000_0008;
+        if has_leaf && hardware::cpuid(0x8000_0008, 0).ebx & ERROR_POINTERS != 0 {
+            Self::Loaded
+        } else {
+            Self::Left
+        }
+    }
 }
 
 impl ExtendedState {
@@ -77,6 +100,7 @@ impl ExtendedState {
             area: vec![EMPTY; blocks].into_boxed_slice(),
             xcr0: XCR0_ALWAYS,
             supported,
+            pointers: X87Pointers::of_this_cpu(),
         };
         new.reset();
         new
@@ -128,6 +152,10 @@ impl ExtendedState {
 
     /// From memory to the processor.
     pub(crate) fn load(&self) {
+        match self.pointers {
+            X87Pointers::Loaded => {}
+            X87Pointers::Left => hardware::forget_x87_pointers(),
+        }
         let area = self.area.as_ptr().cast();
         if self.supported == 0 {
             // SAFETY: 512 bytes, aligned to 64, that are as at reset or were saved.
@@ -138,5 +166,31 @@ impl ExtendedState {
         // SAFETY: the area holds what `reset` or `save` put there, all of it valid.
         unsafe { hardware::xrstor(area, self.supported) };
         hardware::write_xcr0(self.xcr0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ExtendedState, hardware};
+    use crate::{machine, testing::power_on};
+
+    #[test]
+    fn where_loading_leaves_the_fpus_pointers_they_are_overwritten_first() {
+        power_on();
+        let leaf = |number, ebx| {
+            let answer = hardware::CpuidResult {
+                eax: 0x8000_0008,
+                ebx,
+                ..hardware::CpuidResult::default()
+            };
+            machine::with(|m| m.cpuid.insert((number, 0), answer));
+        };
+        leaf(0x8000_0000, 0);
+        for (ebx, times) in [(0, 1), (1 << 2, 0)] {
+            leaf(0x8000_0008, ebx);
+            machine::with(|m| m.pointers_forgotten = 0);
+            ExtendedState::new().load();
+            assert_eq!(machine::with(|m| m.pointers_forgotten), times);
+        }
     }
 }

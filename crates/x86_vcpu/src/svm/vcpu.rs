@@ -16,6 +16,7 @@ use crate::{
     HltPolicy,
     backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
     event::{Event, InterruptInfo, InterruptKind, vector},
+    hardware,
     regs::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, TableName, dr6, gpr,
         rflags,
@@ -264,6 +265,14 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
             // Not yet: after the IRET.
             Exit::NmiWindow => {
                 self.step_over_iret();
+                info.exit = Exit::HostNmi;
+            }
+            // It is the host's, and no later instruction shows it again (APM vol. 2, 15.12 "Exception Intercepts").
+            Exit::Exception {
+                vector: vector::MACHINE_CHECK,
+                ..
+            } => {
+                hardware::host_event(vector::MACHINE_CHECK);
                 info.exit = Exit::HostNmi;
             }
             Exit::Exception {

@@ -44,7 +44,6 @@ pub(crate) struct Machine {
     /// Entries by VMLAUNCH and by VMRESUME.
     pub(crate) launches: usize,
     pub(crate) resumes: usize,
-    pub(crate) host_events: Vec<u8>,
 }
 
 impl Machine {

@@ -208,14 +208,14 @@ impl HostState {
     }
 }
 
-pub(crate) use imp::{host_event, host_state};
+pub(crate) use imp::host_state;
 
 #[cfg(target_os = "none")]
 mod imp {
     use core::arch::asm;
 
     use super::HostState;
-    use crate::{event::vector, hardware};
+    use crate::hardware;
 
     /// What SGDT and SIDT store.
     #[repr(C, packed)]
@@ -276,24 +276,11 @@ mod imp {
         };
         low >> 16 & 0xff_ffff | (low >> 56 & 0xff) << 24 | high << 32
     }
-
-    /// Runs the host's handler for an NMI or a machine check that an exit consumed. Its IRET ends the blocking of further ones.
-    pub(crate) fn host_event(number: u8) {
-        // SAFETY: enters the host's own handler through its interrupt table, as the event itself would have.
-        unsafe {
-            match number {
-                vector::NMI => asm!("int 2"),
-                vector::MACHINE_CHECK => asm!("int 18"),
-                _ => {}
-            }
-        }
-    }
 }
 
 #[cfg(not(target_os = "none"))]
 mod imp {
     use super::HostState;
-    use crate::vmx::machine;
 
     pub(crate) fn host_state() -> HostState {
         HostState {
@@ -301,10 +288,6 @@ mod imp {
             tr: 0x40,
             ..HostState::default()
         }
-    }
-
-    pub(crate) fn host_event(number: u8) {
-        machine::with(|m| m.host_events.push(number));
     }
 }
 

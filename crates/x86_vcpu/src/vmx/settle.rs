@@ -8,7 +8,6 @@ use super::{
     exit_reason::VmxExitReason,
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
-    percpu,
     vcpu::VmxVcpu,
 };
 use crate::{
@@ -64,7 +63,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                     self.block_nmis_again();
                 }
             }
-            Exit::HostNmi => exit::for_the_host().map_or((), percpu::host_event),
+            Exit::HostNmi => exit::for_the_host().map_or((), hardware::host_event),
             Exit::HostInterrupt
             | Exit::Deadline
             | Exit::TripleFault

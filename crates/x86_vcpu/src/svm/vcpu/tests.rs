@@ -328,3 +328,12 @@ fn a_refusal_has_words_whatever_the_width_of_its_code() {
         assert_eq!(vcpu.exit_name(reason), "invalid guest state");
     }
 }
+
+#[test]
+fn a_machine_check_is_the_hosts() {
+    let mut vcpu = vcpu();
+    then(|_, vmcb| vmcb.control.exit_code = exit_code::EXCEPTION + 18);
+    run(&mut vcpu);
+    assert_eq!(vcpu.exit().exit, Exit::HostNmi);
+    assert_eq!(cpu::with(|m| m.host_events.clone()), [18]);
+}

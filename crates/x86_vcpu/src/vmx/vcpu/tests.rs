@@ -345,7 +345,7 @@ fn nmis_and_machine_checks_are_the_hosts() {
     }
     step(exits_with(VmxExitReason::Init));
     assert_eq!(run(&mut vcpu).exit, Exit::HostNmi);
-    assert_eq!(machine::with(|m| m.host_events.clone()), [2, 18]);
+    assert_eq!(crate::machine::with(|m| m.host_events.clone()), [2, 18]);
 }
 
 #[test]
