@@ -1,7 +1,9 @@
 //! Local APICs whose registers hardware keeps: what it must be told, what the guest finds in the page, and what its writes there do. The
 //! hardware is played by the tests, after Intel SDM volume 3, chapter 30.
 
-use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, SharedPage};
+use axaddrspace::{
+    AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask, SharedPage,
+};
 
 use super::*;
 use crate::{ApicMode, HandOver, Keeps, Schedule, Standing, Timed};
@@ -28,7 +30,7 @@ impl AxMmHal for Host {
         HostPhysAddr::new(addr.as_u64())
     }
 
-    fn flush_nested(_: GuestPhysAddr, _: u64) {}
+    fn flush_nested(_: PcpuMask, _: GuestPhysAddr, _: u64) {}
 }
 
 /// vCPU 0's hardware.
