@@ -41,6 +41,9 @@ pub trait VmLink: Send + Sync {
 
     /// Has a page of the VM's own, which is no RAM, stand in for the device at `addr`, as
     /// [`map_stand_in`](AddrSpace::map_stand_in) does.
+    ///
+    /// # Errors
+    /// Those of that.
     fn stand_in(&self, _addr: GuestPhysAddr) -> Result<HostPhysAddr, AddrSpaceError> {
         Err(AddrSpaceError::OutOfMemory {
             start: GuestPhysAddr::new(0),
