@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Boots an image in Bochs, which has Intel's VMX where QEMU has AMD's SVM; the machine's serial line is this terminal. Ctrl-] ends Bochs.
 # Bochs 2.7 may hold interrupts of the host's back from a guest that has its own off (SDM vol. 3, 26.2 has them take it out): BOOTARGS tells the
-# hypervisor not to leave guests alone for long.
+# hypervisor not to leave guests alone for long. It also delivers virtual interrupts to a guest that has its own off when one of the host's comes, and
+# not to one in HLT (30.2.2 has it the other way round): BOOTARGS tells the hypervisor to deliver interrupts itself.
 # Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well.
 # With CMDLINE the image is a Linux kernel, booted with these options and the bundle as its initramfs; how that ended is for its caller to judge.
-# usage: [SMP=4] [MEM=512M] [CPU=corei7_haswell_4770] [BOOTARGS=longest_turn_us=10000] scripts/bochs.sh x86_64 IMAGE BUNDLE
+# usage: [SMP=4] [MEM=512M] [CPU=corei7_haswell_4770] [BOOTARGS="longest_turn_us=10000 apicv=registers"] scripts/bochs.sh x86_64 IMAGE BUNDLE
 set -euo pipefail
 
 # This shell, and with it all that it starts, ends with whoever started it.
@@ -41,7 +42,7 @@ cp "$bundle" "$dir/iso/boot/bundle.cpio"
 if [ -n "${CMDLINE:-}" ]; then
     how=("linux /boot/hv.elf $CMDLINE" 'initrd /boot/bundle.cpio')
 else
-    how=("multiboot /boot/hv.elf ${BOOTARGS-longest_turn_us=10000}" 'module /boot/bundle.cpio')
+    how=("multiboot /boot/hv.elf ${BOOTARGS-longest_turn_us=10000 apicv=registers}" 'module /boot/bundle.cpio')
 fi
 printf '%s\n' "${how[@]}" boot >"$dir/iso/boot/grub/grub.cfg"
 grub-mkrescue --install-modules="multiboot linux normal iso9660 biosdisk" --fonts= --locales= --themes= -o "$dir/hv.iso" "$dir/iso" \

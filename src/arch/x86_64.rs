@@ -22,7 +22,7 @@ pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, Unfit> {
         ..X86Machine::default()
     };
     let isa = isa.told(found.bootargs).unwrap_or_else(|option| {
-        log::error!("the command line's {option} is no number of microseconds above 0");
+        log::error!("the command line's {option} says nothing that is known: longest_turn_us is a number above 0, apicv one of on, registers, tpr and off");
         isa
     });
     Ok(Machine {

@@ -20,10 +20,51 @@ fn selftest_passes() {
     ended.selftest_passed(&["vector.avx512_kept"]);
 }
 
+/// With less of the local APIC, or nothing, kept by the processor. The selftest in full is for what is usual in Bochs.
+#[test]
+fn selftest_passes_with_less_of_the_apic() {
+    for (limit, only, checks) in [
+        ("off", "lapic.", 13),
+        ("off", "x2apic.", 9),
+        ("tpr", "lapic.", 13),
+        ("tpr", "interrupts.", 10),
+    ] {
+        apic_checks_pass(limit, only, checks);
+    }
+}
+
+/// With all of it, as far as Bochs goes: not where a guest halts, or the host is interrupted while an interrupt of the guest's waits.
+#[test]
+fn selftest_passes_with_all_of_the_apic() {
+    for (only, checks) in [
+        ("lapic.", 13),
+        ("ioapic.", 9),
+        ("x2apic.modes", 1),
+        ("x2apic.identity", 1),
+        ("x2apic.priorities", 1),
+        ("x2apic.self", 1),
+        ("x2apic.by_destination", 1),
+        ("x2apic.absent", 1),
+    ] {
+        apic_checks_pass("on", only, checks);
+    }
+}
+
+/// The checks whose names begin so pass where the processor may keep so much of the local APIC.
+fn apic_checks_pass(limit: &str, only: &str, checks: u32) {
+    let cmdline = format!("[kernel]\ncmdline = \"only={only}\"");
+    let bundle = Bundle::new(X86_64)
+        .shipped_vm("selftest", &[("[kernel]", cmdline.as_str())])
+        .guest("selftest.bin");
+    let bootargs = format!("longest_turn_us=10000 apicv={limit}");
+    let ended = machine().harts(3).bootargs(&bootargs).boot(&bundle).end();
+    ended.selftest_passed(checks);
+}
+
 /// Also where nothing but its own timer ends the guest's turn.
 #[test]
 fn the_heartbeat_beats() {
-    for bootargs in ["", "longest_turn_us=10000"] {
+    for bootargs in ["apicv=registers", "longest_turn_us=10000 apicv=registers"] {
         let bundle = Bundle::new(X86_64)
             .shipped_vm(
                 "heartbeat",

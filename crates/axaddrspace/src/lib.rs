@@ -23,6 +23,7 @@ mod holders;
 mod mock;
 mod nested;
 mod region;
+mod shared_page;
 mod space;
 mod vmid;
 
@@ -35,6 +36,7 @@ pub use hal::{AxMmHal, FrameSize};
 pub use holders::{Holders, PcpuMask};
 pub use nested::{LargestLeaf, NestedMode};
 pub use region::Fill;
+pub use shared_page::SharedPage;
 pub use space::{AddrSpace, FaultOutcome, Translation};
 pub use vmid::{VmidAllocator, VmidAssignment, VmidTag};
 

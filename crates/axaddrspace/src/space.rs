@@ -169,6 +169,28 @@ impl<H: AxMmHal> AddrSpace<H> {
         }
     }
 
+    /// Maps a page of our own at `gpa`, a multiple of 4 KiB, where a device is whose accesses hardware answers: what it knows them by is the host-physical
+    /// address that this returns. It is no RAM: no [`GuestMemory`] leads there.
+    ///
+    /// # Errors
+    /// Something is mapped there, or the host has no memory.
+    pub fn map_stand_in(&mut self, gpa: GuestPhysAddr) -> Result<HostPhysAddr, AddrSpaceError> {
+        let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::DEVICE;
+        let range = self.vacant_range(gpa, PAGE, flags)?;
+        let frame = Frame::alloc(FrameSize::Size4K).ok_or(AddrSpaceError::OutOfMemory {
+            start: gpa,
+            len: PAGE,
+        })?;
+        let hpa = frame.start();
+        let mut frame = Some(frame);
+        self.map_region(range, flags, Backing::Linear, |table, rest| {
+            let frame = frame.take().ok_or(MapFailure::OutOfMemory)?;
+            table.map(rest.start, LeafSize::Size4K, Memory::Owned(frame), flags)?;
+            Ok(LeafSize::Size4K)
+        })?;
+        Ok(hpa)
+    }
+
     /// Unmaps what is mapped in `len` bytes at `gpa`, both multiples of 4 KiB; RAM there is lost.
     ///
     /// A frame of which the guest keeps a part stays until that is unmapped too.

@@ -3,6 +3,8 @@
 //! Each vCPU has a [`LocalApic`], which only it accesses: by memory as an xAPIC, or by MSRs as an x2APIC. The [`ApicBus`] holds all of a
 //! VM, carries messages between them and from the I/O APIC, and connects the 8259s to the pin LINT0.
 //!
+//! Where the processor can, it keeps the registers in a page while the guest runs ([`LocalInterrupts::keep_in`]): the guest then exits for few of its accesses.
+//!
 //! A state is behind a lock, but what a vCPU looks at before each entry is not: whether something waits, and when the timer expires.
 //!
 //! A message is at its destination at once. There is no SMI, no thermal or performance interrupt and no CMCI; an EOI is always told to
@@ -10,9 +12,12 @@
 
 mod bus;
 mod icr;
+mod kept;
 mod lvt;
 mod message;
 mod mode;
+mod page;
+mod priority;
 mod registers;
 mod shared;
 mod state;
@@ -25,13 +30,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, SharedPage};
 use axvcpu::AccessWidth;
 
 use crate::{
-    AccessFault, AxVmDevicesBuilder, Device, InterruptFlag, LocalInterrupts, Schedule, Timed,
+    AccessFault, AxVmDevicesBuilder, Device, HandOver, InterruptFlag, Keeps, LocalInterrupts,
+    Schedule, Timed,
 };
 use mode::Mode;
+use page::RegisterPage;
 use registers::Register;
 use shared::Shared;
 use state::{Effect, State, Waiting};
@@ -293,11 +300,40 @@ impl LocalInterrupts for LocalApic {
     }
 
     fn acknowledge(&self) -> Option<u8> {
-        match self.with(State::take) {
+        match self.shared.take() {
             Waiting::Nothing => None,
             Waiting::Vector(vector) => Some(vector),
             Waiting::ExtInt => self.bus.acknowledge_ext_int(),
         }
+    }
+
+    fn keep_in(&self, page: SharedPage, keeps: Keeps) {
+        self.with(|state| state.keep_in(RegisterPage::new(page, keeps)));
+    }
+
+    fn hand_over(&self) -> HandOver {
+        self.with(|state| state.hand_over(self.bus.clock()))
+    }
+
+    fn is_deliverable(&self) -> bool {
+        self.shared.look(State::is_deliverable)
+    }
+
+    fn held_back(&self) -> Option<u8> {
+        self.shared.look(State::held_back)
+    }
+
+    fn written(&self, offset: u16) -> Schedule {
+        let (effect, effects) = self
+            .shared
+            .with(|state| state.written(offset, self.bus.clock()));
+        self.bus.perform(effect, self.cpu);
+        effects.schedule
+    }
+
+    fn ended(&self, vector: u8) {
+        let effect = self.with(|state| state.ended(vector));
+        self.bus.perform(effect, self.cpu);
     }
 
     fn task_priority(&self) -> u8 {

@@ -47,7 +47,9 @@ pub use isa::IsaLines;
 pub use lapic::{
     Acceptance, ApicBus, Delivery, Destination, DestinationMode, LocalApic, Message, TriggerMode,
 };
-pub use local::{CpuEvents, InterruptFlag, LocalInterrupts, Schedule};
+pub use local::{
+    ApicMode, CpuEvents, HandOver, InterruptFlag, Keeps, LocalInterrupts, Schedule, Standing,
+};
 pub use pci_none::NoPci;
 pub use pic::Pic8259;
 pub use pit::Pit8254;

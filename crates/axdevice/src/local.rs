@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use axaddrspace::GuestPhysAddr;
+use axaddrspace::{GuestPhysAddr, SharedPage};
 use axvcpu::AccessWidth;
 
 /// Whether an access changed [`task_priority`](LocalInterrupts::task_priority) or the controller's [`deadline`](crate::Timed::deadline).
@@ -33,6 +33,52 @@ impl InterruptFlag {
     }
 }
 
+/// What of a local APIC the hardware keeps in a page while its guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeps {
+    /// The task priority. Where the guest lowers it is seen only if an interrupt is [held back](LocalInterrupts::held_back).
+    TaskPriority,
+    /// The registers too: the guest reads them in the page, and its writes arrive there [before](LocalInterrupts::written) they are known here.
+    Registers,
+    /// What is requested and in service as well: it chooses the interrupts, and ends them.
+    Everything,
+}
+
+/// How the guest reaches its local APIC's registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApicMode {
+    /// Not at all: it is as if there were none.
+    Disabled,
+    /// In memory: an xAPIC.
+    XApic,
+    /// By MSRs: an x2APIC.
+    X2Apic,
+}
+
+/// What a local APIC that the hardware keeps is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How the guest reaches it.
+    pub mode: ApicMode,
+    /// The most urgent vector that is requested, 0 for none.
+    pub requested: u8,
+    /// The most urgent vector in service, 0 for none.
+    pub served: u8,
+    /// The vectors, 64 in each word, whose end must be [told](LocalInterrupts::ended).
+    pub levels: [u64; 4],
+}
+
+/// What the hardware that keeps a local APIC must be told before the guest goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// Nothing.
+    Nothing,
+    /// More is requested; this vector is the most urgent of that.
+    Requests(u8),
+    /// Anything may be different.
+    All(Standing),
+}
+
 /// What a vCPU sees of its interrupt controller. Only that vCPU calls.
 ///
 /// Who accesses the registers here is told what else to look at; on a bus, where nobody can be told, the vCPU is [notified](CpuEvents::notify).
@@ -48,6 +94,33 @@ pub trait LocalInterrupts: Send + Sync {
     /// Takes the interrupt and says its vector: the interrupt acknowledge cycle. `None` if there is none any more, or the 8259 was wired to
     /// nothing.
     fn acknowledge(&self) -> Option<u8>;
+
+    /// From now on the hardware keeps what `keeps` says in `page`, as long as the guest runs. The vCPU looks at it on its own pCPU alone.
+    fn keep_in(&self, _page: SharedPage, _keeps: Keeps) {}
+
+    /// Brings the page up to date. Where the hardware keeps [everything](Keeps::Everything), what others have requested moves there; what an 8259 has
+    /// does not.
+    fn hand_over(&self) -> HandOver {
+        HandOver::Nothing
+    }
+
+    /// Whether an interrupt waits that no priority holds back, also if the hardware keeps it.
+    fn is_deliverable(&self) -> bool {
+        self.flag().is_raised()
+    }
+
+    /// The class of the interrupt that only the task priority holds back, which the hardware keeps.
+    fn held_back(&self) -> Option<u8> {
+        None
+    }
+
+    /// The guest has written the page, which the hardware keeps, at this offset.
+    fn written(&self, _offset: u16) -> Schedule {
+        Schedule::Kept
+    }
+
+    /// The hardware has ended the interrupt `vector`, one of [`Standing::levels`].
+    fn ended(&self, _vector: u8) {}
 
     /// The class of interrupts that are held back, as CR8 shows it: 0 to 15.
     fn task_priority(&self) -> u8;

@@ -54,6 +54,6 @@ pub use machine::Machine;
 #[cfg(any(target_arch = "riscv64", not(target_os = "none")))]
 pub use machine::riscv::{IsaInfo, RiscvMachine};
 #[cfg(any(target_arch = "x86_64", not(target_os = "none")))]
-pub use machine::x86::X86Machine;
+pub use machine::x86::{LocalApicLimit, X86Machine};
 pub use restarts::Restarts;
 pub use vm::{AxVCpuRef, AxVM, AxVMRef};

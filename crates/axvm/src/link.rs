@@ -6,7 +6,9 @@
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use axaddrspace::{AddrSpace, AxMmHal, FixedRam, GuestPhysAddr, RamPage};
+use axaddrspace::{
+    AddrSpace, AddrSpaceError, AxMmHal, FixedRam, GuestPhysAddr, HostPhysAddr, RamPage,
+};
 use axvcpu::{AxArchVCpu, LineLevel, SystemDownKind};
 use spin::{Mutex, Once};
 
@@ -36,6 +38,18 @@ pub trait VmLink: Send + Sync {
 
     /// Writes `bytes` to the guest's memory; `false` where not all of that is RAM.
     fn write_ram(&self, addr: GuestPhysAddr, bytes: &[u8]) -> bool;
+
+    /// Has a page of the VM's own, which is no RAM, stand in for the device at `addr`, as
+    /// [`map_stand_in`](AddrSpace::map_stand_in) does.
+    ///
+    /// # Errors
+    /// Those of that.
+    fn stand_in(&self, _addr: GuestPhysAddr) -> Result<HostPhysAddr, AddrSpaceError> {
+        Err(AddrSpaceError::OutOfMemory {
+            start: GuestPhysAddr::new(0),
+            len: 0,
+        })
+    }
 
     /// The page of the guest's memory that `addr` is in, if it stays where it is.
     fn ram_page(&self, _addr: GuestPhysAddr) -> Option<RamPage> {
@@ -153,6 +167,10 @@ where
 
     fn write_ram(&self, addr: GuestPhysAddr, bytes: &[u8]) -> bool {
         self.fixed.write(addr, bytes) || self.memory.lock().memory().write(addr, bytes).is_ok()
+    }
+
+    fn stand_in(&self, addr: GuestPhysAddr) -> Result<HostPhysAddr, AddrSpaceError> {
+        self.memory.lock().map_stand_in(addr)
     }
 
     fn ram_page(&self, addr: GuestPhysAddr) -> Option<RamPage> {

@@ -18,11 +18,12 @@
 mod exit;
 
 use axaddrspace::{HostPhysAddr, LargestLeaf, VmidAssignment};
+use axdevice::{HandOver, Keeps};
 use axerrno::AxResult;
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use crate::{
-    HltPolicy, Unfit,
+    HltPolicy, LocalApicHardware, Unfit,
     cr::cr0,
     event::{Event, InterruptInfo},
     legal::GuestState,
@@ -46,6 +47,17 @@ pub enum Vendor {
     Svm,
 }
 
+/// What a vendor's part of a vCPU is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VendorConfig {
+    /// Whether HLT exits.
+    pub(crate) hlt: HltPolicy,
+    /// After how many ticks of the host's counter without an exit there is to be one, if the hardware has a timer for that.
+    pub(crate) longest_turn: u64,
+    /// What of the local APIC the hardware keeps, and where; it can.
+    pub(crate) local: Option<(LocalApicHardware, HostPhysAddr)>,
+}
+
 /// What the guest may be waiting for before it is given something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
@@ -66,9 +78,8 @@ pub(crate) enum Alarm {
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
 pub(crate) trait VendorVcpu: Sized {
-    /// With all controls set, registers at zero: the shared part writes the reset state next. `hlt`: whether HLT exits. `longest_turn`: after how many ticks
-    /// of the host's counter without an exit there is to be one, if the hardware has a timer for that.
-    fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self>;
+    /// With all controls set, registers at zero: the shared part writes the reset state next.
+    fn new(config: VendorConfig) -> AxResult<Self>;
 
     /// The root of the nested page table. What was cached of another is no good any more.
     fn set_nested_root(&mut self, root: HostPhysAddr);
@@ -133,6 +144,12 @@ pub(crate) trait VendorVcpu: Sized {
     #[inline]
     fn nested(&self) -> Option<NestedFault> {
         None
+    }
+
+    /// Where in the page the guest has written, of a frequent exit for that.
+    #[inline]
+    fn local_write(&self) -> u16 {
+        0
     }
 
     /// The last exit's words, for the record. The vCPU is in the hardware still.
@@ -238,6 +255,17 @@ pub(crate) trait VendorVcpu: Sized {
         let _ = class;
     }
 
+    /// What the hardware, which keeps the local APIC, must know of it before the next entry.
+    fn take_over(&mut self, news: HandOver) {
+        let _ = news;
+    }
+
+    /// Has the guest exit when its task priority, which the hardware keeps, does not hold back interrupts of this class any more; `0`: not again. It
+    /// does now.
+    fn hold_back(&mut self, class: u8) {
+        let _ = class;
+    }
+
     /// An instruction was completed for the guest: the shadow of STI or MOV SS is over.
     fn end_shadow(&mut self);
 
@@ -258,6 +286,11 @@ pub(crate) trait VendorPerCpu: Sized {
 
     /// The largest leaf of a nested page table. It is present.
     fn largest_leaf() -> LargestLeaf;
+
+    /// What of guests' local APICs this pCPU, which has this vendor's virtualization, can keep.
+    fn keeps() -> Option<Keeps> {
+        None
+    }
 
     /// Whether this pCPU, which has this vendor's virtualization, can run guests, and how many bits its tags (ASIDs, VPIDs) have.
     fn check() -> Result<u32, Unfit>;
@@ -281,10 +314,10 @@ pub(crate) enum Backend<H: AxVCpuHal> {
 
 impl<H: AxVCpuHal> Backend<H> {
     /// For the machine's vendor.
-    pub(crate) fn new(vendor: Vendor, hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
+    pub(crate) fn new(vendor: Vendor, config: VendorConfig) -> AxResult<Self> {
         Ok(match vendor {
-            Vendor::Vmx => Self::Vmx(VmxVcpu::new(hlt, longest_turn)?),
-            Vendor::Svm => Self::Svm(SvmVcpu::new(hlt, longest_turn)?),
+            Vendor::Vmx => Self::Vmx(VmxVcpu::new(config)?),
+            Vendor::Svm => Self::Svm(SvmVcpu::new(config)?),
         })
     }
 
@@ -330,6 +363,7 @@ hand_on! {
     fn io(self: &Self) -> IoExit;
     fn io_length(self: &Self) -> u8;
     fn nested(self: &Self) -> Option<NestedFault>;
+    fn local_write(self: &Self) -> u16;
     fn raw_exit(self: &Self) -> RawExit;
     fn exit_name(self: &Self, reason: u64) -> &'static str;
     fn fetched_bytes(self: &Self) -> &[u8];
@@ -349,5 +383,7 @@ hand_on! {
     fn ignore(self: &mut Self, window: Window);
     fn set_deadline(self: &mut Self, deadline: u64) -> Alarm;
     fn set_task_priority(self: &mut Self, class: u8);
+    fn take_over(self: &mut Self, news: HandOver);
+    fn hold_back(self: &mut Self, class: u8);
     fn complete(self: &mut Self, length: u8) -> u64;
 }

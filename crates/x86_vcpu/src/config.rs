@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use axaddrspace::{GuestPhysAddr, NestedMode, RamPage};
-use axdevice::{LocalInterrupts, Timed};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, RamPage};
+use axdevice::{Keeps, LocalInterrupts, Timed};
 use axvcpu::Sharing;
 
 /// What a guest's HLT does.
@@ -15,6 +15,38 @@ pub enum HltPolicy {
     /// It stops the pCPU until an interrupt, the guest's or the host's, is pending. Whoever has an interrupt for the guest must interrupt the pCPU.
     /// With SVM an interrupt of the host's ends the guest's wait as well: its idle loops must loop, as they do.
     Untrapped,
+}
+
+/// What of the guest's local APIC the hardware keeps while the guest runs. What it [can](crate::X86PerCpu::local_apic), no CPU must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalApicHardware {
+    /// Nothing: it is all software's.
+    Nothing,
+    /// The task priority, so that no access to CR8 exits.
+    TaskPriority,
+    /// The registers too: reading most of them does not exit, and writing one that has an effect costs little.
+    Registers {
+        /// The page that the nested table has where the xAPIC's registers are, by which the hardware knows them. It is the VM's own, and nothing is
+        /// in it.
+        stand_in: HostPhysAddr,
+    },
+    /// Interrupts too, but for the timer's and what others send: they are delivered, and most of them ended, without an exit.
+    Everything {
+        /// As above.
+        stand_in: HostPhysAddr,
+    },
+}
+
+impl LocalApicHardware {
+    /// What it keeps.
+    pub(crate) const fn keeps(self) -> Option<Keeps> {
+        match self {
+            Self::Nothing => None,
+            Self::TaskPriority => Some(Keeps::TaskPriority),
+            Self::Registers { .. } => Some(Keeps::Registers),
+            Self::Everything { .. } => Some(Keeps::Everything),
+        }
+    }
 }
 
 /// The VM's RAM, as the vCPU reads instructions, page tables and the operands of string instructions in it.
@@ -83,6 +115,8 @@ pub struct X86VCpuConfig {
     pub ram: Arc<[Range<GuestPhysAddr>]>,
     /// The vCPU's local APIC.
     pub local: Arc<dyn LocalInterrupts>,
+    /// What of it the hardware keeps.
+    pub local_hardware: LocalApicHardware,
     /// What wants to be woken in time on this vCPU: its local APIC's timer, and vCPU 0 has the VM's timers too.
     pub timed: Arc<[Arc<dyn Timed>]>,
     /// The VM's RAM.

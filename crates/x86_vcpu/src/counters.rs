@@ -25,6 +25,12 @@ axvcpu::exit_kinds! {
         MmioRead = "mmio-read",
         /// A store to a device.
         MmioWrite = "mmio-write",
+        /// A store to the local APIC that the hardware has done, but not all that follows.
+        ApicWrite = "apic-write",
+        /// The end of an interrupt that another must hear of.
+        ApicEnd = "apic-eoi",
+        /// A task priority that holds less back.
+        TaskPriority = "task-priority",
         /// A nested page fault in RAM.
         NestedFault = "nested-fault",
         /// The guest can take an interrupt that waited.
@@ -38,8 +44,8 @@ axvcpu::exit_kinds! {
         /// A host interrupt.
         HostInterrupt = "host-interrupt",
         /// A timer of the guest's is due.
-    Deadline = "deadline",
-    /// A host NMI.
+        Deadline = "deadline",
+        /// A host NMI.
         HostNmi = "host-nmi",
         /// The guest shut down.
         TripleFault = "triple-fault",

@@ -1,6 +1,6 @@
 //! What comes to the guest from outside: its timers, its controllers' interrupts, NMIs, and the end of its waits.
 
-use axdevice::Schedule;
+use axdevice::{Keeps, Schedule};
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
@@ -75,7 +75,12 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// Whether something waits that ends a wait.
     pub(crate) fn wakes(&self, takes_interrupts: bool) -> bool {
-        !self.events.is_empty() || takes_interrupts && self.flag.is_raised()
+        !self.events.is_empty()
+            || takes_interrupts
+                && match self.keeps {
+                    None => self.flag.is_raised(),
+                    Some(_) => self.local.is_deliverable(),
+                }
     }
 
     /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
@@ -85,24 +90,59 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if !waits && !self.awaits_interrupts && self.events.is_empty() {
             return;
         }
-        self.deliver_waiting(waits);
+        match self.keeps {
+            None => self.deliver_waiting(waits, |vcpu| vcpu.flag.is_raised()),
+            Some(keeps) => self.deliver_kept(keeps),
+        }
     }
 
-    fn deliver_waiting(&mut self, mut waits: bool) {
+    /// The same, where the hardware keeps the local APIC.
+    #[inline(never)]
+    fn deliver_kept(&mut self, keeps: Keeps) {
+        match keeps {
+            Keeps::TaskPriority | Keeps::Registers
+                if self.events.is_empty() && self.backend.is_open(Window::Interrupt) =>
+            {
+                // Most often what waits can be taken, and then nothing is left to be told.
+                self.inject_interrupt_now();
+                let waits = self.still_waits(keeps);
+                self.await_interrupts(waits);
+            }
+            Keeps::TaskPriority | Keeps::Registers | Keeps::Everything => {
+                let waits = self.still_waits(keeps);
+                self.deliver_waiting(waits, |vcpu| vcpu.still_waits(keeps));
+            }
+        }
+    }
+
+    /// `waits`: whether an interrupt does, that is to be injected; `still_waits` looks again.
+    #[inline(always)]
+    fn deliver_waiting(&mut self, mut waits: bool, still_waits: impl Fn(&mut Self) -> bool) {
         if let Some(event) = self.events.take_forced() {
             self.backend.inject(event);
         } else if self.events.has_nmi() && self.backend.is_open(Window::Nmi) {
             self.events.take_nmi();
             self.backend.inject(Event::Nmi);
         } else if waits && self.backend.is_open(Window::Interrupt) {
-            if let Some(vector) = self.local.acknowledge() {
-                self.backend.inject(Event::Interrupt(vector));
-            }
-            waits = self.flag.is_raised();
+            self.inject_interrupt_now();
+            waits = still_waits(self);
         }
         if self.events.has_nmi() {
             self.backend.await_open(Window::Nmi);
         }
+        self.await_interrupts(waits);
+    }
+
+    /// The guest takes the interrupt that waits, if one does that may be taken.
+    #[inline(always)]
+    fn inject_interrupt_now(&mut self) {
+        if let Some(vector) = self.local.acknowledge() {
+            self.backend.inject(Event::Interrupt(vector));
+        }
+    }
+
+    #[inline(always)]
+    fn await_interrupts(&mut self, waits: bool) {
         if waits != self.awaits_interrupts {
             if waits {
                 self.backend.await_open(Window::Interrupt);
@@ -110,6 +150,28 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 self.backend.ignore(Window::Interrupt);
             }
             self.awaits_interrupts = waits;
+        }
+    }
+
+    /// Brings the hardware that keeps the local APIC up to date, and says whether something is left to be injected.
+    fn still_waits(&mut self, keeps: Keeps) -> bool {
+        if self.flag.is_raised() {
+            return self.hand_over(keeps);
+        }
+        self.backend.hold_back(0);
+        false
+    }
+
+    fn hand_over(&mut self, keeps: Keeps) -> bool {
+        self.backend.take_over(self.local.hand_over());
+        match keeps {
+            // What an 8259 has.
+            Keeps::Everything => self.flag.is_raised(),
+            Keeps::TaskPriority | Keeps::Registers => {
+                let class = self.local.held_back();
+                self.backend.hold_back(class.unwrap_or(0));
+                class.is_none() && self.flag.is_raised()
+            }
         }
     }
 

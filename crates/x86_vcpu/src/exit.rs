@@ -55,6 +55,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 None => self.serve_any(devices),
             },
             Frequent::HostInterrupt => Ok(self.host_interrupt(devices)),
+            Frequent::LocalWrite => Ok(self.local_write(self.backend.local_write())),
             Frequent::Other => self.serve_any(devices),
         };
         next.unwrap_or_else(|next| next)
@@ -73,6 +74,16 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Exit::Io(io) => self.port_access(io, devices),
             Exit::Nested(fault) => self.nested_fault(fault, devices),
             Exit::HostInterrupt => Ok(self.host_interrupt(devices)),
+            Exit::LocalWrite(offset) => Ok(self.local_write(offset)),
+            Exit::LocalEnd(vector) => {
+                self.counters.count(ExitKind::ApicEnd);
+                self.local.ended(vector);
+                Ok(Next::Look)
+            }
+            Exit::TaskPriority => {
+                self.counters.count(ExitKind::TaskPriority);
+                Ok(Next::Resume)
+            }
             Exit::HostNmi => {
                 self.counters.count(ExitKind::HostNmi);
                 Ok(Next::Resume)
@@ -120,6 +131,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 Ok(self.leave(AxVCpuExitReason::Unknown(raw)))
             }
         }
+    }
+
+    /// The guest has written a register of its local APIC, which the hardware keeps: what follows from that.
+    fn local_write(&mut self, offset: u16) -> Next {
+        self.counters.count(ExitKind::ApicWrite);
+        let schedule = self.local.written(offset);
+        self.follow(schedule);
+        Next::Look
     }
 
     /// A host interrupt is pending. Where the pCPU is this vCPU's own, it is served here and now: most often it is the guest's own timer.

@@ -60,7 +60,7 @@ pub use backend::{
     ControlAccess as CrAccessInfo, ControlRegister, Direction, IoExit as VmxIoExitInfo, IoKind,
     Vendor,
 };
-pub use config::{GuestBytes, HltPolicy, X86Start, X86VCpuConfig};
+pub use config::{GuestBytes, HltPolicy, LocalApicHardware, X86Start, X86VCpuConfig};
 pub use counters::ExitKind;
 pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
 pub use percpu::{X86PerCpu, forget_nested};
@@ -70,7 +70,7 @@ pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
 pub use vmx::{
     FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
     VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32,
-    VmcsHost64, VmcsHostNW, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32,
-    VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason, VmxPerCpuState,
-    VmxRegion, VmxVcpu, instruction_error, interrupted_iret, undid_nmi_blocking,
+    VmcsHost64, VmcsHostNW, VmcsInterrupt16, VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW,
+    VmcsTimer32, VmxCapabilities, VmxCapabilityWords, VmxExitInfo, VmxExitKind, VmxExitReason,
+    VmxPerCpuState, VmxRegion, VmxVcpu, instruction_error, interrupted_iret, undid_nmi_blocking,
 };

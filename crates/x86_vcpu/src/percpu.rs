@@ -7,6 +7,7 @@ use core::{
 };
 
 use axaddrspace::{NestedMode, VmidAllocator, VmidAssignment, VmidTag};
+use axdevice::Keeps;
 use axerrno::{AxResult, ax_err};
 use axvcpu::{AxArchPerCpu, AxVCpuHal, MAX_CPUS, PcpuCell};
 use spin::Mutex;
@@ -119,6 +120,15 @@ impl<H: AxVCpuHal> X86PerCpu<H> {
             Vendor::Vmx => VmxPerCpuState::<H>::check()?,
         };
         Ok(vendor)
+    }
+
+    /// What of guests' local APICs this pCPU, where guests can run, can keep.
+    #[must_use]
+    pub fn local_apic() -> Option<Keeps> {
+        match vendor::<H>()? {
+            Vendor::Svm => SvmPerCpuState::<H>::keeps(),
+            Vendor::Vmx => VmxPerCpuState::<H>::keeps(),
+        }
     }
 
     /// The format of this pCPU's nested page tables, or why guests cannot run here.

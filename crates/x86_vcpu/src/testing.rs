@@ -20,7 +20,7 @@ use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
-    GuestBytes, HltPolicy, Sharing, X86PerCpu, X86Start, X86VCpu, X86VCpuConfig,
+    GuestBytes, HltPolicy, LocalApicHardware, Sharing, X86PerCpu, X86Start, X86VCpu, X86VCpuConfig,
     hardware::CpuidResult, machine,
 };
 
@@ -246,6 +246,7 @@ impl World {
             sharing,
             ram: Arc::from([GuestPhysAddr::new(0)..GuestPhysAddr::new(RAM_BYTES as u64)]),
             local: local.clone(),
+            local_hardware: LocalApicHardware::Nothing,
             timed: Arc::from([timer.clone() as Arc<dyn Timed>]),
             memory: ram.clone(),
         };

@@ -6,8 +6,8 @@
 use alloc::sync::Arc;
 use core::{fmt, marker::PhantomData, ops::Range};
 
-use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
-use axdevice::{InterruptFlag, LocalInterrupts, Timed};
+use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
+use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
     Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, Home, HypercallError,
@@ -16,7 +16,7 @@ use axvcpu::{
 
 use crate::{
     ExitKind, GuestBytes, X86Start, X86VCpuConfig,
-    backend::{Backend, Vendor},
+    backend::{Backend, Vendor, VendorConfig},
     cpuid::CpuidTable,
     decode::DecodeCache,
     deliver::NEVER,
@@ -76,6 +76,8 @@ pub struct X86VCpu<H: AxVCpuHal> {
     pub(crate) local: Arc<dyn LocalInterrupts>,
     /// Whether it has an interrupt for us.
     pub(crate) flag: Arc<InterruptFlag>,
+    /// What of it the hardware keeps.
+    pub(crate) keeps: Option<Keeps>,
     pub(crate) memory: Arc<dyn GuestBytes>,
     pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
@@ -190,6 +192,15 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 /// An x86 CPU has none.
 const NO_LINES: u64 = 0;
 
+/// Has the local APIC keep its registers where the hardware does: there.
+fn keep_local<H: AxVCpuHal>(local: &dyn LocalInterrupts, keeps: Keeps) -> AxResult<HostPhysAddr> {
+    let page = SharedPage::new::<H::MmHal>()
+        .ok_or_else(|| ax_err_type!(NoMemory, "no memory for a local APIC"))?;
+    let registers = page.start();
+    local.keep_in(page, keeps);
+    Ok(registers)
+}
+
 impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
     type CreateConfig = X86VCpuConfig;
     type SetupConfig = X86Start;
@@ -212,9 +223,19 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
                 );
             }
         }
+        let keeps = config.local_hardware.keeps();
+        let registers = match keeps {
+            None => None,
+            Some(keeps) => Some(keep_local::<H>(&*config.local, keeps)?),
+        };
+        let vendor_config = VendorConfig {
+            hlt: config.hlt,
+            longest_turn: config.longest_turn,
+            local: registers.map(|registers| (config.local_hardware, registers)),
+        };
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
-            backend: Backend::new(vendor, config.hlt, config.longest_turn)?,
+            backend: Backend::new(vendor, vendor_config)?,
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
@@ -231,6 +252,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             code_pages: CodePages::default(),
             decoded_before: DecodeCache::default(),
             flag: config.local.flag(),
+            keeps,
             local: config.local,
             memory: config.memory,
             ram: config.ram,

@@ -540,6 +540,42 @@ fn no_memory_for_the_root() {
     );
 }
 
+#[test]
+fn a_stand_in_is_mapped_and_no_ram() {
+    for mode in MODES {
+        let mut space = space(mode);
+        let at = gpa(0x1_0000);
+        let frame = space.map_stand_in(at).unwrap();
+        assert_eq!(leads(&space, 0x1_0000), Some((frame.as_u64(), K4)));
+        assert_eq!(
+            space.translate(at).unwrap().flags,
+            RW | MappingFlags::DEVICE
+        );
+        assert!(space.memory().read(at, &mut [0]).is_err());
+        assert!(space.loader().write(at, &[0]).is_err());
+        assert!(space.fixed_ram().page(at).is_none());
+        assert!(matches!(
+            space.map_stand_in(at),
+            Err(AddrSpaceError::Overlap { .. })
+        ));
+        assert_eq!(space.usage().ram_bytes, K4, "it is on the account");
+        end(space);
+    }
+}
+
+#[test]
+fn a_stand_in_needs_memory_and_leaves_none_behind_without() {
+    let mode = NestedMode::Ept(LargestLeaf::Size2M);
+    for failing in 0..4 {
+        let mut space = space(mode);
+        mock::with(|host| host.shortage = Shortage::From(host.allocs + failing));
+        let failed = space.map_stand_in(gpa(0x1_0000));
+        assert!(matches!(failed, Err(AddrSpaceError::OutOfMemory { .. })));
+        mock::with(|host| host.shortage = Shortage::None);
+        end(space);
+    }
+}
+
 /// What a VM does to its memory disturbs only the pCPUs that ran it, and those once.
 #[test]
 fn lazy_ram_is_emptied_by_one_flush_of_its_holders() {

@@ -12,15 +12,7 @@ const EXTD: u64 = 1 << 10;
 const ENABLE: u64 = 1 << 11;
 
 /// How the local APIC is reached, if at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// It is as if there were none.
-    Disabled,
-    /// In memory.
-    XApic,
-    /// By MSRs.
-    X2Apic,
-}
+pub(super) use crate::ApicMode as Mode;
 
 impl Mode {
     /// The value of IA32_APIC_BASE on vCPU `cpu`.

@@ -84,6 +84,38 @@ impl Register {
         })
     }
 
+    /// Where it is: the opposite of [`of_xapic`](Self::of_xapic) and [`of_x2apic`](Self::of_x2apic).
+    pub(super) fn index(self) -> u16 {
+        match self {
+            Self::Id => 0x02,
+            Self::Version => 0x03,
+            Self::TaskPriority => 0x08,
+            Self::ArbitrationPriority => 0x09,
+            Self::ProcessorPriority => 0x0a,
+            Self::EndOfInterrupt => 0x0b,
+            Self::RemoteRead => 0x0c,
+            Self::LogicalDestination => 0x0d,
+            Self::DestinationFormat => 0x0e,
+            Self::SpuriousVector => 0x0f,
+            Self::InService(n) => 0x10 + u16::from(n),
+            Self::TriggerMode(n) => 0x18 + u16::from(n),
+            Self::Request(n) => 0x20 + u16::from(n),
+            Self::ErrorStatus => 0x28,
+            Self::CommandLow => 0x30,
+            Self::CommandHigh => 0x31,
+            Self::Lvt(Entry::Timer) => 0x32,
+            Self::Lvt(Entry::Thermal) => 0x33,
+            Self::Lvt(Entry::Performance) => 0x34,
+            Self::Lvt(Entry::Lint0) => 0x35,
+            Self::Lvt(Entry::Lint1) => 0x36,
+            Self::Lvt(Entry::Error) => 0x37,
+            Self::InitialCount => 0x38,
+            Self::CurrentCount => 0x39,
+            Self::DivideConfiguration => 0x3e,
+            Self::SelfIpi => 0x3f,
+        }
+    }
+
     /// Whether RDMSR works.
     pub(super) fn is_readable_msr(self) -> bool {
         !matches!(self, Self::EndOfInterrupt | Self::SelfIpi)

@@ -57,15 +57,31 @@ impl Shared {
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> (T, Effects) {
         let mut state = self.state.lock();
         let result = f(&mut state);
-        let waiting = match state.waiting() {
-            Waiting::Nothing => NOTHING,
-            Waiting::Vector(vector) => vector.into(),
-            Waiting::ExtInt => EXT_INT,
+        let asks = state.asks();
+        (result, self.follow(&state, asks))
+    }
+
+    /// Takes what waits, as the processor does.
+    #[inline]
+    pub(super) fn take(&self) -> Waiting {
+        let mut state = self.state.lock();
+        let taken = state.take();
+        let asks = match taken {
+            // It was the most urgent, and no other is more so than what is in service.
+            Waiting::Vector(_) if !state.has_news() => Waiting::Nothing,
+            Waiting::Vector(_) | Waiting::Nothing | Waiting::ExtInt => state.asks(),
         };
+        // Nothing else is read without the lock that this changes.
+        self.show(asks);
+        taken
+    }
+
+    /// What is read without the lock follows the state, whose lock is held and in which this asks for the vCPU.
+    #[inline(always)]
+    fn follow(&self, state: &State, asks: Waiting) -> Effects {
         let (deadline, priority) = (state.deadline(), state.task_priority());
         // Only the holder of the lock writes, so that a load and a store do for a swap. The order is the lock's, and, for a reader without
         // it, that of the notification.
-        let before = self.waiting.load(Ordering::Relaxed);
         let schedule = if self.deadline.load(Ordering::Relaxed) == deadline
             && self.task_priority.load(Ordering::Relaxed) == priority
         {
@@ -73,16 +89,28 @@ impl Shared {
         } else {
             Schedule::Changed
         };
-        self.waiting.store(waiting, Ordering::Release);
-        self.flag.set(waiting != NOTHING);
         self.deadline.store(deadline, Ordering::Release);
         self.task_priority.store(priority, Ordering::Relaxed);
-        let news = match (before, waiting) {
+        let news = self.show(asks);
+        Effects { news, schedule }
+    }
+
+    /// Shows what waits to who reads it without the lock, which is held.
+    #[inline(always)]
+    fn show(&self, asks: Waiting) -> News {
+        let waiting = match asks {
+            Waiting::Nothing => NOTHING,
+            Waiting::Vector(vector) => vector.into(),
+            Waiting::ExtInt => EXT_INT,
+        };
+        let before = self.waiting.load(Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Release);
+        self.flag.set(waiting != NOTHING);
+        match (before, waiting) {
             (NOTHING, NOTHING) => News::Nothing,
             (NOTHING, _) => News::Something,
             (_, _) => News::Nothing,
-        };
-        (result, Effects { news, schedule })
+        }
     }
 
     /// Runs `f`, which only looks.

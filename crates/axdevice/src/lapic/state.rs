@@ -3,9 +3,11 @@
 use axvcpu::LineLevel;
 
 use super::icr::{self, Command};
+use super::kept::Unseen;
 use super::lvt::{Entry, LocalDelivery, Lvt};
 use super::message::{Acceptance, Delivery, Destination, Message, TriggerMode};
 use super::mode::Mode;
+use super::page::RegisterPage;
 use super::registers::{self as reg, Register};
 use super::timer::Timer;
 use super::vectors::VectorSet;
@@ -32,25 +34,31 @@ pub(super) enum Waiting {
 
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    id: u32,
-    mode: Mode,
-    task_priority: u8,
+    pub(super) id: u32,
+    pub(super) mode: Mode,
+    pub(super) task_priority: u8,
     logical: u32,
     destination_format: u32,
     spurious: u32,
-    in_service: VectorSet,
-    trigger_mode: VectorSet,
-    request: VectorSet,
+    pub(super) in_service: VectorSet,
+    pub(super) trigger_mode: VectorSet,
+    /// Where hardware keeps everything, what it does not know of yet.
+    pub(super) request: VectorSet,
     /// The errors that the register shows, and those since it was written.
     errors: u32,
     new_errors: u32,
-    command: u64,
+    pub(super) command: u64,
     lvt: Lvt,
     timer: Timer,
     lint0: LineLevel,
     lint1: LineLevel,
     /// A message of an I/O APIC said that an 8259 has something.
-    ext_int: bool,
+    pub(super) ext_int: bool,
+    /// Where hardware keeps some of this, if it does, and what is not there yet.
+    pub(super) page: Option<RegisterPage>,
+    pub(super) unseen: Unseen,
+    /// Whether the page shows what is requested and in service, which is here.
+    pub(super) mirrors: bool,
 }
 
 impl State {
@@ -78,6 +86,9 @@ impl State {
             lint0: LineLevel::Low,
             lint1: LineLevel::Low,
             ext_int: false,
+            page: None,
+            unseen: Unseen::Nothing,
+            mirrors: false,
         }
     }
 
@@ -85,6 +96,7 @@ impl State {
     pub(super) fn reset(&mut self) {
         self.init();
         self.mode = Mode::XApic;
+        self.follow_mode();
     }
 
     /// INIT: as [`reset`](Self::reset), but IA32_APIC_BASE stays (SDM volume 3, 12.4.7.3).
@@ -93,6 +105,12 @@ impl State {
             mode: self.mode,
             lint0: self.lint0,
             lint1: self.lint1,
+            unseen: match self.page {
+                None => Unseen::Nothing,
+                Some(_) => Unseen::Reset,
+            },
+            mirrors: self.mirrors,
+            page: self.page.take(),
             ..Self::new(self.id, self.timer.min_period())
         };
     }
@@ -111,6 +129,8 @@ impl State {
         if next == self.mode {
             return Ok(());
         }
+        self.command = self.present_command();
+        self.leaves_unseen(Unseen::Registers);
         match next {
             // What it held is lost.
             Mode::Disabled => {
@@ -123,6 +143,7 @@ impl State {
             Mode::X2Apic => self.command &= u64::from(u32::MAX),
         }
         self.mode = next;
+        self.follow_mode();
         Ok(())
     }
 
@@ -134,69 +155,20 @@ impl State {
         self.spurious & reg::SPURIOUS_ENABLE != 0
     }
 
-    /// What the processor should take now (SDM volume 3, 12.8.3).
-    pub(super) fn waiting(&self) -> Waiting {
-        if self.has_ext_int() {
-            return Waiting::ExtInt;
-        }
-        match self.request.highest() {
-            Some(vector) if vector >> 4 > self.processor_priority() >> 4 => Waiting::Vector(vector),
-            Some(_) | None => Waiting::Nothing,
-        }
+    #[inline]
+    pub(super) fn has_ext_int(&self) -> bool {
+        // The pin first, which is low most of the time.
+        self.ext_int || self.lint0 == LineLevel::High && self.is_lint0_ext_int()
     }
 
-    fn has_ext_int(&self) -> bool {
-        let wired = match self.mode {
+    /// Whether the pin LINT0 leads to the processor as it is.
+    fn is_lint0_ext_int(&self) -> bool {
+        match self.mode {
             Mode::Disabled => true,
             Mode::XApic | Mode::X2Apic => {
                 !self.lvt.is_masked(Entry::Lint0)
                     && self.lvt.delivery(Entry::Lint0) == LocalDelivery::ExtInt
             }
-        };
-        self.ext_int || wired && self.lint0 == LineLevel::High
-    }
-
-    /// Takes what waits: a vector goes from IRR to ISR.
-    pub(super) fn take(&mut self) -> Waiting {
-        let waiting = self.waiting();
-        match waiting {
-            Waiting::Nothing => {}
-            Waiting::Vector(vector) => {
-                self.request.remove(vector);
-                self.in_service.insert(vector);
-            }
-            Waiting::ExtInt => self.ext_int = false,
-        }
-        waiting
-    }
-
-    pub(super) fn task_priority(&self) -> u8 {
-        self.task_priority
-    }
-
-    pub(super) fn set_task_priority(&mut self, priority: u8) {
-        self.task_priority = priority;
-    }
-
-    /// PPR: the urgency of what the processor does.
-    pub(super) fn processor_priority(&self) -> u8 {
-        let served = self.in_service.highest().unwrap_or(0) & 0xf0;
-        if self.task_priority >> 4 >= served >> 4 {
-            self.task_priority
-        } else {
-            served
-        }
-    }
-
-    /// APR, which also counts what waits.
-    fn arbitration_priority(&self) -> u8 {
-        let waits = self.request.highest().unwrap_or(0) & 0xf0;
-        let served = self.in_service.highest().unwrap_or(0) & 0xf0;
-        let task = self.task_priority;
-        if task >> 4 >= waits >> 4 && task >> 4 > served >> 4 {
-            task
-        } else {
-            (task & 0xf0).max(waits).max(served)
         }
     }
 
@@ -245,6 +217,7 @@ impl State {
     }
 
     /// Takes in the interrupt of a message, or of a source within the processor.
+    #[inline]
     pub(super) fn accept(&mut self, vector: u8, trigger: TriggerMode) -> Acceptance {
         if !self.is_arbitrating() {
             return Acceptance::Refused;
@@ -257,6 +230,9 @@ impl State {
         match trigger {
             TriggerMode::Edge => self.trigger_mode.remove(vector),
             TriggerMode::Level => self.trigger_mode.insert(vector),
+        }
+        if self.mirrors {
+            self.show_request(vector, trigger);
         }
         Acceptance::Accepted
     }
@@ -275,12 +251,8 @@ impl State {
         }
     }
 
-    /// Ends the most urgent interrupt in service.
-    fn end_of_interrupt(&mut self) -> Effect {
-        let Some(vector) = self.in_service.highest() else {
-            return Effect::Nothing;
-        };
-        self.in_service.remove(vector);
+    /// The interrupt `vector` is not in service any more.
+    pub(super) fn ended(&mut self, vector: u8) -> Effect {
         if !self.trigger_mode.contains(vector) {
             return Effect::Nothing;
         }
@@ -288,6 +260,7 @@ impl State {
             && self.lvt.vector(Entry::Lint0) == vector
         {
             self.lvt.clear_remote_irr(Entry::Lint0);
+            self.leaves_unseen(Unseen::Registers);
             self.look_at_level();
         }
         Effect::EndOfLevel(vector)
@@ -345,6 +318,7 @@ impl State {
             && self.accept(self.lvt.vector(entry), TriggerMode::Level) == Acceptance::Accepted
         {
             self.lvt.set_remote_irr(entry);
+            self.leaves_unseen(Unseen::Registers);
         }
     }
 
@@ -380,22 +354,22 @@ impl State {
                 Mode::XApic | Mode::Disabled => self.id << 24,
             },
             Register::Version => reg::VERSION,
-            Register::TaskPriority => self.task_priority.into(),
+            Register::TaskPriority => self.task_priority().into(),
             Register::ArbitrationPriority => self.arbitration_priority().into(),
             Register::ProcessorPriority => self.processor_priority().into(),
             Register::EndOfInterrupt | Register::RemoteRead | Register::SelfIpi => 0,
             Register::LogicalDestination => self.logical_id(),
             Register::DestinationFormat => self.destination_format,
             Register::SpuriousVector => self.spurious,
-            Register::InService(index) => self.in_service.register(index),
+            Register::InService(index) => self.in_service_register(index),
             Register::TriggerMode(index) => self.trigger_mode.register(index),
-            Register::Request(index) => self.request.register(index),
+            Register::Request(index) => self.request_register(index),
             Register::ErrorStatus => self.errors,
             Register::CommandLow => match self.mode {
                 Mode::X2Apic => return self.command,
-                Mode::XApic | Mode::Disabled => self.command as u32,
+                Mode::XApic | Mode::Disabled => self.present_command() as u32,
             },
-            Register::CommandHigh => (self.command >> 32) as u32,
+            Register::CommandHigh => (self.present_command() >> 32) as u32,
             Register::Lvt(entry) => self.lvt.get(entry),
             Register::InitialCount => self.timer.initial(),
             Register::CurrentCount => self.timer.current(self.lvt.timer_mode(), clock.now()),
@@ -404,7 +378,23 @@ impl State {
     }
 
     /// Writes a register: all bits of `value` where it has 64, else the lower half. Bits that do not exist are ignored.
+    #[inline(always)]
     pub(super) fn write(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
+        if self.page.is_some() {
+            return self.write_and_show(register, value, clock);
+        }
+        self.change(register, value, clock)
+    }
+
+    #[cold]
+    fn write_and_show(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
+        let effect = self.change(register, value, clock);
+        self.show(register, clock);
+        effect
+    }
+
+    #[inline(never)]
+    fn change(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
         let word = value as u32;
         match register {
             Register::EndOfInterrupt => return self.end_of_interrupt(),
@@ -418,7 +408,7 @@ impl State {
             Register::CommandHigh => {
                 self.command = u64::from(word) << 32 | self.command & u64::from(u32::MAX);
             }
-            Register::TaskPriority => self.task_priority = word as u8,
+            Register::TaskPriority => self.set_task_priority(word as u8),
             Register::LogicalDestination => self.logical = word & 0xff00_0000,
             Register::DestinationFormat => {
                 self.destination_format = word | reg::DESTINATION_FORMAT_ONES;
@@ -486,6 +476,7 @@ impl State {
         Effect::Nothing
     }
 
+    #[inline]
     fn interrupt_self(&mut self, vector: u8) {
         if vector < 16 {
             self.log_error(reg::ERROR_SEND_ILLEGAL_VECTOR);

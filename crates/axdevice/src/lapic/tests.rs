@@ -3,18 +3,23 @@
 
 mod command;
 mod hostile;
+mod kept;
 mod model;
 mod priority;
 mod registers;
 mod timer;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use axvcpu::{AccessWidth, LineLevel};
 use spin::Mutex;
 
-use super::{ApicBus, EndOfInterrupt, ExternalInterrupts, LocalApic};
+use super::{
+    ApicBus, Delivery, Destination, EndOfInterrupt, ExternalInterrupts, LocalApic, Message,
+    TriggerMode,
+};
 use crate::testing::{Event, Events, TestClock};
 use crate::{AccessFault, Device, InterruptController, LocalInterrupts};
 

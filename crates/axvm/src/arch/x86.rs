@@ -6,10 +6,13 @@ use alloc::sync::Arc;
 use core::{marker::PhantomData, ops::Range};
 
 use axaddrspace::{GuestPhysAddr, RamPage};
-use axdevice::Clock;
+use axdevice::{Clock, Keeps, LocalApic};
 use axvcpu::AxVCpuHal;
-use axvmconfig::{ConfigError, Sharing};
-use x86_vcpu::{GuestBytes, HltPolicy, INIT, NMI, NOTIFY, X86Start, X86VCpu, X86VCpuConfig};
+use axvmconfig::{ConfigError, Sharing, keys};
+use x86_vcpu::{
+    GuestBytes, HltPolicy, INIT, LocalApicHardware, NMI, NOTIFY, X86PerCpu, X86Start, X86VCpu,
+    X86VCpuConfig,
+};
 
 use super::{BootState, GuestArch, Parts};
 use crate::{
@@ -38,6 +41,21 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
             host: PhantomData,
         });
         let Board { devices, sockets } = Board::new(config, vm.clone(), clock, LETTERS)?;
+        let keeps = machine.isa.local_apic.of(X86PerCpu::<H>::local_apic());
+        let stand_in = || {
+            let stand_in = vm.stand_in(LocalApic::PAGE);
+            stand_in.map_err(|why| config.vm.error(keys::MEMORY_REGIONS, why))
+        };
+        let local_hardware = match keeps {
+            None => LocalApicHardware::Nothing,
+            Some(Keeps::TaskPriority) => LocalApicHardware::TaskPriority,
+            Some(Keeps::Registers) => LocalApicHardware::Registers {
+                stand_in: stand_in()?,
+            },
+            Some(Keeps::Everything) => LocalApicHardware::Everything {
+                stand_in: stand_in()?,
+            },
+        };
         let ram: Arc<[Range<GuestPhysAddr>]> =
             ram.iter().map(|range| range.start()..range.end()).collect();
         let memory: Arc<dyn GuestBytes> = Arc::new(Memory(vm));
@@ -56,6 +74,7 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
                 sharing,
                 ram: ram.clone(),
                 local: socket.local,
+                local_hardware,
                 timed: socket.timed,
                 memory: memory.clone(),
             }

@@ -1,5 +1,7 @@
 //! What only an x86 machine has to say.
 
+use axdevice::Keeps;
+
 /// An x86 machine. What its CPUs can do, they say themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct X86Machine {
@@ -7,30 +9,64 @@ pub struct X86Machine {
     pub epoch_s: u64,
     /// The longest that a guest may run without an exit, in microseconds, where something demands one.
     pub longest_turn_us: Option<u32>,
+    /// How much of guests' local APICs its CPUs may keep.
+    pub local_apic: LocalApicLimit,
 }
 
-/// The option of the command line.
+/// How much of guests' local APICs CPUs that can keep them may keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalApicLimit {
+    /// All that they can.
+    #[default]
+    None,
+    /// No more than this.
+    Most(Keeps),
+    /// Nothing.
+    Nothing,
+}
+
+impl LocalApicLimit {
+    /// What of what they can.
+    pub(crate) fn of(self, can: Option<Keeps>) -> Option<Keeps> {
+        match self {
+            Self::None => can,
+            Self::Most(most) => can.min(Some(most)),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// The options of the command line.
+const LOCAL_APIC: &str = "apicv=";
 const LONGEST_TURN: &str = "longest_turn_us=";
 
 impl X86Machine {
-    /// With what the hypervisor's command line says of the machine: `longest_turn_us=N`, for one that may hold the host's interrupts back from
-    /// a guest that has its own off (Bochs). All else on the line is a bootloader's.
+    /// With what the hypervisor's command line says of the machine. All else on the line is a bootloader's.
+    ///
+    /// - `longest_turn_us=N`: for one that may hold the host's interrupts back from a guest that has its own off (Bochs).
+    /// - `apicv=off`, `apicv=tpr`, `apicv=registers`, `apicv=on`: how much of guests' local APICs its CPUs may keep.
     ///
     /// # Errors
-    /// The option, if its value is no number of microseconds.
+    /// The option whose value is none of those.
     pub fn told(self, command_line: &str) -> Result<Self, &str> {
-        let mut words = command_line.split_ascii_whitespace();
-        let Some(word) = words.find(|word| word.starts_with(LONGEST_TURN)) else {
-            return Ok(self);
-        };
-        let value = word.get(LONGEST_TURN.len()..).unwrap_or_default();
-        match value.parse() {
-            Ok(us) if us > 0 => Ok(Self {
-                longest_turn_us: Some(us),
-                ..self
-            }),
-            Ok(_) | Err(_) => Err(word),
+        let mut told = self;
+        for word in command_line.split_ascii_whitespace() {
+            if let Some(value) = word.strip_prefix(LONGEST_TURN) {
+                match value.parse() {
+                    Ok(us) if us > 0 => told.longest_turn_us = Some(us),
+                    Ok(_) | Err(_) => return Err(word),
+                }
+            } else if let Some(value) = word.strip_prefix(LOCAL_APIC) {
+                told.local_apic = match value {
+                    "on" => LocalApicLimit::None,
+                    "registers" => LocalApicLimit::Most(Keeps::Registers),
+                    "tpr" => LocalApicLimit::Most(Keeps::TaskPriority),
+                    "off" => LocalApicLimit::Nothing,
+                    _ => return Err(word),
+                };
+            }
         }
+        Ok(told)
     }
 
     /// The longest turn in ticks of a counter of this rate; [`u64::MAX`]: there is none.
@@ -64,6 +100,40 @@ mod tests {
             "longest_turn_us=1ms",
         ] {
             assert_eq!(turn(line), Err(line));
+        }
+    }
+
+    #[test]
+    fn the_command_line_says_what_of_local_apics_is_kept() {
+        let kept = |line| {
+            let told = X86Machine::default().told(line);
+            told.map(|machine| {
+                let kept = |can| machine.local_apic.of(can);
+                [
+                    Some(Keeps::Everything),
+                    Some(Keeps::Registers),
+                    Some(Keeps::TaskPriority),
+                    None,
+                ]
+                .map(kept)
+            })
+        };
+        let (all, priority) = (Some(Keeps::Everything), Some(Keeps::TaskPriority));
+        let registers = Some(Keeps::Registers);
+        for line in ["", "apicv=on", "apicv=off apicv=on", "xapicv=off"] {
+            assert_eq!(kept(line), Ok([all, registers, priority, None]), "{line}");
+        }
+        assert_eq!(
+            kept("apicv=registers"),
+            Ok([registers, registers, priority, None])
+        );
+        assert_eq!(
+            kept("longest_turn_us=3 apicv=tpr"),
+            Ok([priority, priority, priority, None])
+        );
+        assert_eq!(kept("/boot/hv.elf apicv=off"), Ok([None; 4]));
+        for line in ["apicv=", "apicv=no"] {
+            assert_eq!(kept(line), Err(line));
         }
     }
 }

@@ -167,6 +167,12 @@ pub(crate) enum Exit {
     Io(IoExit),
     /// A nested page fault.
     Nested(NestedFault),
+    /// The guest has written the page of its local APIC, which the hardware keeps, at this offset, and is past the instruction.
+    LocalWrite(u16),
+    /// The hardware has ended this interrupt, and another must hear of it.
+    LocalEnd(u8),
+    /// The guest's task priority does not hold back any more what [`hold_back`](super::VendorVcpu::hold_back) said.
+    TaskPriority,
     /// A hardware task switch, which is not supported.
     TaskSwitch,
     /// The guest's state was refused, in words.
@@ -192,6 +198,9 @@ impl Exit {
             | Self::Exception { .. }
             | Self::TripleFault
             | Self::Nested(_)
+            | Self::LocalWrite(_)
+            | Self::LocalEnd(_)
+            | Self::TaskPriority
             | Self::TaskSwitch
             | Self::Refused(_)
             | Self::Unknown => false,
@@ -221,6 +230,8 @@ pub(crate) enum Frequent {
     /// [`nested`](super::VendorVcpu::nested).
     Nested,
     HostInterrupt,
+    /// [`local_write`](super::VendorVcpu::local_write).
+    LocalWrite,
     /// Any other, or the delivery of an event was interrupted: [`exit`](super::VendorVcpu::exit).
     Other,
 }

@@ -1,7 +1,7 @@
 //! SVM's part of a vCPU: a VMCB, and what is remembered beside it.
 
 use axaddrspace::{HostPhysAddr, VmidAssignment};
-use axerrno::AxResult;
+use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     HltPolicy,
-    backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
+    backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
     event::{Event, InterruptInfo, InterruptKind, vector},
     hardware,
     regs::{
@@ -114,7 +114,11 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
-    fn new(hlt: HltPolicy, _longest_turn: u64) -> AxResult<Self> {
+    fn new(config: VendorConfig) -> AxResult<Self> {
+        let VendorConfig { hlt, local, .. } = config;
+        if local.is_some() {
+            return ax_err!(Unsupported, "SVM keeps no local APIC");
+        }
         let mut pages = VmcbPages::new()?;
         let control = &mut pages.vmcb_mut().control;
         control.intercept_exceptions = vector::INTERCEPTED;

@@ -4,7 +4,7 @@ use axvcpu::AxArchPerCpu;
 
 use super::*;
 use crate::{
-    HltPolicy, Unfit, X86PerCpu, forget_nested, machine,
+    HltPolicy, LocalApicHardware, Unfit, X86PerCpu, forget_nested, machine,
     regs::Segment,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, TestHost, World, set_now, timers_set},
@@ -373,6 +373,7 @@ fn vcpus_are_made_within_limits() {
         longest_turn: u64::MAX,
         sharing: Sharing::Dedicated,
         ram: Arc::from([]),
+        local_hardware: LocalApicHardware::Nothing,
         local: world.local.clone(),
         timed: Arc::from([]),
         memory: world.ram.clone(),

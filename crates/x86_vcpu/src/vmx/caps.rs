@@ -6,6 +6,7 @@
 use core::fmt;
 
 use axaddrspace::LargestLeaf;
+use axdevice::Keeps;
 
 use super::controls::{entry, exit, pin, primary, secondary};
 
@@ -187,6 +188,8 @@ pub struct VmxCapabilities {
     pub timer_shift: Option<u32>,
     /// `None`: no VPIDs, every entry and exit forgets all translations by itself.
     pub invvpid: Option<InvvpidType>,
+    /// What of a local APIC the processor keeps, if it is told to.
+    pub keeps: Option<Keeps>,
     /// Largest leaf of EPTs.
     pub ept_leaf: LargestLeaf,
     /// Fixed bits of CR0.
@@ -325,6 +328,27 @@ impl Wish {
     }
 }
 
+/// What makes the processor keep the registers of a local APIC, in either mode of it. Some of it alone is not used: no processor of Intel's has that.
+const REGISTERS: u32 = secondary::VIRTUALIZE_APIC_ACCESSES
+    | secondary::VIRTUALIZE_X2APIC_MODE
+    | secondary::APIC_REGISTER_VIRTUALIZATION;
+/// What makes it keep interrupts as well.
+const EVERYTHING: u32 = REGISTERS | secondary::VIRTUAL_INTERRUPT_DELIVERY;
+
+/// What of a local APIC the processor can keep.
+const fn keeps(words: &VmxCapabilityWords) -> Option<Keeps> {
+    let exits = primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING;
+    if allowed(words.primary) & primary::USE_TPR_SHADOW == 0 || forced(words.primary) & exits != 0 {
+        None
+    } else if allowed(words.secondary) & EVERYTHING == EVERYTHING {
+        Some(Keeps::Everything)
+    } else if allowed(words.secondary) & REGISTERS == REGISTERS {
+        Some(Keeps::Registers)
+    } else {
+        Some(Keeps::TaskPriority)
+    }
+}
+
 impl VmxCapabilities {
     /// What of `words` is used.
     ///
@@ -371,6 +395,7 @@ impl VmxCapabilities {
             entry: ENTRY.settle(words.entry)? & !(entry::IA32E_MODE_GUEST & !forced(words.entry)),
             timer_shift: has_timer.then_some((words.misc & MISC_TIMER_SHIFT) as u32),
             invvpid,
+            keeps: keeps(words),
             ept_leaf: if has(ept_vpid::LEAF_1G) {
                 LargestLeaf::Size1G
             } else {

@@ -24,6 +24,8 @@ pub(crate) mod primary {
     pub(crate) const CR3_STORE_EXITING: u32 = 1 << 16;
     pub(crate) const CR8_LOAD_EXITING: u32 = 1 << 19;
     pub(crate) const CR8_STORE_EXITING: u32 = 1 << 20;
+    /// CR8, and what else is the task priority, is in the virtual-APIC page.
+    pub(crate) const USE_TPR_SHADOW: u32 = 1 << 21;
     /// Exit as soon as the guest can take an NMI.
     pub(crate) const NMI_WINDOW_EXITING: u32 = 1 << 22;
     pub(crate) const MOV_DR_EXITING: u32 = 1 << 23;
@@ -37,13 +39,21 @@ pub(crate) mod primary {
 
 /// Secondary processor-based VM-execution controls.
 pub(crate) mod secondary {
+    /// Accesses to the APIC-access page are no accesses to memory.
+    pub(crate) const VIRTUALIZE_APIC_ACCESSES: u32 = 1 << 0;
     pub(crate) const ENABLE_EPT: u32 = 1 << 1;
     /// Without it RDTSCP is an invalid opcode in the guest.
     pub(crate) const ENABLE_RDTSCP: u32 = 1 << 3;
+    /// The MSRs of an x2APIC that do not exit are in the virtual-APIC page.
+    pub(crate) const VIRTUALIZE_X2APIC_MODE: u32 = 1 << 4;
     pub(crate) const ENABLE_VPID: u32 = 1 << 5;
     pub(crate) const WBINVD_EXITING: u32 = 1 << 6;
     /// The guest may run without paging, and in real mode.
     pub(crate) const UNRESTRICTED_GUEST: u32 = 1 << 7;
+    /// Most registers are in the virtual-APIC page.
+    pub(crate) const APIC_REGISTER_VIRTUALIZATION: u32 = 1 << 8;
+    /// Virtual interrupts are chosen, delivered and ended by the processor.
+    pub(crate) const VIRTUAL_INTERRUPT_DELIVERY: u32 = 1 << 9;
     /// Without it INVPCID is an invalid opcode in the guest.
     pub(crate) const ENABLE_INVPCID: u32 = 1 << 12;
     /// SGX supervisor instructions exit as the bitmap says.

@@ -25,15 +25,17 @@ pub(super) fn frequent(raw: u32) -> Frequent {
     const RDMSR: u32 = VmxExitReason::MsrRead as u32;
     const WRMSR: u32 = VmxExitReason::MsrWrite as u32;
     const EPT_VIOLATION: u32 = VmxExitReason::EptViolation as u32;
+    const APIC_WRITE: u32 = VmxExitReason::ApicWrite as u32;
     match raw {
         CPUID => Frequent::Cpuid,
         VMCALL => Frequent::Hypercall,
         IO => Frequent::Port,
         RDMSR => Frequent::MsrRead,
         WRMSR => Frequent::MsrWrite,
-        HOST_INTERRUPT | EPT_VIOLATION if is_during_delivery() => Frequent::Other,
+        HOST_INTERRUPT | EPT_VIOLATION | APIC_WRITE if is_during_delivery() => Frequent::Other,
         HOST_INTERRUPT => Frequent::HostInterrupt,
         EPT_VIOLATION => Frequent::Nested,
+        APIC_WRITE => Frequent::LocalWrite,
         _ => Frequent::Other,
     }
 }
@@ -105,6 +107,12 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         Reason::MsrRead => Exit::Msr(Direction::Read),
         Reason::MsrWrite => Exit::Msr(Direction::Write),
         Reason::EptViolation => Exit::Nested(nested(qualification())),
+        Reason::ApicAccess => {
+            NestedFault::of_apic_access(qualification()).map_or(Exit::Unknown, Exit::Nested)
+        }
+        Reason::ApicWrite => Exit::LocalWrite(page_offset()),
+        Reason::VirtualizedEoi => Exit::LocalEnd(qualification() as u8),
+        Reason::TprBelowThreshold => Exit::TaskPriority,
         // Nothing asks for these, or they are failed entries.
         Reason::Sipi
         | Reason::Invlpg
@@ -115,13 +123,9 @@ pub(super) fn decode(reason: VmxExitReason) -> Exit {
         | Reason::MsrLoadFailure
         | Reason::MonitorTrapFlag
         | Reason::EntryMachineCheck
-        | Reason::TprBelowThreshold
-        | Reason::ApicAccess
-        | Reason::VirtualizedEoi
         | Reason::GdtrIdtrAccess
         | Reason::LdtrTrAccess
         | Reason::EptMisconfiguration
-        | Reason::ApicWrite
         | Reason::Rdrand
         | Reason::Invpcid
         | Reason::Rdseed
@@ -172,6 +176,12 @@ fn exit_interrupt() -> Option<InterruptInfo> {
     InterruptInfo::decode(VmcsReadOnly32::ExitInterruptInfo.read(), || {
         VmcsReadOnly32::ExitInterruptErrorCode.read()
     })
+}
+
+/// Where in the page of the local APIC's registers the access was that the guest was left for.
+#[inline]
+pub(super) fn page_offset() -> u16 {
+    qualification() as u16 & 0xfff
 }
 
 /// Whether the exit is for INT1's exception.

@@ -3,6 +3,7 @@
 //! Plain functions from words to values; nothing here touches a VMCS.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
+use axdevice::LocalApic;
 use axvcpu::AccessWidth;
 
 use super::exit_reason::VmxExitReason;
@@ -124,6 +125,29 @@ impl NestedFault {
                 NestedPurpose::Access
             },
         }
+    }
+
+    /// Decodes VMX's exit qualification for an access to the APIC-access page that is not virtualized (table 28-6): it is one to a device.
+    /// `None` for a kind that the manual does not have.
+    pub(super) fn of_apic_access(qualification: u64) -> Option<Self> {
+        const OFFSET: u64 = 0xfff;
+        const KIND_SHIFT: u32 = 12;
+        const KIND: u64 = 0xf;
+        let access = |access| Some((qualification & OFFSET, access, NestedPurpose::Access));
+        let (offset, access, purpose) = match qualification >> KIND_SHIFT & KIND {
+            // That of an event's delivery is not told from an instruction's: what was being delivered goes with it, and says so.
+            0 | 3 => access(MappingFlags::READ),
+            1 => access(MappingFlags::WRITE),
+            2 => access(MappingFlags::EXECUTE),
+            // By a guest-physical address, as a walk of the guest's page tables does: nobody says where.
+            10 | 15 => Some((0, MappingFlags::READ, NestedPurpose::PageWalk)),
+            _ => None,
+        }?;
+        Some(Self {
+            gpa: GuestPhysAddr::new(LocalApic::PAGE.as_u64() + offset),
+            access,
+            purpose,
+        })
     }
 }
 

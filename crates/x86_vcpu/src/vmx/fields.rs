@@ -120,7 +120,13 @@ fields! {
     /// 64-bit control fields.
     VmcsControl64: u64, U64, CONTROL, writable {
         MsrBitmap = 0x2004,
+        VirtualApicAddress = 0x2012,
+        ApicAccessAddress = 0x2014,
         Eptp = 0x201a,
+        EoiExitBitmap0 = 0x201c,
+        EoiExitBitmap1 = 0x201e,
+        EoiExitBitmap2 = 0x2020,
+        EoiExitBitmap3 = 0x2022,
         XssExitingBitmap = 0x202c,
         EnclsExitingBitmap = 0x202e,
     }
@@ -141,6 +147,7 @@ fields! {
         EntryInterruptInfo = 0x4016,
         EntryExceptionErrorCode = 0x4018,
         EntryInstructionLength = 0x401a,
+        TprThreshold = 0x401c,
         SecondaryProcBased = 0x401e,
     }
 
@@ -227,6 +234,11 @@ fields! {
     /// The field of the guest's state that exists only where its control does.
     VmcsTimer32: u32, U32, GUEST, writable {
         Preemption = 0x482e,
+    }
+
+    /// The field of the guest's state that exists only with virtual-interrupt delivery: RVI below, SVI above.
+    VmcsInterrupt16: u16, U16, GUEST, writable {
+        Status = 0x0810,
     }
 
     /// Natural-width fields of the guest's state.

@@ -6,7 +6,7 @@
 //!   while no VMCS does.
 //! - `caps` negotiates the controls with the processor, `msr_bitmap` fills the bitmap of MSRs.
 //! - `exit_reason`, `exit_info` and `exit` decode exits; `instruction_error`, `entry_check` and `refusal` say in words why there was no entry.
-//! - `vcpu` is what the shared part sees, with `registers`; `primary` opens windows, `preemption_timer` is the guest's alarm, `settle` notes what an exit leaves behind.
+//! - `vcpu` is what the shared part sees, with `registers`; `primary` opens windows, `preemption_timer` is the guest's alarm, `virtual_apic` its local APIC, `settle` notes what an exit leaves behind.
 
 mod caps;
 mod controls;
@@ -32,6 +32,7 @@ mod registers;
 mod settle;
 mod switch;
 mod vcpu;
+mod virtual_apic;
 mod vmcs;
 
 pub use caps::{FixedBits, InvvpidType, MissingCapability, VmxCapabilities, VmxCapabilityWords};
@@ -39,8 +40,8 @@ pub use exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret, undid_nmi_blocki
 pub use exit_reason::VmxExitReason;
 pub use fields::{
     VmcsControl16, VmcsControl32, VmcsControl64, VmcsControlNW, VmcsGuest16, VmcsGuest32,
-    VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW, VmcsReadOnly32,
-    VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32,
+    VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32, VmcsHost64, VmcsHostNW, VmcsInterrupt16,
+    VmcsReadOnly32, VmcsReadOnly64, VmcsReadOnlyNW, VmcsTimer32,
 };
 pub use instruction_error::instruction_error;
 pub use percpu::{VmxPerCpuState, VmxRegion};

@@ -1,6 +1,7 @@
 //! One pCPU's VMX: whether it has it, VMXON and VMXOFF, and the host's state that a VM exit brings back.
 
 use axaddrspace::{AxMmHal, FrameSize, HostPhysAddr, LargestLeaf};
+use axdevice::Keeps;
 use axerrno::{AxResult, ax_err};
 use axvcpu::AxVCpuHal;
 
@@ -90,6 +91,10 @@ impl<H: AxVCpuHal> VendorPerCpu for VmxPerCpuState<H> {
     fn largest_leaf() -> LargestLeaf {
         // Where negotiation fails, no guest runs.
         capabilities().map_or(LargestLeaf::Size2M, |found| found.ept_leaf)
+    }
+
+    fn keeps() -> Option<Keeps> {
+        capabilities().ok()?.keeps
     }
 
     fn check() -> Result<u32, Unfit> {

@@ -5,6 +5,7 @@ use axvcpu::AxVCpuHal;
 use super::{
     exit,
     exit_info::{VmxExitInfo, VmxExitKind, interrupted_iret, undid_nmi_blocking},
+    exit_reason::VmxExitReason,
     fields::{VmcsGuestNW, VmcsReadOnly32},
     guest_state::Interruptibility,
     vcpu::VmxVcpu,
@@ -31,7 +32,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             exit => exit,
         };
         let interrupted = exit::interrupted();
-        self.settle(exit, interrupted);
+        self.settle(reason, exit, interrupted);
         ExitInfo {
             exit,
             length: exit.is_instruction().then(exit::instruction_length),
@@ -40,7 +41,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
     }
 
     /// Takes note of it.
-    fn settle(&mut self, exit: Exit, interrupted: Option<Event>) {
+    fn settle(&mut self, reason: VmxExitReason, exit: Exit, interrupted: Option<Event>) {
         match exit {
             Exit::InterruptWindow => self.primary.ignore(Window::Interrupt),
             Exit::NmiWindow => self.primary.ignore(Window::Nmi),
@@ -55,7 +56,10 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
                 }
             }
             Exit::Nested(_) => {
-                if interrupted.is_none() && interrupted_iret(exit::qualification()) {
+                if reason == VmxExitReason::EptViolation
+                    && interrupted.is_none()
+                    && interrupted_iret(exit::qualification())
+                {
                     self.block_nmis_again();
                 }
             }
@@ -68,6 +72,9 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
             | Exit::Control(_)
             | Exit::ControlInstruction
             | Exit::Io(_)
+            | Exit::LocalWrite(_)
+            | Exit::LocalEnd(_)
+            | Exit::TaskPriority
             | Exit::TaskSwitch
             | Exit::Refused(_)
             | Exit::Unknown => {}

@@ -1,7 +1,8 @@
 //! A vCPU's VMCS, and all that the shared part asks of it.
 
 use axaddrspace::{HostPhysAddr, VmidAssignment};
-use axerrno::{AxResult, ax_err};
+use axdevice::HandOver;
+use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
 
 use super::{
@@ -20,11 +21,11 @@ use super::{
     primary::PrimaryControls,
     registers::{GUESTS_CR0, GUESTS_CR4},
     switch::{self, Entry, HostRsp},
+    virtual_apic::VirtualApic,
     vmcs::{self, Forget},
 };
 use crate::{
-    backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorVcpu, Window},
-    config::HltPolicy,
+    backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
     cr::efer,
     event::{InterruptInfo, vector},
     hardware, msr,
@@ -52,6 +53,7 @@ pub struct VmxVcpu<H: AxVCpuHal> {
 
     pub(super) primary: PrimaryControls,
     pub(super) timer: PreemptionTimer,
+    apic: VirtualApic,
     pub(super) cr0_shadow: u64,
     pub(super) cr4_shadow: u64,
     eptp: u64,
@@ -76,7 +78,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         } = self.capabilities;
         VmcsControl32::PinBased.write(pin);
         self.primary.write();
-        VmcsControl32::SecondaryProcBased.write(secondary);
+        self.apic.prepare();
         VmcsControl32::ExitControls.write(exit);
         VmcsControl32::ExceptionBitmap.write(vector::INTERCEPTED);
         for unused in [
@@ -106,6 +108,7 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
     /// The VMCS is current: what memory holds goes to the hardware.
     fn bring_back(&mut self) {
         self.guest.load();
+        self.apic.load();
         VmcsControlNW::Cr0ReadShadow.write(self.cr0_shadow);
         VmcsControlNW::Cr4ReadShadow.write(self.cr4_shadow);
         self.write_entry_controls();
@@ -132,14 +135,22 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
-    fn new(hlt: HltPolicy, longest_turn: u64) -> AxResult<Self> {
+    fn new(config: VendorConfig) -> AxResult<Self> {
         let capabilities = percpu::capabilities()?;
+        let apic = VirtualApic::new(&capabilities, &config).ok_or_else(|| {
+            ax_err_type!(Unsupported, "the CPU cannot keep so much of a local APIC")
+        })?;
         let vmcs = VmxRegion::with_revision(capabilities.revision)?;
         let mut msr_bitmap = VmxRegion::zeroed()?;
         msr::permissions::fill(msr_bitmap.bytes_mut(), msr_bitmap::bits);
         let mut vcpu = Self {
-            primary: PrimaryControls::new(capabilities.primary, hlt),
-            timer: PreemptionTimer::new(capabilities.pin, capabilities.timer_shift, longest_turn),
+            primary: PrimaryControls::new(apic.primary(capabilities.primary), config.hlt),
+            timer: PreemptionTimer::new(
+                capabilities.pin,
+                capabilities.timer_shift,
+                config.longest_turn,
+            ),
+            apic,
             capabilities,
             vmcs,
             msr_bitmap,
@@ -219,6 +230,7 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         }
         self.cr2 = hardware::read_cr2();
         self.dr6 = hardware::read_dr6();
+        self.apic.save();
         self.guest.save();
     }
 
@@ -301,6 +313,11 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     #[inline]
     fn nested(&self) -> Option<NestedFault> {
         exit::plain_nested()
+    }
+
+    #[inline]
+    fn local_write(&self) -> u16 {
+        exit::page_offset()
     }
 
     fn raw_exit(&self) -> RawExit {
@@ -394,6 +411,16 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     fn ignore(&mut self, window: Window) {
         self.primary.ignore(window);
+    }
+
+    fn take_over(&mut self, news: HandOver) {
+        if self.apic.take_over(news, self.guest.home()).is_some() {
+            msr_bitmap::set_x2apic(self.msr_bitmap.bytes_mut(), self.apic.msrs());
+        }
+    }
+
+    fn hold_back(&mut self, class: u8) {
+        self.apic.set_threshold(class);
     }
 
     #[inline]

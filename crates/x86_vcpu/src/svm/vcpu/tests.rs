@@ -9,9 +9,17 @@ use crate::{
 
 type Vcpu = SvmVcpu<TestHost>;
 
+fn config(hlt: HltPolicy) -> VendorConfig {
+    VendorConfig {
+        hlt,
+        longest_turn: u64::MAX,
+        local: None,
+    }
+}
+
 fn vcpu() -> Vcpu {
     power_on();
-    let mut vcpu = Vcpu::new(HltPolicy::Exit, u64::MAX).unwrap();
+    let mut vcpu = Vcpu::new(config(HltPolicy::Exit)).unwrap();
     vcpu.set_nested_root(HostPhysAddr::new(0x5000));
     vcpu.reset();
     vcpu.load(VmidAssignment::Fresh(3)).unwrap();
@@ -21,7 +29,7 @@ fn vcpu() -> Vcpu {
 fn with_features(edx: u32) -> Vcpu {
     power_on();
     cpu::with(|m| m.cpuid.get_mut(&(0x8000_000a, 0)).unwrap().edx |= edx);
-    Vcpu::new(HltPolicy::Untrapped, u64::MAX).unwrap()
+    Vcpu::new(config(HltPolicy::Untrapped)).unwrap()
 }
 
 fn run(vcpu: &mut Vcpu) -> GuestRegisters {

@@ -207,3 +207,33 @@ fn does_without_the_timer() {
     let found = negotiate(|w| w.pin &= !(u64::from(pin::PREEMPTION_TIMER) << 32)).unwrap();
     assert_eq!(found.timer_shift, None);
 }
+
+#[test]
+fn keeps_of_a_local_apic_what_both_words_allow() {
+    let keeps = |change: fn(&mut VmxCapabilityWords)| negotiate(change).unwrap().keeps;
+    assert_eq!(keeps(|_| {}), Some(Keeps::Everything));
+    let lacks = |bit: u32| !(u64::from(bit) << 32);
+    for (bit, left) in [
+        (secondary::VIRTUAL_INTERRUPT_DELIVERY, Keeps::Registers),
+        (secondary::APIC_REGISTER_VIRTUALIZATION, Keeps::TaskPriority),
+        (secondary::VIRTUALIZE_X2APIC_MODE, Keeps::TaskPriority),
+        (secondary::VIRTUALIZE_APIC_ACCESSES, Keeps::TaskPriority),
+    ] {
+        let mut words = SKYLAKE;
+        words.secondary &= lacks(bit);
+        let found = VmxCapabilities::negotiate(&words).unwrap();
+        assert_eq!(found.keeps, Some(left));
+    }
+    let mut words = SKYLAKE;
+    words.primary &= lacks(primary::USE_TPR_SHADOW);
+    assert_eq!(VmxCapabilities::negotiate(&words).unwrap().keeps, None);
+    // CR8 exits whatever one wishes.
+    assert_eq!(
+        keeps(|words| words.primary |= u64::from(primary::CR8_LOAD_EXITING)),
+        None
+    );
+    // Nothing of it is on before a vCPU asks for it.
+    let found = negotiate(|_| {}).unwrap();
+    assert_eq!(found.secondary & EVERYTHING, 0);
+    assert_eq!(found.primary & primary::USE_TPR_SHADOW, 0);
+}

@@ -168,3 +168,23 @@ fn keeps_the_event_that_was_being_delivered() {
         }))
     );
 }
+
+#[test]
+fn decodes_what_concerns_the_local_apic() {
+    use VmxExitReason as Reason;
+    for (reason, qualification, expected) in [
+        (Reason::ApicWrite, 0x0b0, Exit::LocalWrite(0xb0)),
+        // Only the offset has a meaning.
+        (Reason::ApicWrite, 0xffff_f3f0, Exit::LocalWrite(0x3f0)),
+        (Reason::VirtualizedEoi, 0x93, Exit::LocalEnd(0x93)),
+        (Reason::TprBelowThreshold, 0, Exit::TaskPriority),
+        (Reason::ApicAccess, 0x8000, Exit::Unknown),
+    ] {
+        assert_eq!(qualified(reason, qualification), expected);
+        // They come behind the instruction.
+        assert!(!expected.is_instruction());
+    }
+    let access = qualified(Reason::ApicAccess, 0x1040);
+    assert!(matches!(access, Exit::Nested(fault) if fault.gpa.as_u64() == 0xfee0_0040));
+    assert_eq!(frequent(Reason::ApicWrite as u32), Frequent::LocalWrite);
+}

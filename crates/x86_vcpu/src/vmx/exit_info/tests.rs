@@ -113,3 +113,27 @@ fn knows_which_exits_interrupted_an_iret() {
     assert!(interrupted_iret(1 << 12));
     assert!(!interrupted_iret(0x181));
 }
+
+#[test]
+fn decodes_accesses_to_the_apic_page() {
+    let (read, write) = (MappingFlags::READ, MappingFlags::WRITE);
+    for (qualification, offset, access, purpose) in [
+        (0x0390, 0x390, read, NestedPurpose::Access),
+        (0x1ffc, 0xffc, write, NestedPurpose::Access),
+        (0x2000, 0, MappingFlags::EXECUTE, NestedPurpose::Access),
+        // Bit 16: asynchronous to the instruction.
+        (0x1_3123, 0x123, read, NestedPurpose::Access),
+        (0xa456, 0, read, NestedPurpose::PageWalk),
+        (0xf456, 0, read, NestedPurpose::PageWalk),
+    ] {
+        let fault = NestedFault {
+            gpa: GuestPhysAddr::new(0xfee0_0000_u64 + offset),
+            access,
+            purpose,
+        };
+        assert_eq!(NestedFault::of_apic_access(qualification), Some(fault));
+    }
+    for qualification in [0x4000, 0x9000, 0xb000] {
+        assert_eq!(NestedFault::of_apic_access(qualification), None);
+    }
+}

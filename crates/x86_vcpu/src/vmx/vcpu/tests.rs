@@ -1,24 +1,44 @@
+use axdevice::{ApicMode, Standing};
+
 use super::*;
 use crate::{
+    HltPolicy, LocalApicHardware,
     backend::{Alarm, Exit, Instruction, VendorPerCpu},
     cr::{cr0, cr4},
     event::{Event, Exception},
     regs::{SegmentRights, dr6, rflags},
     vmx::{
         VmxExitReason, VmxPerCpuState,
-        fields::{VmcsField, VmcsTimer32},
+        controls::{primary, secondary},
+        fields::{VmcsField, VmcsInterrupt16, VmcsTimer32},
         machine::{self, Fields, TestHal, power_on},
     },
 };
 
 type Vcpu = VmxVcpu<TestHal>;
 
-/// A loaded vCPU in real mode.
+/// Where the virtual-APIC page is, and the APIC-access page.
+const REGISTERS: HostPhysAddr = HostPhysAddr::new(0x7000);
+const STAND_IN: HostPhysAddr = HostPhysAddr::new(0x8000);
+
+fn config(local: Option<(LocalApicHardware, HostPhysAddr)>) -> VendorConfig {
+    VendorConfig {
+        hlt: HltPolicy::Exit,
+        longest_turn: u64::MAX,
+        local,
+    }
+}
+
+/// A loaded vCPU in real mode, whose local APIC is software's.
 fn vcpu() -> Vcpu {
+    vcpu_with(None)
+}
+
+fn vcpu_with(local: Option<LocalApicHardware>) -> Vcpu {
     power_on();
     core::mem::forget(VmxPerCpuState::<TestHal>::enable().ok().unwrap());
     machine::with(|m| m.forgotten.clear());
-    let mut vcpu = Vcpu::new(HltPolicy::Exit, u64::MAX).unwrap();
+    let mut vcpu = Vcpu::new(config(local.map(|local| (local, REGISTERS)))).unwrap();
     vcpu.set_nested_root(HostPhysAddr::new(0x5000));
     vcpu.reset();
     vcpu.set(Register::Rip, 0xfff0);
@@ -390,4 +410,145 @@ fn the_timer_exits_once() {
     step(exits_with(VmxExitReason::Hlt));
     run(&mut vcpu);
     assert_eq!(controls(), 0);
+}
+
+/// The controls that the VMCS has of those for local APICs: primary, secondary.
+fn apic_controls() -> (u32, u32) {
+    let cr8 = primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING;
+    (
+        VmcsControl32::PrimaryProcBased.read() & (cr8 | primary::USE_TPR_SHADOW),
+        VmcsControl32::SecondaryProcBased.read() & 0x311,
+    )
+}
+
+fn standing(mode: ApicMode) -> Standing {
+    Standing {
+        mode,
+        requested: 0x51,
+        served: 0x42,
+        levels: [1, 2, 3, 4],
+    }
+}
+
+#[test]
+fn a_local_apic_of_softwares_takes_no_control() {
+    let mut vcpu = vcpu();
+    let cr8 = primary::CR8_LOAD_EXITING | primary::CR8_STORE_EXITING;
+    assert_eq!(apic_controls(), (cr8, 0));
+    vcpu.take_over(HandOver::Nothing);
+    assert_eq!(apic_controls(), (cr8, 0));
+}
+
+#[test]
+fn the_controls_follow_what_is_kept_and_the_mode() {
+    const ACCESSES: u32 = secondary::VIRTUALIZE_APIC_ACCESSES;
+    const X2APIC: u32 = secondary::VIRTUALIZE_X2APIC_MODE;
+    const SHOWN: u32 = secondary::APIC_REGISTER_VIRTUALIZATION;
+    const INTERRUPTS: u32 = secondary::VIRTUAL_INTERRUPT_DELIVERY;
+    let stand_in = STAND_IN;
+    for (local, [disabled, xapic, x2apic]) in [
+        (LocalApicHardware::TaskPriority, [0; 3]),
+        (
+            LocalApicHardware::Registers { stand_in },
+            [ACCESSES, ACCESSES | SHOWN, X2APIC | SHOWN],
+        ),
+        (
+            LocalApicHardware::Everything { stand_in },
+            [
+                ACCESSES,
+                ACCESSES | SHOWN | INTERRUPTS,
+                X2APIC | SHOWN | INTERRUPTS,
+            ],
+        ),
+    ] {
+        let mut vcpu = vcpu_with(Some(local));
+        assert_eq!(VmcsControl64::VirtualApicAddress.read(), 0x7000);
+        for (mode, expected) in [
+            (ApicMode::XApic, xapic),
+            (ApicMode::X2Apic, x2apic),
+            (ApicMode::Disabled, disabled),
+            (ApicMode::XApic, xapic),
+        ] {
+            vcpu.take_over(HandOver::All(standing(mode)));
+            assert_eq!(
+                apic_controls(),
+                (primary::USE_TPR_SHADOW, expected),
+                "{mode:?}"
+            );
+        }
+        let access = VmcsControl64::ApicAccessAddress.read();
+        assert_eq!(access, if xapic == 0 { 0 } else { 0x8000 });
+    }
+}
+
+#[test]
+fn interrupts_are_handed_to_the_processor() {
+    let stand_in = STAND_IN;
+    let mut vcpu = vcpu_with(Some(LocalApicHardware::Everything { stand_in }));
+    let status = || VmcsInterrupt16::Status.read();
+    vcpu.take_over(HandOver::All(standing(ApicMode::XApic)));
+    assert_eq!(status(), 0x4251);
+    let levels = [
+        VmcsControl64::EoiExitBitmap0,
+        VmcsControl64::EoiExitBitmap1,
+        VmcsControl64::EoiExitBitmap2,
+        VmcsControl64::EoiExitBitmap3,
+    ];
+    assert_eq!(levels.map(VmcsControl64::read), [1, 2, 3, 4]);
+    vcpu.take_over(HandOver::Requests(0x31));
+    assert_eq!(status(), 0x4251, "there is a more urgent one");
+    vcpu.take_over(HandOver::Requests(0x93));
+    assert_eq!(status(), 0x4293);
+    // The guest takes it.
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 12);
+        fields.set(VmcsInterrupt16::Status.encoding(), 0x9351);
+    });
+    run(&mut vcpu);
+    // What comes while memory has the guest's state is there when it is loaded again, here or elsewhere.
+    vcpu.save();
+    vcpu.take_over(HandOver::Requests(0x61));
+    vcpu.put();
+    vcpu.load(VmidAssignment::Kept(1)).unwrap();
+    assert_eq!(status(), 0x9361);
+    vcpu.take_over(HandOver::All(Standing {
+        requested: 0,
+        served: 0,
+        ..standing(ApicMode::XApic)
+    }));
+    assert_eq!(status(), 0);
+}
+
+#[test]
+fn a_priority_that_holds_back_is_the_threshold() {
+    let mut vcpu = vcpu_with(Some(LocalApicHardware::TaskPriority));
+    for class in [5, 5, 0, 6] {
+        vcpu.hold_back(class);
+        assert_eq!(VmcsControl32::TprThreshold.read(), class.into());
+    }
+}
+
+#[test]
+fn no_more_is_kept_than_the_processor_can() {
+    power_on();
+    crate::machine::with(|m| m.msrs.insert(0x48b, 0x0217_7cff_0000_0000));
+    let stand_in = STAND_IN;
+    let made = |local| Vcpu::new(config(Some((local, REGISTERS)))).is_ok();
+    assert!(!made(LocalApicHardware::Everything { stand_in }));
+    assert!(!made(LocalApicHardware::Registers { stand_in }));
+    assert!(made(LocalApicHardware::TaskPriority));
+    assert!(made(LocalApicHardware::Nothing));
+}
+
+/// The access's kind is where an EPT violation says that it undid the blocking of NMIs.
+#[test]
+fn an_access_to_the_apic_page_leaves_nothing_behind() {
+    let stand_in = STAND_IN;
+    let mut vcpu = vcpu_with(Some(LocalApicHardware::Registers { stand_in }));
+    step(|_, fields| {
+        fields.set(VmcsReadOnly32::ExitReason.encoding(), 44);
+        fields.set(6 << 12 | 1 << 10, 0x1040);
+    });
+    assert!(matches!(run(&mut vcpu).exit, Exit::Nested(_)));
+    assert!(vcpu.is_open(Window::Nmi));
 }
