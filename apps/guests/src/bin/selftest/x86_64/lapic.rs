@@ -1,12 +1,13 @@
 //! The local APIC by memory: its registers, and interrupts that the CPU sends itself.
 
 use guests::arch::lapic::register::{
-    DFR, ESR, ICR, ID, INITIAL_COUNT, IRR, ISR, LDR, LVT_ERROR, LVT_LINT0, LVT_LINT1, LVT_TIMER,
-    PPR, SVR, TPR, VERSION,
+    DFR, ESR, ICR, ICR_HIGH, ID, INITIAL_COUNT, IRR, ISR, LDR, LVT_ERROR, LVT_LINT0, LVT_LINT1,
+    LVT_TIMER, PPR, SVR, TPR, VERSION,
 };
 use guests::arch::lapic::{self, MASKED, command, has, read, write};
 use guests::arch::{Machine, Timer};
 use guests::report::{Hex, Verdict, Words, case, equal, holds};
+use guests::write_cr;
 
 use super::Check;
 use super::expect::{interrupted, undisturbed};
@@ -16,6 +17,8 @@ pub(crate) const CHECKS: &[Check] = &[
     Check::new("lapic.identity", identity),
     Check::new("lapic.destinations", destinations),
     Check::new("lapic.priorities", priorities),
+    Check::new("lapic.task_priority", task_priority),
+    Check::new("lapic.command", sent_command),
     Check::new("lapic.local_vectors", local_vectors),
     Check::as_guest(
         "lapic.software_disabled",
@@ -78,6 +81,47 @@ fn priorities(_: &Machine) -> Verdict {
     write(TPR, 0);
     lapic::end_of_interrupt();
     equal("PPR at the end", hex(read(PPR)), hex(0))
+}
+
+/// The register and CR8 are one: they hold back classes up to theirs, and let go.
+fn task_priority(machine: &Machine) -> Verdict {
+    const VECTOR: u8 = 0x75;
+    for held in [0x70, 0x7f, 0x80] {
+        write(TPR, held);
+        raise(VECTOR);
+        soon(machine, "IRR", || has(IRR, VECTOR))?;
+        case("held back", undisturbed())?;
+        // SAFETY: interrupts are off in Rust code.
+        unsafe { write_cr!("cr8", 6_usize) }
+        equal("TPR", hex(read(TPR)), hex(0x60))?;
+        case("by CR8", taken(machine, VECTOR))?;
+        write(TPR, held);
+        raise(VECTOR);
+        case("held back again", undisturbed())?;
+        write(TPR, 0x6f);
+        case("by the register", taken(machine, VECTOR))?;
+        write(TPR, 0);
+    }
+    Ok(())
+}
+
+/// What was sent last can be read, whoever it was for; a vector below 16 is sent to nobody.
+fn sent_command(_: &Machine) -> Verdict {
+    for (destination, sent) in [(0xfe, 0x72_u32), (0x55, command::LOGICAL | 0x73)] {
+        lapic::send(destination, sent);
+        equal("ICR", hex(read(ICR)), hex(sent))?;
+        equal(
+            "ICR, upper half",
+            hex(read(ICR_HIGH)),
+            hex(destination << 24),
+        )?;
+    }
+    write(ESR, 0);
+    raise(5);
+    write(ESR, 0);
+    equal("ESR", hex(read(ESR) & 1 << 5), hex(1 << 5))?;
+    write(ESR, 0);
+    undisturbed()
 }
 
 fn local_vectors(_: &Machine) -> Verdict {
