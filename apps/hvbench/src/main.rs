@@ -86,20 +86,13 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     let fresh = record::fresh_path(subject, scope);
     record.store(&fresh)?;
     let verdict = expectations.judge(&measured.figures, scope);
-    print!(
-        "{}",
-        table::render(
-            subject,
-            &measured.figures,
-            peer.as_ref(),
-            &expectations,
-            committed.as_ref()
-        )
-    );
-    print!("{}", exits::describe(&measured.exits));
-    if let Some(native) = &measured.native {
-        print!("{}", native.describe());
-    }
+    let table = |peer: Option<&Figures>, before: Option<&Record>| {
+        table::render(subject, &measured.figures, peer, &expectations, before)
+    };
+    let native = measured.native.as_ref();
+    let below = exits::describe(&measured.exits)
+        + &native.map_or_else(String::new, |native| native.describe());
+    print!("{}{below}", table(peer.as_ref(), committed.as_ref()));
     for unlike in &measured.unlike {
         println!("bench: {unlike}");
     }
@@ -108,7 +101,8 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     }
     println!("bench: written to {}", fresh.display());
     if cli.accept {
-        accept(subject, scope, &record, &measured.figures)?;
+        let table = table(None, None) + &below;
+        accept(subject, scope, &record, &measured.figures, &table)?;
     }
     if verdict.is_empty() {
         println!("bench: {}: every budget is kept", subject.name());
@@ -129,12 +123,20 @@ fn accept(
     scope: Scope,
     record: &Record,
     figures: &Figures,
+    table: &str,
 ) -> Result<(), Failed> {
     match scope {
         Scope::Full => {
             let path = record::committed_path(subject);
             record.store(&path)?;
-            println!("bench: accepted as {}", path.display());
+            let to_read = path.with_extension("txt");
+            std::fs::write(&to_read, table)
+                .map_err(|why| Failed(format!("{}: {why}", to_read.display())))?;
+            println!(
+                "bench: accepted as {} and {}",
+                path.display(),
+                to_read.display()
+            );
             for line in lower::in_file(subject, figures)? {
                 println!("bench: budget lowered: {line}");
             }
