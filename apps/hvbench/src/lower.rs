@@ -1,7 +1,7 @@
 //! Lowers budgets: once a figure is accepted, it may not go up again unnoticed.
 //!
-//! A budget that its goal is below comes down to the figure, a ratio to a thousandth above it, but never below the goal: what lies between is room to
-//! move in. The file's comments and order stay; a budget is an entry of one line.
+//! Above its goal a figure is its own budget, a ratio a thousandth more. One that is better than its goal, or has none, keeps a tenth of room, for other
+//! compilers, but no more than the goal leaves. The file's comments and order stay; a budget is an entry of one line.
 
 use system_tests::repository;
 
@@ -53,15 +53,16 @@ fn entry<'a>(line: &'a str, figures: &Figures) -> Option<(&'a str, &'a str, f64)
         rest.split([',', ' ', '}']).next()
     };
     let from = number_after("budget = ")?;
-    let goal = number_after("goal = ").and_then(|goal| goal.parse().ok());
+    let goal = number_after("goal = ").and_then(|goal| goal.parse::<f64>().ok());
     let value = figures.value(key.trim())?;
     // Counts are exact. A ratio is estimated: it keeps a thousandth of room.
-    let value = if value > 1.0 && value < 2.0 {
+    let to = if value > 1.0 && value < 2.0 {
         ((value * 1e3).ceil() + 1.0) / 1e3
     } else {
-        value.ceil()
+        let reached = value.ceil();
+        let roomy = (value * 1.1).ceil();
+        goal.map_or(roomy, |goal| roomy.min(goal).max(reached))
     };
-    let to = value.max(goal.unwrap_or(value));
     (to < from.parse().ok()?).then_some((key.trim(), from, to))
 }
 
@@ -82,7 +83,7 @@ mod tests {
         linux-boot-ratio = { budget = 1.02, goal = 1.005 }\n";
 
     #[test]
-    fn budgets_follow_figures_down_to_their_goals_and_never_up() {
+    fn budgets_follow_figures_down_and_never_up() {
         let mut figures = Figures::default();
         for (key, value) in [
             ("cpuid", 261.03),
@@ -96,14 +97,14 @@ mod tests {
         let (text, lowered) = in_text(Subject::Svm, BUDGETS, &figures);
         let expected = BUDGETS
             .replace("832", "262")
-            .replace("886", "250")
+            .replace("886", "132")
             .replace("1.02", "1.013");
         assert_eq!(text, expected);
         assert_eq!(
             lowered,
             [
                 "cpuid: 832 to 262",
-                "rdmsr: 886 to 250",
+                "rdmsr: 886 to 132",
                 "linux-boot-ratio: 1.02 to 1.013"
             ]
         );
