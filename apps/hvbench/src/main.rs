@@ -86,13 +86,17 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     let fresh = record::fresh_path(subject, scope);
     record.store(&fresh)?;
     let verdict = expectations.judge(&measured.figures, scope);
-    let table = |peer: Option<&Figures>, before: Option<&Record>| {
-        table::render(subject, &measured.figures, peer, &expectations, before)
-    };
     let native = measured.native.as_ref();
     let below = exits::describe(&measured.exits)
         + &native.map_or_else(String::new, |native| native.describe());
-    print!("{}{below}", table(peer.as_ref(), committed.as_ref()));
+    let table = table::render(
+        subject,
+        &measured.figures,
+        peer.as_ref(),
+        &expectations,
+        committed.as_ref(),
+    );
+    print!("{table}{below}");
     for unlike in &measured.unlike {
         println!("bench: {unlike}");
     }
@@ -101,8 +105,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     }
     println!("bench: written to {}", fresh.display());
     if cli.accept {
-        let table = table(None, None) + &below;
-        accept(subject, scope, &record, &measured.figures, &table)?;
+        accept(subject, scope, &record, &measured.figures, &below)?;
     }
     if verdict.is_empty() {
         println!("bench: {}: every budget is kept", subject.name());
@@ -123,12 +126,17 @@ fn accept(
     scope: Scope,
     record: &Record,
     figures: &Figures,
-    table: &str,
+    below: &str,
 ) -> Result<(), Failed> {
     match scope {
         Scope::Full => {
             let path = record::committed_path(subject);
             record.store(&path)?;
+            for line in lower::in_file(subject, figures)? {
+                println!("bench: budget lowered: {line}");
+            }
+            let lowered = Expectations::load(subject)?;
+            let table = table::render(subject, figures, None, &lowered, None) + below;
             let to_read = path.with_extension("txt");
             std::fs::write(&to_read, table)
                 .map_err(|why| Failed(format!("{}: {why}", to_read.display())))?;
@@ -137,9 +145,6 @@ fn accept(
                 path.display(),
                 to_read.display()
             );
-            for line in lower::in_file(subject, figures)? {
-                println!("bench: budget lowered: {line}");
-            }
             Ok(())
         }
         Scope::Short => Err(Failed(

@@ -20,7 +20,8 @@ const HEAD: [&str; 8] = [
 /// A peer's guest has a clock that starts with it, so this says nothing there.
 const SINCE_POWER_ON: &str = "power-on";
 
-/// The whole table. A peer that was measured in this run stands in the place of those that are on record.
+/// The whole table; without changes where nothing was committed before. A peer that was measured in this run stands in the place of those that are on
+/// record.
 pub(crate) fn render(
     subject: Subject,
     figures: &Figures,
@@ -47,7 +48,12 @@ pub(crate) fn render(
             before,
         )
     });
-    let lines: Vec<[String; 8]> = [HEAD.map(String::from)].into_iter().chain(rows).collect();
+    let mut lines: Vec<[String; 8]> = [HEAD.map(String::from)].into_iter().chain(rows).collect();
+    if committed.is_none() {
+        for [.., change] in &mut lines {
+            change.clear();
+        }
+    }
     let widths: [usize; 8] = std::array::from_fn(|column| {
         let width = |line: &[String; 8]| line[column].chars().count();
         lines.iter().map(width).max().unwrap_or(0)
