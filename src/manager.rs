@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
 use axvcpu::{AxVCpuHal, SystemDownKind};
-use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, Restarts, VmErrorCause};
-use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
+use axvm::{AxVM, AxVMConfig, AxVMRef, Homes, ImageSource, Machine, Restarts, VmErrorCause};
+use axvmconfig::{Bundle, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
 use crate::{
@@ -262,19 +262,18 @@ pub(crate) struct Manager {
     machine: Arc<Machine<MachineInfo>>,
     images: Arc<Images>,
     vms: Vec<Entry>,
-    /// For each pCPU, how many vCPUs live there.
-    vcpus_on: Vec<usize>,
+    homes: Homes,
     all_well: bool,
 }
 
 impl Manager {
     pub(crate) fn new(machine: Arc<Machine<MachineInfo>>, images: Arc<Images>) -> Self {
-        let vcpus_on = vec![0; machine.pcpus];
+        let homes = Homes::new(machine.pcpus);
         Self {
             machine,
             images,
             vms: Vec::new(),
-            vcpus_on,
+            homes,
             all_well: true,
         }
     }
@@ -288,7 +287,8 @@ impl Manager {
         mut config: VmConfig,
         house: &mut Housekeeping,
     ) -> Result<(), String> {
-        self.place(&mut config.vcpus);
+        let mut homes = self.homes.clone();
+        homes.settle(&mut config.vcpus);
         let port = VmPort::new(housekeeping::show);
         let vm = Vm::new(AxVMConfig {
             vm: config,
@@ -302,25 +302,13 @@ impl Manager {
             VmErrorCause::Config(config) => config.to_string(),
             _ => error.to_string(),
         })?;
+        self.homes = homes;
         house.add_vm(vm.name(), port);
         house.note(&describe(&vm));
         let life = Life::new(vm);
         self.vms.push(Entry::Running(life.clone()));
         vcpu_task::spawn_all(&life);
         Ok(())
-    }
-
-    /// Gives each vCPU its pCPU for good: of those that it may use, the one with the fewest vCPUs.
-    fn place(&mut self, vcpus: &mut [VCpuPlacement]) {
-        for vcpu in vcpus {
-            let load = |pcpu: &usize| self.vcpus_on.get(*pcpu).copied().unwrap_or(0);
-            if let Some(home) = vcpu.pcpus.iter().min_by_key(load) {
-                vcpu.pcpus = PcpuSet::single(home).unwrap_or(vcpu.pcpus);
-                if let Some(count) = self.vcpus_on.get_mut(home) {
-                    *count += 1;
-                }
-            }
-        }
     }
 
     /// The RAM of all VMs, as far as it is filled.
