@@ -65,7 +65,7 @@ help:
 	@echo
 	@echo 'variables     A=$(A) ARCH=$(ARCH) EMU=$(EMU) SMP=$(SMP) MEM=$(MEM) LOG=$(LOG) ACCEL=$(ACCEL)'
 	@echo '              VM_CONFIGS="$(VM_CONFIGS)"'
-	@echo 'in a run      Ctrl-T moves the console to the next VM; $(END_$(EMU))'
+	@echo 'in a run      Ctrl-T moves the console to the next VM; Ctrl-Y says how the VMs are; $(END_$(EMU))'
 
 setup:
 	@EMU=$(EMU) scripts/setup.sh $(ARCH)
@@ -81,7 +81,7 @@ bundle: guests
 	@$(HOST_CARGO) run --quiet -p hvctl -- pack --isa $(ARCH) --images target -o $(OUT)/bundle.cpio $(VM_CONFIGS)
 
 run: image bundle
-	@echo 'run: Ctrl-T moves the console to the next VM; $(END_$(EMU))'
+	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-Y says how the VMs are; $(END_$(EMU))'
 	@status=0; SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/$(EMU).sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio || status=$$?; \
 		[ "$(ARCH)-$$status" = x86_64-33 ] || exit $$status
 

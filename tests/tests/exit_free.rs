@@ -1,10 +1,10 @@
 //! What a guest that owns its pCPU pays for having a hypervisor: the exits of a heartbeat in steady state, by its own account. Each kind that it may
 //! take is named, with how many of them a beat takes and why the hardware leaves no other way; one more, or of another kind, is a failure.
 
-use system_tests::{Arch, Bundle, Emulator, Machine};
-
-/// Beats of 10 ms each: a second of guest time.
-const BEATS: u64 = 100;
+use system_tests::{
+    Arch, Bundle, Emulator, Machine,
+    steady::{self, BEATS},
+};
 
 /// Exits that cannot be spared.
 struct Forced {
@@ -35,7 +35,7 @@ const PREEMPTION_TIMER: Forced = forced("deadline", 1, "the guest's timer is due
 
 /// The exits that were taken in the heartbeat's steady second, by kind. Beside it another VM starts, prints and ends, and housekeeping hears keys.
 fn exits(arch: Arch, machine: Machine, options: &str) -> Vec<(String, u64)> {
-    let options = format!("[kernel]\ncmdline = \"steady={BEATS} beats=1 {options}\"");
+    let options = format!("[kernel]\ncmdline = \"{} {options}\"", steady::options());
     let bundle = Bundle::new(arch)
         .shipped_vm("heartbeat", &[("[kernel]", &options)])
         .shipped_vm("hello", &[("phys_cpu_ids = [1]", "phys_cpu_ids = [2]")])
@@ -44,16 +44,9 @@ fn exits(arch: Arch, machine: Machine, options: &str) -> Vec<(String, u64)> {
     let mut run = machine.harts(3).boot(&bundle);
     run.expect("a beat every");
     run.send("abc");
-    run.expect(&format!("{BEATS} steady beats, exits: "));
-    let said = run.rest_of_line();
+    let exits = run.steady_exits();
     run.end().all_well();
-    let items = said.split(", ").filter(|&item| item != "none");
-    items
-        .map(|item| {
-            let (kind, count) = item.split_once(' ').expect("a kind and a count");
-            (kind.to_owned(), count.parse().expect("a count"))
-        })
-        .collect()
+    exits
 }
 
 /// A steady heartbeat on this machine takes the exits that are forced, and no others.
