@@ -119,7 +119,7 @@ fn steady_exits(arch: Arch, machine: &Machine, neighbour: Option<&str>) -> Vec<(
     exits
 }
 
-/// What is unmapped with each life of one VM disturbs no other's pCPU.
+/// What is unmapped with each life of one VM disturbs no other's pCPU. (On RISC-V the firmware would see to that, and no exit tell.)
 #[test]
 fn one_that_resets_for_ever_takes_nobody_out_of_his_guest() {
     let qemu = Machine::new().counted();
