@@ -9,11 +9,12 @@ use axerrno::{AxResult, ax_err};
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 
 use crate::{
-    ExitKind, X86VCpu,
-    backend::{Direction, IoExit, IoKind},
+    ExitKind,
+    backend::{Direction, IoExit, IoKind, VendorVcpu},
     decode::{MemoryInstruction, Part, Source, StringForm, accumulator},
     exit::{Next, Step},
     regs::{Register, gpr},
+    vcpu::VCpu,
     walk::Access,
 };
 
@@ -67,7 +68,7 @@ impl Pending {
     }
 }
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Nothing answers the last access.
     pub(crate) fn refuse_access(&mut self) -> AxResult {
         match self.pending {

@@ -3,17 +3,17 @@
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
-    X86VCpu,
-    backend::{Direction, IoExit},
+    backend::{Direction, IoExit, VendorVcpu},
     decode::{Operation, Part, Repeat, StringForm},
     device::Pending,
     exit::{Next, Step},
     operand::Linear,
     regs::{Register, SegmentName, gpr, rflags},
+    vcpu::VCpu,
     walk::Access,
 };
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// One element of INS or OUTS.
     pub(crate) fn port_string(&mut self, io: IoExit) -> Step<Next> {
         let IoExit { port, width, .. } = io;

@@ -1,5 +1,7 @@
 //! SVM's part of a vCPU: a VMCB, and what is remembered beside it.
 
+use core::convert::Infallible;
+
 use axaddrspace::{HostPhysAddr, VmidAssignment};
 use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
@@ -14,7 +16,9 @@ use super::{
 };
 use crate::{
     HltPolicy,
-    backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
+    backend::{
+        Exit, ExitInfo, Frequent, IoExit, NestedFault, Vendor, VendorConfig, VendorVcpu, Window,
+    },
     event::{Event, InterruptInfo, InterruptKind, vector},
     hardware,
     regs::{
@@ -114,6 +118,11 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
+    const VENDOR: Vendor = Vendor::Svm;
+
+    /// VMRUN refuses by an exit.
+    type Refused = Infallible;
+
     fn new(config: VendorConfig) -> AxResult<Self> {
         let VendorConfig { hlt, local, .. } = config;
         if local.is_some() {
@@ -194,7 +203,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
+    fn enter(&mut self, registers: &mut GuestRegisters, _now: u64) -> Result<(), Infallible> {
         let clean = self.clean & self.cacheable;
         let vmcb = self.pages.vmcb_mut();
         vmcb.control.clean = clean;
@@ -206,6 +215,10 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         vmcb.control.tlb_control = TlbControl::NOTHING;
         self.clean = Clean::all();
         Ok(())
+    }
+
+    fn why_refused(&self, refused: Infallible) -> FailReason {
+        match refused {}
     }
 
     #[inline]
