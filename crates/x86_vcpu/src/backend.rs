@@ -150,6 +150,12 @@ pub(crate) trait VendorVcpu: Sized {
     /// How long its instruction is.
     fn io_length(&self) -> u8;
 
+    /// Its instruction was completed for the guest, as [`complete`](Self::complete) has it.
+    #[inline]
+    fn complete_io(&mut self) -> u64 {
+        self.complete(self.io_length())
+    }
+
     /// The access of a frequent exit that the nested table does not allow.
     #[inline]
     fn nested(&self) -> Option<NestedFault> {

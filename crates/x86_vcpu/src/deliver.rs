@@ -83,7 +83,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     }
 
     /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&mut self) {
         let waits = self.flag.is_raised();
         if !waits && !self.awaits_interrupts && self.events.is_empty() {

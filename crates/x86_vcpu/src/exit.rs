@@ -348,7 +348,14 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     #[inline(always)]
     pub(crate) fn advance(&mut self, length: u8) -> Next {
         // Only 64-bit code runs above 4 GiB; where it ends there, the hardware says so.
-        if self.backend.complete(length) & rflags::TRAP != 0 {
+        let flags = self.backend.complete(length);
+        self.past(flags)
+    }
+
+    /// The guest is past the instruction, with these flags.
+    #[inline(always)]
+    pub(crate) fn past(&mut self, flags: u64) -> Next {
+        if flags & rflags::TRAP != 0 {
             return self.single_step();
         }
         Next::Resume

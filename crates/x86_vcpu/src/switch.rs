@@ -36,13 +36,6 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         }
     }
 
-    /// Whether what the pCPU has cached of nested tables must go before the guest goes on.
-    #[inline(always)]
-    pub(crate) fn is_stale(&self) -> bool {
-        let cell = self.residence.cell();
-        cell.is_some_and(|cell| cell.own().is_stale())
-    }
-
     /// The nested tables may have changed since the vCPU was loaded. It has said that it is entering.
     #[inline(always)]
     pub(crate) fn refresh(&mut self) -> AxResult {

@@ -157,11 +157,13 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
     fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
-        if self.open_all(mailbox)? == Next::Leave {
+        let Some(cell) = self.residence.cell() else {
+            return ax_err!(BadState, "a vCPU runs only where it is bound");
+        };
+        if self.begin(mailbox)? == Next::Leave {
             return Ok(());
         }
         loop {
-            self.deliver();
             let now = H::now();
             self.counters.entering(now);
             let entered = self.backend.enter(&mut self.regs, now);
@@ -170,29 +172,33 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
                 Ok(()) => self.serve_exit(devices),
                 Err(refused) => self.refused(refused),
             };
-            match next {
-                Next::Resume => continue,
-                Next::Look => {}
-                Next::Leave if self.ask(devices) == Next::Leave => return Ok(()),
-                Next::Leave => {}
+            if next != Next::Resume {
+                if next == Next::Leave && self.ask(devices) == Next::Leave {
+                    return Ok(());
+                }
+                if devices.wants_exit() {
+                    self.leave(AxVCpuExitReason::Nothing);
+                    return Ok(());
+                }
+                // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+                if (mailbox.has_changed_from(NO_LINES) || cell.own().is_stale())
+                    && self.open_all(mailbox)? == Next::Leave
+                {
+                    return Ok(());
+                }
             }
-            if self.look(mailbox, devices)? == Next::Leave {
-                return Ok(());
-            }
+            self.deliver();
         }
     }
 
-    /// What the access that a device has answered did to this very vCPU.
-    #[inline(always)]
-    fn look(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult<Next> {
-        if devices.wants_exit() {
-            return Ok(self.leave(AxVCpuExitReason::Nothing));
+    /// All that has come since the last turn.
+    #[inline(never)]
+    fn begin(&mut self, mailbox: &Mailbox) -> AxResult<Next> {
+        let next = self.open_all(mailbox)?;
+        if next != Next::Leave {
+            self.deliver();
         }
-        // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-        if mailbox.has_changed_from(NO_LINES) || self.is_stale() {
-            return self.open_all(mailbox);
-        }
-        Ok(Next::Resume)
+        Ok(next)
     }
 
     /// The hardware would not enter the guest.

@@ -227,10 +227,13 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         if InterruptInfo::is_valid(control.exit_interrupt_info as u32) {
             return Frequent::Other;
         }
+        // Of the frequent the most frequent: before the table of all.
+        if control.is_io() {
+            return Frequent::Port;
+        }
         match control.exit_code() {
             exit_code::CPUID => Frequent::Cpuid,
             exit_code::INTR => Frequent::HostInterrupt,
-            exit_code::IO => Frequent::Port,
             exit_code::MSR if control.exit_info1 & 1 == 0 => Frequent::MsrRead,
             exit_code::MSR => Frequent::MsrWrite,
             exit_code::VMMCALL => Frequent::Hypercall,
@@ -254,11 +257,19 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         decode_io(self.pages.vmcb().control.exit_info1)
     }
 
-    /// The next RIP is always there.
     #[inline]
     fn io_length(&self) -> u8 {
         let vmcb = self.pages.vmcb();
         vmcb.control.exit_info2.wrapping_sub(vmcb.save.rip) as u8
+    }
+
+    /// The next RIP is always there.
+    #[inline]
+    fn complete_io(&mut self) -> u64 {
+        let vmcb = self.pages.vmcb_mut();
+        vmcb.save.rip = vmcb.control.exit_info2;
+        vmcb.control.interrupt_shadow &= !SHADOW;
+        vmcb.save.rflags
     }
 
     #[inline]
