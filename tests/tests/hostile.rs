@@ -9,6 +9,9 @@ use system_tests::{
 
 const BOTH: [Arch; 2] = [Riscv64, X86_64];
 
+/// Ctrl-Y: the hypervisor says how the VMs are.
+const STATUS_KEY: &str = "\x19";
+
 /// A VM, `place` says where, whose guest attacks as `attack` says.
 fn hostile(arch: Arch, place: &str, attack: &str) -> String {
     hostile_with(arch, place, attack, "")
@@ -23,27 +26,41 @@ fn hostile_with(arch: Arch, place: &str, attack: &str, memory: &str) -> String {
     )
 }
 
-/// One that writes faster than the console shows neither hides another's end, nor keeps the keyboard from being heard.
+/// A VM that floods its console, beside a heartbeat with these options.
+fn flooded(arch: Arch, options: &str) -> Run {
+    let options = format!("[kernel]\ncmdline = \"{options}\"");
+    let bundle = Bundle::new(arch)
+        .vm("hostile", &hostile(arch, "phys_cpu_ids = [1]", "flood"))
+        .guest("hostile.bin")
+        .shipped_vm("heartbeat", &[("[1]", "[2]"), ("[kernel]", &options)])
+        .guest("heartbeat.bin");
+    Machine::new()
+        .patience(Duration::from_secs(100))
+        .harts(3)
+        .counted()
+        .boot(&bundle)
+}
+
+/// One that writes faster than the console shows does not hide another's end.
 #[test]
 fn a_flooded_console_hides_nobodys_end() {
     for arch in BOTH {
-        let bundle = Bundle::new(arch)
-            .vm("hostile", &hostile(arch, "phys_cpu_ids = [1]", "flood"))
-            .guest("hostile.bin")
-            .shipped_vm(
-                "heartbeat",
-                &[
-                    ("[1]", "[2]"),
-                    ("[kernel]", "[kernel]\ncmdline = \"beats=2\""),
-                ],
-            )
-            .guest("heartbeat.bin");
-        let mut run = Machine::new()
-            .patience(Duration::from_secs(100))
-            .harts(3)
-            .counted()
-            .boot(&bundle);
-        run.expect("VM \"heartbeat\" powered off");
+        flooded(arch, "beats=2").expect("VM \"heartbeat\" powered off");
+    }
+}
+
+/// Nor does it keep the keyboard from being heard, or take the console for itself.
+#[test]
+fn a_flooded_console_heeds_keys() {
+    const FOCUS_KEY: &str = "\x14";
+    for arch in BOTH {
+        let mut run = flooded(arch, "report=1");
+        run.expect("[heartbeat] heartbeat: 1 beats");
+        run.send(STATUS_KEY);
+        run.expect("VM \"heartbeat\" runs: ");
+        run.send(FOCUS_KEY);
+        run.expect("[axhv] console of heartbeat");
+        run.expect("[hostile] All work and no play");
     }
 }
 
@@ -142,7 +159,6 @@ struct Status {
 }
 
 fn status(run: &mut Run) -> Status {
-    const STATUS_KEY: &str = "\x19";
     run.send(STATUS_KEY);
     run.expect("VM \"hostile\" runs: ");
     let hostile = run.expect("VM \"heartbeat\" runs: ");
