@@ -16,7 +16,7 @@ use axvcpu::{
 
 use crate::{
     ExitKind, GuestBytes, X86Start, X86VCpuConfig,
-    backend::{Vendor, VendorConfig, VendorVcpu},
+    backend::{Frequent, Vendor, VendorConfig, VendorVcpu},
     cpuid::CpuidTable,
     decode::DecodeCache,
     deliver::NEVER,
@@ -160,45 +160,58 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         let Some(cell) = self.residence.cell() else {
             return ax_err!(BadState, "a vCPU runs only where it is bound");
         };
-        if self.begin(mailbox)? == Next::Leave {
+        if self.open_all(mailbox)? == Next::Leave {
             return Ok(());
         }
         loop {
+            self.deliver();
             let now = H::now();
             self.counters.entering(now);
             let entered = self.backend.enter(&mut self.regs, now);
             self.counters.left(H::now());
             let next = match entered {
-                Ok(()) => self.serve_exit(devices),
+                Ok(()) => match self.backend.frequent() {
+                    // Of the frequent the most frequent, and what follows is known: a copy of its own asks nothing twice.
+                    Frequent::Port => match self.port_access(self.backend.io(), devices) {
+                        Ok(Next::Look) => {
+                            if self.look(cell.own(), mailbox, devices)? == Next::Leave {
+                                return Ok(());
+                            }
+                            continue;
+                        }
+                        Ok(next) | Err(next) => next,
+                    },
+                    exit => self.serve_exit(exit, devices),
+                },
                 Err(refused) => self.refused(refused),
             };
             if next != Next::Resume {
                 if next == Next::Leave && self.ask(devices) == Next::Leave {
                     return Ok(());
                 }
-                if devices.wants_exit() {
-                    self.leave(AxVCpuExitReason::Nothing);
-                    return Ok(());
-                }
-                // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-                if (mailbox.has_changed_from(NO_LINES) || cell.own().is_stale())
-                    && self.open_all(mailbox)? == Next::Leave
-                {
+                if self.look(cell.own(), mailbox, devices)? == Next::Leave {
                     return Ok(());
                 }
             }
-            self.deliver();
         }
     }
 
-    /// All that has come since the last turn.
-    #[inline(never)]
-    fn begin(&mut self, mailbox: &Mailbox) -> AxResult<Next> {
-        let next = self.open_all(mailbox)?;
-        if next != Next::Leave {
-            self.deliver();
+    /// What the access that a device has answered did to this very vCPU.
+    #[inline(always)]
+    fn look(
+        &mut self,
+        pcpu: &Pcpu,
+        mailbox: &Mailbox,
+        devices: &dyn DeviceAccess,
+    ) -> AxResult<Next> {
+        if devices.wants_exit() {
+            return Ok(self.leave(AxVCpuExitReason::Nothing));
         }
-        Ok(next)
+        // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+        if mailbox.has_changed_from(NO_LINES) || pcpu.is_stale() {
+            return self.open_all(mailbox);
+        }
+        Ok(Next::Resume)
     }
 
     /// The hardware would not enter the guest.
