@@ -4,7 +4,7 @@
 //! runs is noted down in memory and takes effect at the next one, because only then is it certain to be in the hardware.
 
 use alloc::sync::Arc;
-use core::{fmt, marker::PhantomData, ops::Range};
+use core::{fmt, marker::PhantomData};
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
 use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
@@ -27,6 +27,7 @@ use crate::{
     hardware::InterruptsOff,
     msr::{self, MsrKind, MsrStorage},
     percpu::{self, Pcpu},
+    ram_map::RamMap,
     regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
     xsave::ExtendedState,
 };
@@ -79,7 +80,7 @@ pub(crate) struct VCpu<H: AxVCpuHal, V> {
     /// What of it the hardware keeps.
     pub(crate) keeps: Option<Keeps>,
     pub(crate) memory: Arc<dyn GuestBytes>,
-    pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
+    pub(crate) ram: RamMap,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
     /// What the host's timer was last told.
     pub(crate) armed: u64,
@@ -115,11 +116,6 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
             gpr::RSP => self.backend.set(Register::Rsp, value),
             number => self.regs.gpr[number] = value,
         }
-    }
-
-    /// Whether the VM has RAM there.
-    pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
-        self.ram.iter().any(|range| range.contains(&addr))
     }
 
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
@@ -287,7 +283,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
             keeps,
             local: config.local,
             memory: config.memory,
-            ram: config.ram,
+            ram: RamMap::new(config.ram),
             timed: config.timed,
             armed: NEVER,
             awaits_interrupts: false,
