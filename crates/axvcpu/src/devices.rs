@@ -13,10 +13,94 @@ pub enum AtHostInterrupt {
     Stay,
 }
 
+/// A device's registers in memory.
+pub trait MmioRegisters {
+    /// Loads from `offset` bytes past the first; `None`: not answered. Bits above `width` do not count.
+    fn load(&self, offset: u64, width: AccessWidth) -> Option<u64>;
+
+    /// Stores likewise, `data` being zero above `width`; `None`: not answered, and nothing has happened.
+    fn store(&self, offset: u64, width: AccessWidth, data: u64) -> Option<()>;
+}
+
+/// Where accesses of one width meet one device. Found once, it says with one comparison whether another access meets the same.
+#[derive(Debug)]
+pub struct MmioWindow<'a, R: ?Sized> {
+    registers: &'a R,
+    /// The address of the first register.
+    first: u64,
+    /// The last offset at which an access of this width ends within the registers.
+    highest: u64,
+}
+
+impl<'a, R: ?Sized> MmioWindow<'a, R> {
+    /// Accesses of `width` to `registers` at the addresses from `first` up to `last`; `None` if there is no room for one.
+    #[must_use]
+    pub fn new(
+        registers: &'a R,
+        first: GuestPhysAddr,
+        last: GuestPhysAddr,
+        width: AccessWidth,
+    ) -> Option<Self> {
+        let (first, last) = (first.as_u64(), last.as_u64());
+        let highest = last.checked_sub(first)?.checked_sub(width.bytes() as u64 - 1)?;
+        Some(Self {
+            registers,
+            first,
+            highest,
+        })
+    }
+
+    /// The registers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn registers(&self) -> &'a R {
+        self.registers
+    }
+
+    /// What `addr` is to the registers; `None`: an access there is not all theirs.
+    #[inline(always)]
+    #[must_use]
+    pub const fn offset(&self, addr: GuestPhysAddr) -> Option<u64> {
+        // Below the first, this wraps to more than any.
+        let offset = addr.as_u64().wrapping_sub(self.first);
+        if offset <= self.highest {
+            Some(offset)
+        } else {
+            None
+        }
+    }
+
+    /// The first and the last address at which an access may begin.
+    #[must_use]
+    pub const fn starts(&self) -> (GuestPhysAddr, GuestPhysAddr) {
+        (
+            GuestPhysAddr::new(self.first),
+            GuestPhysAddr::new(self.first + self.highest),
+        )
+    }
+}
+
 /// A VM's devices, as its vCPUs reach them in the midst of an exit.
 ///
 /// Host interrupts are off during a call. What is not answered here leaves the loop as an exit, and the VM decides.
 pub trait DeviceAccess {
+    /// A device's registers in memory.
+    type Registers: MmioRegisters + ?Sized
+    where
+        Self: Sized;
+
+    /// The device that an access of `width` at `addr` meets, for the vCPU to ask as often as it likes while it is in its loop; `None`: there is none.
+    fn mmio_window(
+        &self,
+        _addr: GuestPhysAddr,
+        _width: AccessWidth,
+    ) -> Option<MmioWindow<'_, Self::Registers>>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
     /// Loads from device memory; `None`: not answered.
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64>;
 
@@ -72,7 +156,19 @@ pub trait DeviceAccess {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoDevices;
 
+impl MmioRegisters for NoDevices {
+    fn load(&self, _: u64, _: AccessWidth) -> Option<u64> {
+        None
+    }
+
+    fn store(&self, _: u64, _: AccessWidth, _: u64) -> Option<()> {
+        None
+    }
+}
+
 impl DeviceAccess for NoDevices {
+    type Registers = Self;
+
     fn mmio_read(&self, _: GuestPhysAddr, _: AccessWidth) -> Option<u64> {
         None
     }
