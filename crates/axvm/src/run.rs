@@ -4,7 +4,7 @@ use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend, Device};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
-    FailReason, HypercallError, MmioWindow, RawExit, VCpuError,
+    FailReason, HypercallError, MmioWindow, PortWindow, RawExit, VCpuError,
 };
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, account, console, door::VCpuDoor, link::Link, smp};
@@ -253,6 +253,10 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
         width: AccessWidth,
     ) -> Option<MmioWindow<'_, dyn Device>> {
         self.bus.mmio_window(addr, width)
+    }
+
+    fn port_window(&self, port: u16, width: AccessWidth) -> Option<PortWindow<'_, dyn Device>> {
+        self.bus.port_window(port, width)
     }
 
     #[inline(always)]

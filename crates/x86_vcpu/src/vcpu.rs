@@ -152,7 +152,8 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
 
     /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
-    fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
+    fn enter<D: DeviceAccess>(&mut self, mailbox: &Mailbox, devices: &D) -> AxResult {
+        let mut ports = None;
         let Some(cell) = self.residence.cell() else {
             return ax_err!(BadState, "a vCPU runs only where it is bound");
         };
@@ -168,7 +169,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
             let next = match entered {
                 Ok(()) => match self.backend.frequent() {
                     // Of the frequent the most frequent, and what follows is known: a copy of its own asks nothing twice.
-                    Frequent::Port => match self.port_access(self.backend.io(), devices) {
+                    Frequent::Port => match self.frequent_port(&mut ports, devices) {
                         Ok(Next::Look) => {
                             if self.look(cell.own(), mailbox, devices)? == Next::Leave {
                                 return Ok(());
