@@ -6,7 +6,7 @@
 
 use axaddrspace::GuestPhysAddr;
 use axerrno::{AxResult, ax_err};
-use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
+use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess, MmioRegisters, PortWindow};
 
 use crate::{
     ExitKind,
@@ -179,8 +179,47 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         Ok(Next::Resume)
     }
 
-    /// IN, OUT, INS, OUTS: the exit is one for `io`.
+    /// IN or OUT, which most often meets the device in `ports`, that the last one met; or any other access to a port.
     #[inline(always)]
+    pub(crate) fn frequent_port<'a, D: DeviceAccess>(
+        &mut self,
+        ports: &mut Option<PortWindow<'a, D::Registers>>,
+        devices: &'a D,
+    ) -> Step<Next> {
+        let IoExit {
+            port,
+            width,
+            direction,
+            kind,
+        } = self.backend.io();
+        if kind == IoKind::Register
+            && let Some(window) = ports
+            && let Some((registers, offset)) = window.reach(port, width)
+        {
+            let answered = match direction {
+                Direction::Read => registers.load(offset, width).map(|value| {
+                    self.counters.count(ExitKind::PortRead);
+                    self.set_accumulator(width, value);
+                }),
+                Direction::Write => {
+                    let data = self.regs.gpr[gpr::RAX] & width.mask();
+                    registers.store(offset, width, data).map(|()| {
+                        self.counters.count(ExitKind::PortWrite);
+                    })
+                }
+            };
+            if answered.is_some() {
+                let flags = self.backend.complete_io();
+                return Ok(self.look_past(flags));
+            }
+        }
+        *ports = devices.port_window(port, width);
+        self.port_access(self.backend.io(), devices)
+    }
+
+    /// IN, OUT, INS, OUTS: the exit is one for `io`. Apart: the most are served before.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn port_access(&mut self, io: IoExit, devices: &dyn DeviceAccess) -> Step<Next> {
         let IoExit {
             port,
@@ -284,5 +323,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
 
 #[cfg(test)]
 mod loop_tests;
+#[cfg(test)]
+mod port_tests;
 #[cfg(test)]
 mod tests;
