@@ -168,15 +168,16 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
             self.counters.left(H::now());
             let next = match entered {
                 Ok(()) => match self.backend.frequent() {
-                    // Of the frequent the most frequent, and what follows is known: a copy of its own asks nothing twice.
-                    Frequent::Port => match self.frequent_port(&mut ports, devices) {
-                        Ok(Next::Look) => {
+                    // Of the frequent the most frequent: with a copy of what follows, so that nothing is asked twice.
+                    Frequent::Port => match self.port_at_hand(ports.as_ref()) {
+                        Some(flags) if flags & rflags::TRAP == 0 => {
                             if self.look(cell.own(), mailbox, devices)? == Next::Leave {
                                 return Ok(());
                             }
                             continue;
                         }
-                        Ok(next) | Err(next) => next,
+                        Some(flags) => self.look_past(flags),
+                        None => self.port_elsewhere(&mut ports, devices),
                     },
                     exit => self.serve_exit(exit, devices),
                 },
