@@ -184,32 +184,39 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
         ) => NOTHING,
     };
     let length = access.length;
-    match access.operation {
+    let register = match access.operation {
         Operation::Load(access) => {
+            let register = Stored::of(access.to);
             context.load = window;
             vcpu.load = Decoded {
                 htinst,
                 misaligned,
                 length,
                 access,
-                register: Stored::of(access.to),
-            }
+                register,
+            };
+            register
         }
         Operation::Store(access) => {
+            let register = Stored::of(access.from);
             context.store = window;
             vcpu.store = Decoded {
                 htinst,
                 misaligned,
                 length,
                 access,
-                register: Stored::of(access.from),
-            }
+                register,
+            };
+            register
         }
+    };
+    match register {
+        Stored::AtTrap => device_handler(vcpu, context),
+        Stored::Later => Next::Device,
     }
-    Next::Device
 }
 
-/// Asks the device that was found for the instruction that was decoded, with all of the guest's registers in memory.
+/// Asks the device that was found for the instruction that was decoded, whose register is in memory.
 pub(crate) extern "C" fn device_handler<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &mut Context<'_, D>,
