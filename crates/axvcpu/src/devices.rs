@@ -1,5 +1,7 @@
 //! How a vCPU reaches its VM's devices without leaving its loop.
 
+use core::ops::Range;
+
 use axaddrspace::GuestPhysAddr;
 
 use crate::{AccessWidth, HypercallError};
@@ -42,7 +44,9 @@ impl<'a, R: ?Sized> MmioWindow<'a, R> {
         width: AccessWidth,
     ) -> Option<Self> {
         let (first, last) = (first.as_u64(), last.as_u64());
-        let highest = last.checked_sub(first)?.checked_sub(width.bytes() as u64 - 1)?;
+        let highest = last
+            .checked_sub(first)?
+            .checked_sub(width.bytes() as u64 - 1)?;
         Some(Self {
             registers,
             first,
@@ -70,13 +74,11 @@ impl<'a, R: ?Sized> MmioWindow<'a, R> {
         }
     }
 
-    /// The first and the last address at which an access may begin.
+    /// Whether every access that [`offset`](Self::offset) answers begins in `range`.
     #[must_use]
-    pub const fn starts(&self) -> (GuestPhysAddr, GuestPhysAddr) {
-        (
-            GuestPhysAddr::new(self.first),
-            GuestPhysAddr::new(self.first + self.highest),
-        )
+    pub fn starts_in(&self, range: &Range<GuestPhysAddr>) -> bool {
+        let (first, last) = (self.first, self.first + self.highest);
+        range.start.as_u64() <= first && last < range.end.as_u64()
     }
 }
 
