@@ -58,6 +58,27 @@ pub(crate) enum Extension {
     Sign,
 }
 
+/// How many of a register's upper bits an access leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unused(u8);
+
+impl Unused {
+    pub(crate) const fn of(width: AccessWidth) -> Self {
+        Self(64 - 8 * width.bytes() as u8)
+    }
+
+    /// `value` with those bits as the extension has them.
+    #[inline(always)]
+    pub(crate) const fn extend(self, extension: Extension, value: u64) -> u64 {
+        let count = self.0 as u32;
+        let shifted = value.wrapping_shl(count);
+        match extension {
+            Extension::Zero => shifted.wrapping_shr(count),
+            Extension::Sign => (shifted as i64).wrapping_shr(count) as u64,
+        }
+    }
+}
+
 /// A load's other half, once the value is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
@@ -75,12 +96,8 @@ impl Load {
     };
 
     /// The register's value for what the device answered.
-    pub(crate) fn extend(self, value: u64) -> u64 {
-        let unused = 64 - 8 * self.width.bytes() as u32;
-        match self.extension {
-            Extension::Zero => value & self.width.mask(),
-            Extension::Sign => ((value << unused) as i64 >> unused) as u64,
-        }
+    pub(crate) const fn extend(self, value: u64) -> u64 {
+        Unused::of(self.width).extend(self.extension, value)
     }
 }
 
@@ -100,7 +117,7 @@ impl Store {
 
     /// What it writes.
     pub(crate) fn data(self, x: &[u64; 32]) -> u64 {
-        self.from.read(x) & self.width.mask()
+        Unused::of(self.width).extend(Extension::Zero, self.from.read(x))
     }
 }
 

@@ -121,7 +121,22 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Whether the VM has RAM there.
     pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
-        self.ram.iter().any(|range| range.contains(&addr))
+        self.gap_in_ram(addr).is_none()
+    }
+
+    /// The addresses around `addr` at which there is no RAM; `None` if it is there. The last address of all is in no gap.
+    pub(crate) fn gap_in_ram(&self, addr: GuestPhysAddr) -> Option<Range<GuestPhysAddr>> {
+        let mut gap = GuestPhysAddr::new(0)..GuestPhysAddr::new(u64::MAX);
+        for range in &*self.ram {
+            if addr < range.start {
+                gap.end = gap.end.min(range.start);
+            } else if addr < range.end {
+                return None;
+            } else {
+                gap.start = gap.start.max(range.end);
+            }
+        }
+        Some(gap)
     }
 
     /// Everything as after power-on, in memory.
@@ -194,7 +209,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Switches the CSRs that are switched at every entry, and runs the guest.
     #[inline]
-    fn enter<D: DeviceAccess>(&mut self, context: &Context<'_, D>) {
+    fn enter<D: DeviceAccess>(&mut self, context: &mut Context<'_, D>) {
         let host_sstatus = SSTATUS.swap(self.regs.guest_regs.sstatus);
         HSTATUS.write(self.regs.guest_regs.hstatus);
         SEPC.write(self.regs.guest_regs.sepc);
@@ -216,15 +231,6 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     fn new(vm_id: usize, vcpu_id: usize, config: RISCVVCpuConfig) -> AxResult<Self> {
         if config.vcpu_count > MAX_CPUS {
             return ax_err!(InvalidInput, "a VM has at most 64 vCPUs");
-        }
-        // Exits remember pages in which there is no RAM.
-        let paged = |at: GuestPhysAddr| at.is_aligned(axaddrspace::FrameSize::Size4K.bytes());
-        if !config
-            .ram
-            .iter()
-            .all(|range| paged(range.start) && paged(range.end))
-        {
-            return ax_err!(InvalidInput, "RAM consists of pages of 4 KiB");
         }
         if vcpu_id >= config.vcpu_count {
             return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
@@ -321,7 +327,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.wait = WaitKind::Idle;
         mailbox.entering();
         self.open(mailbox.take());
-        self.enter(&Context { mailbox, devices });
+        self.enter(&mut Context::new(mailbox, devices));
         mailbox.left();
         self.residence.ran();
         if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {
