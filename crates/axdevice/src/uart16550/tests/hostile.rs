@@ -53,7 +53,9 @@ fn check(bench: &Bench, layout: RegisterLayout) -> Result<(), TestCaseError> {
     prop_assert_eq!(bench.line(), level);
     prop_assert!(state.received.len() <= state.mode.capacity());
     let glance = &bench.uart.glance;
-    prop_assert!(glance.line_status().is_none() || glance.line_status() == state.quiet_line_status());
+    prop_assert!(
+        glance.line_status().is_none() || glance.line_status() == state.quiet_line_status()
+    );
     prop_assert!(!glance.is_transparent() || state.is_transparent());
     if state.modem_control & reg::MCR_LOOP == 0 && state.received.is_empty() {
         prop_assert_eq!(bench.waiting_input(), 0);
