@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use system_tests::{
     Arch::{self, Riscv64, X86_64},
-    Bundle, Machine,
+    Bundle, Emulator, Machine, Run, steady,
 };
 
 const BOTH: [Arch; 2] = [Riscv64, X86_64];
+
+/// Ctrl-Y: the hypervisor says how the VMs are.
+const STATUS_KEY: &str = "\x19";
 
 /// A VM, `place` says where, whose guest attacks as `attack` says.
 fn hostile(arch: Arch, place: &str, attack: &str) -> String {
@@ -23,27 +26,41 @@ fn hostile_with(arch: Arch, place: &str, attack: &str, memory: &str) -> String {
     )
 }
 
-/// One that writes faster than the console shows neither hides another's end, nor keeps the keyboard from being heard.
+/// A VM that floods its console, beside a heartbeat with these options.
+fn flooded(arch: Arch, options: &str) -> Run {
+    let options = format!("[kernel]\ncmdline = \"{options}\"");
+    let bundle = Bundle::new(arch)
+        .vm("hostile", &hostile(arch, "phys_cpu_ids = [1]", "flood"))
+        .guest("hostile.bin")
+        .shipped_vm("heartbeat", &[("[1]", "[2]"), ("[kernel]", &options)])
+        .guest("heartbeat.bin");
+    Machine::new()
+        .patience(Duration::from_secs(100))
+        .harts(3)
+        .counted()
+        .boot(&bundle)
+}
+
+/// One that writes faster than the console shows does not hide another's end.
 #[test]
 fn a_flooded_console_hides_nobodys_end() {
     for arch in BOTH {
-        let bundle = Bundle::new(arch)
-            .vm("hostile", &hostile(arch, "phys_cpu_ids = [1]", "flood"))
-            .guest("hostile.bin")
-            .shipped_vm(
-                "heartbeat",
-                &[
-                    ("[1]", "[2]"),
-                    ("[kernel]", "[kernel]\ncmdline = \"beats=2\""),
-                ],
-            )
-            .guest("heartbeat.bin");
-        let mut run = Machine::new()
-            .patience(Duration::from_secs(100))
-            .harts(3)
-            .counted()
-            .boot(&bundle);
-        run.expect("VM \"heartbeat\" powered off");
+        flooded(arch, "beats=2").expect("VM \"heartbeat\" powered off");
+    }
+}
+
+/// Nor does it keep the keyboard from being heard, or take the console for itself.
+#[test]
+fn a_flooded_console_heeds_keys() {
+    const FOCUS_KEY: &str = "\x14";
+    for arch in BOTH {
+        let mut run = flooded(arch, "report=1");
+        run.expect("[heartbeat] heartbeat: 1 beats");
+        run.send(STATUS_KEY);
+        run.expect("VM \"heartbeat\" runs: ");
+        run.send(FOCUS_KEY);
+        run.expect("[axhv] console of heartbeat");
+        run.expect("[hostile] All work and no play");
     }
 }
 
@@ -78,5 +95,114 @@ fn one_that_resets_for_ever_lets_others_run() {
             println!("{}, pCPU {pcpu}: {late} us", arch.name());
             assert!(late < 5_000, "{late} us");
         }
+    }
+}
+
+/// A VM on pCPU 2 that resets as soon as it has touched RAM that is filled on first touch, for ever.
+fn lazy_resets(arch: Arch) -> String {
+    let lazy: u64 = match arch {
+        Riscv64 => 0x9000_0000,
+        X86_64 => 0x1000_0000,
+    };
+    let attack = format!("reset lazy={lazy}");
+    let region = format!(", {{ gpa = {lazy}, size = \"4MiB\", map_type = \"lazy\" }}");
+    hostile_with(arch, "phys_cpu_ids = [2]", &attack, &region)
+}
+
+/// How many lives of the hostile VM have ended, by what the console says, up to the present.
+fn resets(run: &Run) -> usize {
+    run.output().matches("VM \"hostile\" starts again").count()
+}
+
+/// The exits of a heartbeat on a pCPU of its own in a steady second, alone or beside others.
+fn steady_exits(arch: Arch, machine: &Machine, neighbour: Option<&str>) -> Vec<(String, u64)> {
+    let options = format!("[kernel]\ncmdline = \"{}\"", steady::options());
+    let mut bundle = Bundle::new(arch)
+        .shipped_vm("heartbeat", &[("[kernel]", &options)])
+        .guest("heartbeat.bin")
+        .guest("hostile.bin");
+    if let Some(config) = neighbour {
+        bundle = bundle.vm("hostile", config);
+    }
+    let mut run = machine.clone().harts(3).boot(&bundle);
+    run.expect("a beat every");
+    let before = resets(&run);
+    let exits = run.steady_exits();
+    if neighbour.is_some() {
+        // The hypervisor lets it start again ten times a second.
+        let resets = resets(&run) - before;
+        assert!(resets >= 5, "{resets}: {}", run.output());
+    }
+    exits
+}
+
+/// What is unmapped with each life of one VM disturbs no other's pCPU. (On RISC-V the firmware would see to that, and no exit tell.)
+#[test]
+fn one_that_resets_for_ever_takes_nobody_out_of_his_guest() {
+    let qemu = Machine::new().counted();
+    let bochs = Machine::emulated_by(Emulator::Bochs).bootargs("apicv=registers");
+    for (arch, machine) in [(Riscv64, &qemu), (X86_64, &qemu), (X86_64, &bochs)] {
+        let neighbour = lazy_resets(arch);
+        assert_eq!(
+            steady_exits(arch, machine, Some(&neighbour)),
+            steady_exits(arch, machine, None)
+        );
+    }
+}
+
+/// What memory the hypervisor says is in use, in KiB.
+#[derive(Debug, PartialEq, Eq)]
+struct InUse {
+    heap: u64,
+    held_by_vms: u64,
+}
+
+/// Asks the hypervisor how things are. What the hostile VM is said to be comes too.
+fn ask(run: &mut Run) -> (String, InUse) {
+    run.send(STATUS_KEY);
+    run.expect("VM \"hostile\" runs: ");
+    let hostile = run.expect("VM \"heartbeat\" runs: ");
+    run.expect("KiB of image, ");
+    let mut number = |unit| run.expect(unit).parse().expect("a number of KiB");
+    let in_use = InUse {
+        heap: number(" KiB of heap, "),
+        held_by_vms: number(" KiB that VMs hold"),
+    };
+    (hostile, in_use)
+}
+
+/// What is in use while a life lasts: what a VM takes only while it starts is not, and what its guest has touched is.
+fn in_use(run: &mut Run) -> InUse {
+    let asked: [InUse; 5] = std::array::from_fn(|_| ask(run).1);
+    let heap = asked.iter().map(|asked| asked.heap).min();
+    let held_by_vms = asked.iter().map(|asked| asked.held_by_vms).max();
+    InUse {
+        heap: heap.expect("it was asked"),
+        held_by_vms: held_by_vms.expect("it was asked"),
+    }
+}
+
+/// What a life takes goes back when the next one begins.
+#[test]
+fn one_that_resets_for_ever_takes_no_more_memory_with_each_life() {
+    const LIVES: usize = 100;
+    for arch in BOTH {
+        let bundle = Bundle::new(arch)
+            .vm("hostile", &lazy_resets(arch))
+            .shipped_vm("heartbeat", &[])
+            .guest("hostile.bin")
+            .guest("heartbeat.bin");
+        let mut run = Machine::new().harts(3).counted().boot(&bundle);
+        let live = |run: &mut Run, lives| {
+            for _ in 0..lives {
+                run.expect("VM \"hostile\" starts again");
+            }
+            in_use(run)
+        };
+        let first = live(&mut run, 2);
+        let last = live(&mut run, LIVES);
+        assert_eq!(last, first);
+        let (hostile, _) = ask(&mut run);
+        assert!(hostile.contains("nested-fault"), "{hostile}");
     }
 }

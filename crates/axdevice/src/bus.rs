@@ -6,13 +6,15 @@
 mod build;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use axaddrspace::GuestPhysAddr;
-use axvcpu::{AccessWidth, MmioRegisters, MmioWindow};
+use axvcpu::{AccessWidth, MmioRegisters, MmioWindow, PortWindow};
 
 use crate::{AccessFault, Device};
 pub use build::{AxVmDevicesBuilder, BuildError, BusKind, DeviceRange};
@@ -72,6 +74,20 @@ impl AxVmDevices {
         let [first, last] = [slot.origin, slot.last].map(GuestPhysAddr::new);
         let window = MmioWindow::new(&*slot.device, first, last, width)?;
         window.offset(addr).map(|_| window)
+    }
+
+    /// The device that has all of an access of `width` at I/O port `port`; `None` if none has.
+    #[must_use]
+    pub fn port_window(&self, port: u16, width: AccessWidth) -> Option<PortWindow<'_, dyn Device>> {
+        let slot = self.port.slot_at(port.into())?;
+        let [first, last] = [slot.first, slot.last].map(|port| port as u16);
+        let window = PortWindow::new(
+            &*slot.device,
+            [first, last],
+            slot.first - slot.origin,
+            width,
+        )?;
+        window.reach(port, width).map(|_| window)
     }
 
     /// Loads from device memory.

@@ -15,7 +15,7 @@ pub enum AtHostInterrupt {
     Stay,
 }
 
-/// A device's registers in memory.
+/// A device's registers, in memory or at ports.
 pub trait MmioRegisters {
     /// Loads from `offset` bytes past the first; `None`: not answered. Bits above `width` do not count.
     fn load(&self, offset: u64, width: AccessWidth) -> Option<u64>;
@@ -28,10 +28,37 @@ pub trait MmioRegisters {
 #[derive(Debug)]
 pub struct MmioWindow<'a, R: ?Sized> {
     registers: &'a R,
-    /// The address of the first register.
+    starts: Starts,
+}
+
+/// The addresses at which an access of one width may begin.
+#[derive(Clone, Copy, Debug)]
+struct Starts {
     first: u64,
-    /// The last offset at which an access of this width ends within the registers.
+    /// The last, from the first on: there it ends where the registers do.
     highest: u64,
+}
+
+impl Starts {
+    /// Of accesses of `width` to the addresses from `first` up to `last`; `None` if there is no room for one.
+    fn new(first: u64, last: u64, width: AccessWidth) -> Option<Self> {
+        let highest = last
+            .checked_sub(first)?
+            .checked_sub(width.bytes() as u64 - 1)?;
+        Some(Self { first, highest })
+    }
+
+    /// How far `addr` is from the first; `None`: it is not one of them.
+    #[inline(always)]
+    const fn offset(self, addr: u64) -> Option<u64> {
+        // Below the first, this wraps to more than any.
+        let offset = addr.wrapping_sub(self.first);
+        if offset <= self.highest {
+            Some(offset)
+        } else {
+            None
+        }
+    }
 }
 
 impl<'a, R: ?Sized> MmioWindow<'a, R> {
@@ -43,15 +70,8 @@ impl<'a, R: ?Sized> MmioWindow<'a, R> {
         last: GuestPhysAddr,
         width: AccessWidth,
     ) -> Option<Self> {
-        let (first, last) = (first.as_u64(), last.as_u64());
-        let highest = last
-            .checked_sub(first)?
-            .checked_sub(width.bytes() as u64 - 1)?;
-        Some(Self {
-            registers,
-            first,
-            highest,
-        })
+        let starts = Starts::new(first.as_u64(), last.as_u64(), width)?;
+        Some(Self { registers, starts })
     }
 
     /// The registers.
@@ -65,20 +85,51 @@ impl<'a, R: ?Sized> MmioWindow<'a, R> {
     #[inline(always)]
     #[must_use]
     pub const fn offset(&self, addr: GuestPhysAddr) -> Option<u64> {
-        // Below the first, this wraps to more than any.
-        let offset = addr.as_u64().wrapping_sub(self.first);
-        if offset <= self.highest {
-            Some(offset)
-        } else {
-            None
-        }
+        self.starts.offset(addr.as_u64())
     }
 
     /// Whether every access that [`offset`](Self::offset) answers begins in `range`.
     #[must_use]
     pub fn starts_in(&self, range: &Range<GuestPhysAddr>) -> bool {
-        let (first, last) = (self.first, self.first + self.highest);
-        range.start.as_u64() <= first && last < range.end.as_u64()
+        let Starts { first, highest } = self.starts;
+        range.start.as_u64() <= first && first + highest < range.end.as_u64()
+    }
+}
+
+/// As [`MmioWindow`], of I/O ports. It knows its width.
+#[derive(Debug)]
+pub struct PortWindow<'a, R: ?Sized> {
+    registers: &'a R,
+    starts: Starts,
+    width: AccessWidth,
+    /// What the device calls the first port.
+    first_offset: u64,
+}
+
+impl<'a, R: ?Sized> PortWindow<'a, R> {
+    /// Accesses of `width` to `registers` at the ports from `first` up to `last`, the first of which is `first_offset` to the device; `None` if there is no
+    /// room for one.
+    #[must_use]
+    pub fn new(
+        registers: &'a R,
+        [first, last]: [u16; 2],
+        first_offset: u64,
+        width: AccessWidth,
+    ) -> Option<Self> {
+        Some(Self {
+            registers,
+            starts: Starts::new(first.into(), last.into(), width)?,
+            width,
+            first_offset,
+        })
+    }
+
+    /// The registers, and what `port` is to them; `None`: an access of `width` there is not all theirs, or of another width.
+    #[inline(always)]
+    #[must_use]
+    pub fn reach(&self, port: u16, width: AccessWidth) -> Option<(&'a R, u64)> {
+        let offset = self.starts.offset(port.into())?;
+        (width == self.width).then_some((self.registers, self.first_offset + offset))
     }
 }
 
@@ -97,6 +148,18 @@ pub trait DeviceAccess {
         _addr: GuestPhysAddr,
         _width: AccessWidth,
     ) -> Option<MmioWindow<'_, Self::Registers>>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// The device that an access of `width` at `port` meets, as [`mmio_window`](Self::mmio_window).
+    fn port_window(
+        &self,
+        _port: u16,
+        _width: AccessWidth,
+    ) -> Option<PortWindow<'_, Self::Registers>>
     where
         Self: Sized,
     {

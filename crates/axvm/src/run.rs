@@ -4,7 +4,7 @@ use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
 use axdevice::{AxVmDevices, BusError, CharBackend, Device};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
-    FailReason, HypercallError, MmioWindow, RawExit, VCpuError,
+    FailReason, HypercallError, MmioWindow, PortWindow, RawExit, VCpuError,
 };
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, account, console, door::VCpuDoor, link::Link, smp};
@@ -41,7 +41,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
         loop {
-            // The interrupt was not this exit's, or came while the vCPU's task did something else.
+            // The tick that ended the turn may have been served outside of `serve`: as another task's
+            // wake-up, or while this task waited for something.
             if H::is_turn_over() {
                 H::reschedule();
             }
@@ -252,6 +253,10 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
         width: AccessWidth,
     ) -> Option<MmioWindow<'_, dyn Device>> {
         self.bus.mmio_window(addr, width)
+    }
+
+    fn port_window(&self, port: u16, width: AccessWidth) -> Option<PortWindow<'_, dyn Device>> {
+        self.bus.port_window(port, width)
     }
 
     #[inline(always)]

@@ -9,9 +9,9 @@
 //! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in, `legal` what a state must
 //!   be; `event` what the guest is about to suffer.
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
-//!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU.
+//!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU, `ram_map` for which those are.
 //! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
-//! - `vcpu` and `percpu` are what the outside sees.
+//! - `vcpu` is one vCPU on either, `vendors` the one that this machine has; that and `percpu` are what the outside sees.
 
 #![no_std]
 #![cfg(any(target_arch = "x86_64", not(target_os = "none")))]
@@ -42,6 +42,7 @@ mod opcode;
 mod operand;
 mod pages;
 mod percpu;
+mod ram_map;
 mod regs;
 mod reset;
 mod string;
@@ -51,6 +52,7 @@ mod switch;
 mod testing;
 mod unfit;
 mod vcpu;
+mod vendors;
 mod vmx;
 mod walk;
 mod xsave;
@@ -66,7 +68,8 @@ pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
 pub use percpu::{X86PerCpu, forget_nested};
 pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
-pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
+pub use vcpu::{INIT, NMI, NOTIFY};
+pub use vendors::X86VCpu;
 pub use vmx::{
     FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
     VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32,

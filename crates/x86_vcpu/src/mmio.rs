@@ -5,17 +5,18 @@ use axdevice::LocalApic;
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 
 use crate::{
-    ExitKind, X86VCpu,
+    ExitKind,
     alu::{self, Operator},
-    backend::{NestedFault, NestedPurpose},
+    backend::{NestedFault, NestedPurpose, VendorVcpu},
     decode::{Extend, Keep, MemoryInstruction, Operation, Part, accumulator},
     device::Pending,
     exit::{Next, Step},
     regs::{Register, gpr},
+    vcpu::VCpu,
     walk::Access,
 };
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// An access that the nested table does not allow: RAM that is not there yet, or a device.
     #[inline]
     pub(crate) fn nested_fault(
@@ -36,7 +37,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         let is_own = gpa.align_down(LocalApic::PAGE_SIZE) == LocalApic::PAGE;
         if fault.purpose == NestedPurpose::PageWalk
             || self.events.is_delivering()
-            || !is_own && self.is_ram(gpa)
+            || !is_own && self.ram.contains_after_all(gpa)
         {
             return None;
         }
@@ -77,7 +78,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             access,
             purpose,
         } = fault;
-        if self.is_ram(gpa) {
+        if self.ram.contains(gpa) {
             self.counters.count(ExitKind::NestedFault);
             return Ok(self.leave(AxVCpuExitReason::NestedPageFault {
                 addr: gpa,

@@ -20,8 +20,8 @@ use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
-    GuestBytes, HltPolicy, LocalApicHardware, Sharing, X86PerCpu, X86Start, X86VCpu, X86VCpuConfig,
-    hardware::CpuidResult, machine,
+    GuestBytes, HltPolicy, LocalApicHardware, Sharing, SvmVcpu, X86PerCpu, X86Start, X86VCpuConfig,
+    hardware::CpuidResult, machine, vcpu::VCpu,
 };
 
 std::thread_local! {
@@ -212,7 +212,7 @@ impl Timed for Timer {
 
 /// A vCPU with all that is around it.
 pub(crate) struct World {
-    pub(crate) vcpu: X86VCpu<TestHost>,
+    pub(crate) vcpu: VCpu<TestHost, SvmVcpu<TestHost>>,
     pub(crate) ram: Arc<Ram>,
     pub(crate) local: Arc<Local>,
     pub(crate) timer: Arc<Timer>,
@@ -252,7 +252,7 @@ impl World {
         };
         ram.put_u64(CR3, 0x2007);
         ram.put_u64(0x2000, 0x87);
-        let mut vcpu = X86VCpu::new(1, 1, config).unwrap();
+        let mut vcpu = VCpu::new(1, 1, config).unwrap();
         vcpu.set_nested_root(HostPhysAddr::new(0x5000)).unwrap();
         vcpu.setup(X86Start::Long64 {
             rip: ENTRY,
@@ -275,11 +275,24 @@ impl World {
     }
 }
 
+/// The first of the pCPUs that tests have for themselves, each one of them.
+const FIRST_RESERVED: usize = crate::MAX_CPUS - 8;
+
+/// The test is on pCPU `n` of those from now on.
+pub(crate) fn reserve_pcpu(n: usize) {
+    PCPU.set(FIRST_RESERVED + n % (crate::MAX_CPUS - FIRST_RESERVED));
+}
+
+/// The pCPU that the test is on.
+pub(crate) fn this_pcpu() -> usize {
+    PCPU.get()
+}
+
 /// A processor as QEMU 10 shows it as `EPYC,+svm,+npt`, on a pCPU that no other test has.
 pub(crate) fn power_on() {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // More tests than pCPUs: two that meet on one find each other's state only where they look for it.
-    PCPU.set(NEXT.fetch_add(1, Ordering::SeqCst) as usize % crate::MAX_CPUS);
+    PCPU.set(NEXT.fetch_add(1, Ordering::SeqCst) as usize % FIRST_RESERVED);
     machine::with(|m| {
         *m = machine::Machine::default();
         m.cr0 = 0x8000_0011;
@@ -293,7 +306,7 @@ pub(crate) fn power_on() {
     }
 }
 
-fn qemu_epyc() -> alloc::collections::BTreeMap<(u32, u32), CpuidResult> {
+pub(crate) fn qemu_epyc() -> alloc::collections::BTreeMap<(u32, u32), CpuidResult> {
     let leaf = |eax, ebx, ecx, edx| CpuidResult { eax, ebx, ecx, edx };
     [
         ((0, 0), leaf(0xd, 0x6874_7541, 0x444d_4163, 0x6974_6e65)),

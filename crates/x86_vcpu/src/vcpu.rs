@@ -4,7 +4,7 @@
 //! runs is noted down in memory and takes effect at the next one, because only then is it certain to be in the hardware.
 
 use alloc::sync::Arc;
-use core::{fmt, marker::PhantomData, ops::Range};
+use core::{fmt, marker::PhantomData};
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
 use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
@@ -16,7 +16,7 @@ use axvcpu::{
 
 use crate::{
     ExitKind, GuestBytes, X86Start, X86VCpuConfig,
-    backend::{Backend, Vendor, VendorConfig},
+    backend::{Frequent, Vendor, VendorConfig, VendorVcpu},
     cpuid::CpuidTable,
     decode::DecodeCache,
     deliver::NEVER,
@@ -27,6 +27,7 @@ use crate::{
     hardware::InterruptsOff,
     msr::{self, MsrKind, MsrStorage},
     percpu::{self, Pcpu},
+    ram_map::RamMap,
     regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
     xsave::ExtendedState,
 };
@@ -47,10 +48,10 @@ pub(crate) enum Activity {
     Halted { takes_interrupts: bool },
 }
 
-/// An x86_64 vCPU.
-pub struct X86VCpu<H: AxVCpuHal> {
+/// A vCPU on vendor `V`'s virtualization: all of it is compiled for each, so that no exit asks which it is.
+pub(crate) struct VCpu<H: AxVCpuHal, V> {
     pub(crate) regs: GuestRegisters,
-    pub(crate) backend: Backend<H>,
+    pub(crate) backend: V,
     pub(crate) events: EventQueue,
     pub(crate) xsave: ExtendedState,
     pub(crate) msrs: MsrStorage,
@@ -79,7 +80,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     /// What of it the hardware keeps.
     pub(crate) keeps: Option<Keeps>,
     pub(crate) memory: Arc<dyn GuestBytes>,
-    pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
+    pub(crate) ram: RamMap,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
     /// What the host's timer was last told.
     pub(crate) armed: u64,
@@ -98,7 +99,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     _host: PhantomData<fn() -> H>,
 }
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// General register `number`.
     #[inline(always)]
     pub(crate) fn gpr(&self, number: u8) -> u64 {
@@ -115,11 +116,6 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             gpr::RSP => self.backend.set(Register::Rsp, value),
             number => self.regs.gpr[number] = value,
         }
-    }
-
-    /// Whether the VM has RAM there.
-    pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
-        self.ram.iter().any(|range| range.contains(&addr))
     }
 
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
@@ -156,36 +152,72 @@ impl<H: AxVCpuHal> X86VCpu<H> {
 
     /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
-    fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
-        let mut next = self.open_all(mailbox)?;
+    fn enter<D: DeviceAccess>(&mut self, mailbox: &Mailbox, devices: &D) -> AxResult {
+        let mut ports = None;
+        let Some(cell) = self.residence.cell() else {
+            return ax_err!(BadState, "a vCPU runs only where it is bound");
+        };
+        if self.open_all(mailbox)? == Next::Leave {
+            return Ok(());
+        }
         loop {
-            match next {
-                Next::Resume => {}
-                Next::Look => {
-                    if devices.wants_exit() {
-                        self.leave(AxVCpuExitReason::Nothing);
-                        return Ok(());
-                    }
-                    // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-                    if mailbox.has_changed_from(NO_LINES) || self.is_stale() {
-                        next = self.open_all(mailbox)?;
-                        continue;
-                    }
-                }
-                Next::Leave => return Ok(()),
-            }
             self.deliver();
-            self.counters.entering(H::now());
-            let entered = self.backend.enter(&mut self.regs);
+            let now = H::now();
+            self.counters.entering(now);
+            let entered = self.backend.enter(&mut self.regs, now);
             self.counters.left(H::now());
-            next = match entered {
-                Ok(()) => self.serve_exit(devices),
-                Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
+            let next = match entered {
+                Ok(()) => match self.backend.frequent() {
+                    // Of the frequent the most frequent: with a copy of what follows, so that nothing is asked twice.
+                    Frequent::Port => match self.port_at_hand(ports.as_ref()) {
+                        Some(flags) if flags & rflags::TRAP == 0 => {
+                            if self.look(cell.own(), mailbox, devices)? == Next::Leave {
+                                return Ok(());
+                            }
+                            continue;
+                        }
+                        Some(flags) => self.look_past(flags),
+                        None => self.port_elsewhere(&mut ports, devices),
+                    },
+                    exit => self.serve_exit(exit, devices),
+                },
+                Err(refused) => self.refused(refused),
             };
-            if next == Next::Leave {
-                next = self.ask(devices);
+            if next != Next::Resume {
+                if next == Next::Leave && self.ask(devices) == Next::Leave {
+                    return Ok(());
+                }
+                if self.look(cell.own(), mailbox, devices)? == Next::Leave {
+                    return Ok(());
+                }
             }
         }
+    }
+
+    /// What the access that a device has answered did to this very vCPU.
+    #[inline(always)]
+    fn look(
+        &mut self,
+        pcpu: &Pcpu,
+        mailbox: &Mailbox,
+        devices: &dyn DeviceAccess,
+    ) -> AxResult<Next> {
+        if devices.wants_exit() {
+            return Ok(self.leave(AxVCpuExitReason::Nothing));
+        }
+        // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+        if mailbox.has_changed_from(NO_LINES) || pcpu.is_stale() {
+            return self.open_all(mailbox);
+        }
+        Ok(Next::Resume)
+    }
+
+    /// The hardware would not enter the guest.
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, refused: V::Refused) -> Next {
+        let reason = self.backend.why_refused(refused);
+        self.leave(AxVCpuExitReason::FailEntry { reason })
     }
 }
 
@@ -201,7 +233,7 @@ fn keep_local<H: AxVCpuHal>(local: &dyn LocalInterrupts, keeps: Keeps) -> AxResu
     Ok(registers)
 }
 
-impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
     type CreateConfig = X86VCpuConfig;
     type SetupConfig = X86Start;
 
@@ -212,9 +244,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         if vcpu_id >= config.vcpu_count {
             return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
         }
-        let vendor = percpu::vendor::<H>()
-            .ok_or_else(|| ax_err_type!(Unsupported, "the CPU has neither SVM nor VMX"))?;
-        match (vendor, config.nested_mode) {
+        match (V::VENDOR, config.nested_mode) {
             (Vendor::Svm, NestedMode::Npt(_)) | (Vendor::Vmx, NestedMode::Ept(_)) => {}
             _ => {
                 return ax_err!(
@@ -235,7 +265,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         };
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
-            backend: Backend::new(vendor, vendor_config)?,
+            backend: V::new(vendor_config)?,
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
@@ -255,7 +285,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             keeps,
             local: config.local,
             memory: config.memory,
-            ram: config.ram,
+            ram: RamMap::new(config.ram),
             timed: config.timed,
             armed: NEVER,
             awaits_interrupts: false,
@@ -471,7 +501,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             "interrupts {}, {:?}; last {:?} exit: {}, {}",
             if interrupts { "on" } else { "off" },
             self.activity,
-            self.backend.vendor(),
+            V::VENDOR,
             self.backend.exit_name(exit.reason),
             exit
         )

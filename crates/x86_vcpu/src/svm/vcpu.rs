@@ -1,5 +1,7 @@
 //! SVM's part of a vCPU: a VMCB, and what is remembered beside it.
 
+use core::convert::Infallible;
+
 use axaddrspace::{HostPhysAddr, VmidAssignment};
 use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
@@ -14,7 +16,9 @@ use super::{
 };
 use crate::{
     HltPolicy,
-    backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
+    backend::{
+        Exit, ExitInfo, Frequent, IoExit, NestedFault, Vendor, VendorConfig, VendorVcpu, Window,
+    },
     event::{Event, InterruptInfo, InterruptKind, vector},
     hardware,
     regs::{
@@ -58,10 +62,9 @@ enum NmiState {
 pub struct SvmVcpu<H: AxVCpuHal> {
     pages: VmcbPages<H::MmHal>,
     features: SvmFeatures,
-    /// What this processor keeps of a VMCB: nothing, where it knows no clean bits.
+    /// What this processor keeps of a VMCB from an exit to the next entry: nothing, where it knows no clean bits. What changes in between is taken
+    /// out of the VMCB's own word.
     cacheable: Clean,
-    /// What has not changed since the last exit.
-    clean: Clean,
     nmi: NmiState,
 }
 
@@ -74,8 +77,9 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
     /// For a change of what `group` covers.
     #[inline(always)]
     fn change(&mut self, group: Clean) -> &mut super::vmcb::Vmcb {
-        self.clean.remove(group);
-        self.pages.vmcb_mut()
+        let vmcb = self.pages.vmcb_mut();
+        vmcb.control.clean.remove(group);
+        vmcb
     }
 
     fn intercept(&mut self, what: Intercepts, wanted: bool) {
@@ -114,6 +118,11 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
+    const VENDOR: Vendor = Vendor::Svm;
+
+    /// VMRUN refuses by an exit.
+    type Refused = Infallible;
+
     fn new(config: VendorConfig) -> AxResult<Self> {
         let VendorConfig { hlt, local, .. } = config;
         if local.is_some() {
@@ -142,7 +151,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
             } else {
                 Clean::empty()
             },
-            clean: Clean::empty(),
             nmi: NmiState::Open,
         })
     }
@@ -152,9 +160,9 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn reset(&mut self) {
-        self.clean = Clean::empty();
         self.nmi = NmiState::Open;
         let control = &mut self.pages.vmcb_mut().control;
+        control.clean = Clean::empty();
         control.intercepts.remove(Intercepts::IRET);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
@@ -162,7 +170,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn load(&mut self, tag: VmidAssignment) -> AxResult {
-        self.clean = Clean::empty();
+        self.pages.vmcb_mut().control.clean = Clean::empty();
         entry::save_host(&mut self.pages);
         self.retag(tag);
         Ok(())
@@ -194,18 +202,20 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
-        let clean = self.clean & self.cacheable;
+    fn enter(&mut self, registers: &mut GuestRegisters, _now: u64) -> Result<(), Infallible> {
         let vmcb = self.pages.vmcb_mut();
-        vmcb.control.clean = clean;
         vmcb.save.rax = registers.gpr[gpr::RAX];
         entry::run(registers, &mut self.pages);
         let vmcb = self.pages.vmcb_mut();
         registers.gpr[gpr::RAX] = vmcb.save.rax;
         vmcb.control.event_injection = 0;
         vmcb.control.tlb_control = TlbControl::NOTHING;
-        self.clean = Clean::all();
+        vmcb.control.clean = self.cacheable;
         Ok(())
+    }
+
+    fn why_refused(&self, refused: Infallible) -> FailReason {
+        match refused {}
     }
 
     #[inline]
@@ -214,10 +224,13 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         if InterruptInfo::is_valid(control.exit_interrupt_info as u32) {
             return Frequent::Other;
         }
+        // Of the frequent the most frequent: before the table of all.
+        if control.is_io() {
+            return Frequent::Port;
+        }
         match control.exit_code() {
             exit_code::CPUID => Frequent::Cpuid,
             exit_code::INTR => Frequent::HostInterrupt,
-            exit_code::IO => Frequent::Port,
             exit_code::MSR if control.exit_info1 & 1 == 0 => Frequent::MsrRead,
             exit_code::MSR => Frequent::MsrWrite,
             exit_code::VMMCALL => Frequent::Hypercall,
@@ -241,11 +254,19 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         decode_io(self.pages.vmcb().control.exit_info1)
     }
 
-    /// The next RIP is always there.
     #[inline]
     fn io_length(&self) -> u8 {
         let vmcb = self.pages.vmcb();
         vmcb.control.exit_info2.wrapping_sub(vmcb.save.rip) as u8
+    }
+
+    /// The next RIP is always there.
+    #[inline]
+    fn complete_io(&mut self) -> u64 {
+        let vmcb = self.pages.vmcb_mut();
+        vmcb.save.rip = vmcb.control.exit_info2;
+        vmcb.control.interrupt_shadow &= !SHADOW;
+        vmcb.save.rflags
     }
 
     #[inline]
