@@ -6,7 +6,7 @@
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axvcpu::{
-    AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, MmioRegisters, MmioWindow,
+    AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, MmioRegisters, MmioWindow,
 };
 
 use super::{Context, access_fault, fetch};
@@ -14,7 +14,7 @@ use crate::{
     ExitKind, RISCVVCpu,
     csr::{HTINST, HTVAL, SCAUSE, SEPC, STVAL},
     exception::cause,
-    insn::{self, Load, Operation, Store, TrapInstruction},
+    insn::{self, Extension, Load, Operation, Store, TrapInstruction, Unused},
     regs::TrapCsrs,
     trap::{Next, Stored},
     vcpu::{LastAccess, Pending},
@@ -30,6 +30,8 @@ pub(crate) struct Decoded<T> {
     /// How far the program counter moves past it.
     length: u64,
     access: T,
+    /// What it leaves of its register.
+    unused: Unused,
     /// Where its register is while the trap is served.
     register: Stored,
 }
@@ -45,6 +47,7 @@ impl<T> Decoded<T> {
             misaligned: 0,
             length: 0,
             access,
+            unused: Unused::of(AccessWidth::Byte),
             register: Stored::Later,
         }
     }
@@ -52,10 +55,7 @@ impl<T> Decoded<T> {
     /// What the present trap is to the device in `window`, if it is of this instruction and meets that device. Its opcode says whether it loads or
     /// stores, as the cause does.
     #[inline(always)]
-    fn again<'a, R: ?Sized>(
-        &self,
-        window: &Option<MmioWindow<'a, R>>,
-    ) -> Option<(&'a R, u64)> {
+    fn again<'a, R: ?Sized>(&self, window: &Option<MmioWindow<'a, R>>) -> Option<(&'a R, u64)> {
         let window = window.as_ref()?;
         let stval = STVAL.read();
         if HTINST.read() != self.htinst || stval & self.misaligned != 0 {
@@ -135,7 +135,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     let htval = HTVAL.read();
     let addr = GuestPhysAddr::new(htval << 2 | low_bits);
 
-    if vcpu.is_ram(addr) {
+    let Some(gap) = vcpu.gap_in_ram(addr) else {
         vcpu.account.count(ExitKind::NestedFault);
         vcpu.regs.trap_csrs = TrapCsrs::read();
         let fault = access_fault(scause, stval);
@@ -144,7 +144,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
             addr,
             access_flags: tried,
         });
-    }
+    };
     let access = match trapped {
         TrapInstruction::Access(access) => access,
         TrapInstruction::Absent if scause != cause::INSTRUCTION_GUEST_PAGE_FAULT => {
@@ -172,7 +172,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     }
     let window = context.devices.mmio_window(addr, width);
     let htinst = match (trapped, &window) {
-        (TrapInstruction::Access(_), Some(window)) if !vcpu.has_ram_in(window.starts()) => htinst,
+        (TrapInstruction::Access(_), Some(window)) if window.starts_in(&gap) => htinst,
         // The next time is not known by what the hardware says of it, or it may be RAM.
         (
             TrapInstruction::Access(_)
@@ -184,32 +184,41 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
         ) => NOTHING,
     };
     let length = access.length;
-    match access.operation {
+    let register = match access.operation {
         Operation::Load(access) => {
+            let register = Stored::of(access.to);
             context.load = window;
             vcpu.load = Decoded {
                 htinst,
                 misaligned,
                 length,
                 access,
-                register: Stored::of(access.to),
-            }
+                unused: Unused::of(width),
+                register,
+            };
+            register
         }
         Operation::Store(access) => {
+            let register = Stored::of(access.from);
             context.store = window;
             vcpu.store = Decoded {
                 htinst,
                 misaligned,
                 length,
                 access,
-                register: Stored::of(access.from),
-            }
+                unused: Unused::of(width),
+                register,
+            };
+            register
         }
+    };
+    match register {
+        Stored::AtTrap => device_handler(vcpu, context),
+        Stored::Later => Next::Device,
     }
-    Next::Device
 }
 
-/// Asks the device that was found for the instruction that was decoded, with all of the guest's registers in memory.
+/// Asks the device that was found for the instruction that was decoded, whose register is in memory.
 pub(crate) extern "C" fn device_handler<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &mut Context<'_, D>,
@@ -242,9 +251,9 @@ fn load<H: AxVCpuHal, R: MmioRegisters + ?Sized>(
     let Some(value) = registers.load(offset, vcpu.load.access.width) else {
         return unanswered_load(vcpu);
     };
-    let access = &vcpu.load.access;
-    let (to, value) = (access.to, access.extend(value));
-    to.write(&mut vcpu.regs.guest_regs.x, value);
+    let Decoded { access, unused, .. } = &vcpu.load;
+    let value = unused.extend(access.extension, value);
+    access.to.write(&mut vcpu.regs.guest_regs.x, value);
     vcpu.account.count(ExitKind::MmioRead);
     answered(vcpu, mailbox, vcpu.load.length)
 }
@@ -257,9 +266,9 @@ fn store<H: AxVCpuHal, R: MmioRegisters + ?Sized>(
     registers: &R,
     offset: u64,
 ) -> Next {
-    let access = &vcpu.store.access;
-    let (width, data) = (access.width, access.data(&vcpu.regs.guest_regs.x));
-    if registers.store(offset, width, data).is_none() {
+    let Decoded { access, unused, .. } = &vcpu.store;
+    let data = unused.extend(Extension::Zero, access.from.read(&vcpu.regs.guest_regs.x));
+    if registers.store(offset, access.width, data).is_none() {
         return unanswered_store(vcpu);
     }
     vcpu.account.count(ExitKind::MmioWrite);

@@ -47,11 +47,7 @@ impl MmioRegisters for Register {
 impl DeviceAccess for Register {
     type Registers = Self;
 
-    fn mmio_window(
-        &self,
-        addr: GuestPhysAddr,
-        width: AccessWidth,
-    ) -> Option<MmioWindow<'_, Self>> {
+    fn mmio_window(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<MmioWindow<'_, Self>> {
         let [first, last] = [DEVICE, DEVICE + 0xff].map(GuestPhysAddr::new);
         MmioWindow::new(self, first, last, width).filter(|window| window.offset(addr).is_some())
     }
