@@ -194,7 +194,11 @@ mod tests {
                 let count = ring.pop(&mut buf);
                 seen.extend_from_slice(&buf[..count]);
             }
-            assert!(seen.iter().zip(0..).all(|(&byte, count)| byte == count as u8));
+            assert!(
+                seen.iter()
+                    .zip(0..)
+                    .all(|(&byte, count)| byte == count as u8)
+            );
         });
     }
 }

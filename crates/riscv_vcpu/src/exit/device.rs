@@ -14,7 +14,7 @@ use crate::{
     ExitKind, RISCVVCpu,
     csr::{HTINST, HTVAL, SCAUSE, SEPC, STVAL},
     exception::cause,
-    insn::{self, Extension, Load, Operation, Store, TrapInstruction, Unused},
+    insn::{self, Access, Extension, Load, Operation, Store, TrapInstruction, Unused},
     regs::TrapCsrs,
     trap::{Next, Stored},
     vcpu::{LastAccess, Pending},
@@ -117,7 +117,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &mut Context<'_, D>,
 ) -> Next {
-    let (scause, stval, pc, htinst) = (SCAUSE.read(), STVAL.read(), SEPC.read(), HTINST.read());
+    let (scause, stval, htinst) = (SCAUSE.read(), STVAL.read(), HTINST.read());
     let trapped = insn::decode_trap_instruction(htinst);
     let (low_bits, tried) = match trapped {
         // The guest's page table lies there; its entries are aligned, and the address in stval is not theirs.
@@ -138,8 +138,10 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     let Some(gap) = vcpu.gap_in_ram(addr) else {
         vcpu.account.count(ExitKind::NestedFault);
         vcpu.regs.trap_csrs = TrapCsrs::read();
-        let fault = access_fault(scause, stval);
-        vcpu.last_access = Some(LastAccess { pc, fault });
+        vcpu.last_access = Some(LastAccess {
+            pc: SEPC.read(),
+            fault: access_fault(scause, stval),
+        });
         return vcpu.leave(AxVCpuExitReason::NestedPageFault {
             addr,
             access_flags: tried,
@@ -148,7 +150,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     let access = match trapped {
         TrapInstruction::Access(access) => access,
         TrapInstruction::Absent if scause != cause::INSTRUCTION_GUEST_PAGE_FAULT => {
-            match fetch(pc).map(insn::decode) {
+            match fetch_access(SEPC.read()) {
                 // Its code is gone since: let it fault on that itself.
                 None => return Next::Resume,
                 Some(None) => return vcpu.suffer(access_fault(scause, stval)),
@@ -216,6 +218,13 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
         Stored::AtTrap => device_handler(vcpu, context),
         Stored::Later => Next::Device,
     }
+}
+
+/// The load or store at `pc`, if it is one; `None` if it cannot be read. Apart, as it takes registers that what `htinst` says does not.
+#[cold]
+#[inline(never)]
+fn fetch_access(pc: u64) -> Option<Option<Access>> {
+    fetch(pc).map(insn::decode)
 }
 
 /// Asks the device that was found for the instruction that was decoded, whose register is in memory.
