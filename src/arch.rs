@@ -1,7 +1,7 @@
 //! This image's architecture, named once.
 //!
 //! Each architecture's module has the platform under ArceOS (`platform`), one vCPU's and one pCPU's hardware side (`VCpu`, `PerCpu`), the instruction set as
-//! configs know it (`ISA`), what VMs (with what only this one has to say, `MachineInfo`) are told about the machine (`describe_machine`; the error says why its CPUs cannot run guests), how many CPUs
+//! configs know it (`ISA`), what VMs (with what only this one has to say, `MachineInfo`) are told about the machine (`describe_machine`; the error says why its CPUs cannot run guests), what of its devices they can be given (`describe_devices`), how many CPUs
 //! the machine has that one image does not serve (`unused_cpus`), how a host interrupt that took
 //! a guest out is served (`serve_interrupt`), and how pCPUs, or this one, forget nested translations (`flush_nested`, `forget_nested_here`).
 
@@ -20,8 +20,8 @@ use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use crate::host::Host;
 
 pub(crate) use this::{
-    ISA, MachineInfo, PerCpu, VCpu, describe_machine, flush_nested, forget_nested_here, platform,
-    serve_interrupt, unused_cpus,
+    ISA, MachineInfo, PerCpu, VCpu, describe_devices, describe_machine, flush_nested,
+    forget_nested_here, platform, serve_interrupt, unused_cpus,
 };
 
 /// Lets guests run on the current pCPU, if they cannot yet.

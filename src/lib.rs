@@ -54,6 +54,7 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
         pcpus: machine.pcpus,
         ram_bytes: host::free_ram_bytes().saturating_sub(OWN_BYTES),
         guest_phys_bits: machine.nested_mode.gpa_bits(),
+        devices: Some(arch::describe_devices()),
     };
     house.note(&format!(
         "AxHV {}: {} pCPUs, {} MiB of free RAM, {}",

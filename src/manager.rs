@@ -304,6 +304,9 @@ impl Manager {
         })?;
         house.add_vm(vm.name(), port);
         house.note(&describe(&vm));
+        for device in &vm.config().vm.passed {
+            house.note(&format!("VM {:?} has {device}", vm.name()));
+        }
         let life = Life::new(vm);
         self.vms.push(Entry::Running(life.clone()));
         vcpu_task::spawn_all(&life);

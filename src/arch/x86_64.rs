@@ -3,7 +3,7 @@
 use axaddrspace::PcpuMask;
 use axvcpu::AxVCpuHal;
 use axvm::{Machine, X86Machine};
-use axvmconfig::Isa;
+use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use x86_vcpu::Unfit;
 
 use crate::host::{self, Host};
@@ -31,6 +31,36 @@ pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, Unfit> {
         pcpus: host::pcpu_count(),
         isa,
     })
+}
+
+pub(crate) fn describe_devices() -> MachineDevices {
+    use platform::Space;
+    let host = platform::machine();
+    let taken = host.owned().map(|owned| Taken {
+        range: HostRange {
+            space: match owned.space {
+                Space::Memory => DeviceSpace::Memory,
+                Space::Ports => DeviceSpace::Ports,
+            },
+            first: owned.start as u64,
+            size: owned.size as u64,
+        },
+        what: owned.what,
+    });
+    let irqs = host.inputs().map(|input| MachineIrq {
+        number: input.gsi,
+        trigger: if input.is_level {
+            IrqTrigger::Level
+        } else {
+            IrqTrigger::Edge
+        },
+        owner: input.is_own.then_some("the hypervisor's console"),
+    });
+    MachineDevices {
+        taken: taken.collect(),
+        irqs: irqs.collect(),
+        phys_bits: platform::phys_bits(),
+    }
 }
 
 /// The platform has said it by itself.

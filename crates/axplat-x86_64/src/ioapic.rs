@@ -67,6 +67,12 @@ pub(crate) fn init() {
     }
 }
 
+/// How many inputs an I/O APIC has.
+pub(crate) fn inputs(apic: &IoApic) -> u32 {
+    let _access = ACCESS.lock();
+    apic.inputs()
+}
+
 /// Whether an interrupt comes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {

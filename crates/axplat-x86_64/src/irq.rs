@@ -133,6 +133,16 @@ impl Call {
     }
 }
 
+/// Whether there is a vector for a global system interrupt.
+pub(crate) fn has_vector(gsi: u32) -> bool {
+    vector_of_gsi(gsi).is_some()
+}
+
+fn vector_of_gsi(gsi: u32) -> Option<usize> {
+    let vector = GSI_FIRST.checked_add(gsi as usize)?;
+    (vector <= GSI_LAST).then_some(vector)
+}
+
 /// Opens or closes the line that a vector stands for. Says whether there is such a line.
 fn set_line(vector: usize, gate: Gate) -> bool {
     let gsi = vector
@@ -144,8 +154,7 @@ fn set_line(vector: usize, gate: Gate) -> bool {
 
 /// The vector of an ISA interrupt.
 pub(crate) fn vector_of_isa(irq: usize) -> Option<usize> {
-    let vector = machine().gsi_of_isa(irq)? as usize + GSI_FIRST;
-    (vector <= GSI_LAST).then_some(vector)
+    vector_of_gsi(machine().gsi_of_isa(irq)?)
 }
 
 struct IrqIfImpl;

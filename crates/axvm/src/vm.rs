@@ -8,9 +8,11 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MemoryUsage};
+use axaddrspace::{
+    AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MappingFlags, MemoryUsage,
+};
 use axvcpu::{AxVCpu, Statement, SystemDownKind, VCpuError};
-use axvmconfig::{MapKind, MemoryRegion, keys};
+use axvmconfig::{MapKind, MemoryRegion, PassedDevice, keys};
 use spin::Mutex;
 
 use crate::{
@@ -78,6 +80,12 @@ where
             let range = GuestRange::new(region.gpa, region.size);
             ram.push(range.ok_or_else(|| wrong(&"it wraps round the end of the address space"))?);
             map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
+        }
+        for (index, device) in config.vm.passed.iter().enumerate() {
+            map_device(&mut memory, device).map_err(|why| {
+                let key = format!("{}[{index}]", keys::PASSTHROUGH);
+                config.vm.error(&key, why)
+            })?;
         }
         let nested_root = memory.nested_root();
         let holders = memory.holders().clone();
@@ -355,4 +363,20 @@ fn map_ram<M: axaddrspace::AxMmHal>(
         MapKind::Lazy => Fill::Lazy,
     };
     memory.map_alloc(region.gpa, region.size, region.flags, fill)
+}
+
+/// The registers of a device of the machine's: the guest reaches them without an exit, and never executes them.
+fn map_device<M: axaddrspace::AxMmHal>(
+    memory: &mut AddrSpace<M>,
+    device: &PassedDevice,
+) -> Result<(), axaddrspace::AddrSpaceError> {
+    const FLAGS: MappingFlags = MappingFlags::READ
+        .union(MappingFlags::WRITE)
+        .union(MappingFlags::DEVICE);
+    match device.registers {
+        Some(registers) => {
+            memory.map_linear(registers.guest, registers.host, registers.size, FLAGS)
+        }
+        None => Ok(()),
+    }
 }
