@@ -19,6 +19,7 @@ use crate::{
     arch::{MachineInfo, VCpu},
     host::{self, Host, RunResult},
     housekeeping::{self, Housekeeping},
+    passed::MachineDevices,
     vcpu_task,
 };
 
@@ -295,6 +296,7 @@ impl Manager {
             machine: self.machine.clone(),
             images: self.images.clone(),
             console: port.clone(),
+            host: Arc::new(MachineDevices),
         })
         .and_then(|vm| vm.boot().map(|()| vm))
         .map_err(|error| match &error.cause {

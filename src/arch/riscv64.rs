@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use axaddrspace::PcpuMask;
-use axvcpu::AxVCpuHal;
+use axvcpu::{AccessWidth, AxVCpuHal};
 use axvm::{IsaInfo, Machine, RiscvMachine};
 use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use riscv_vcpu::MachineIds;
@@ -81,4 +81,12 @@ pub(crate) fn flush_nested(pcpus: PcpuMask) {
 /// By the firmware too.
 pub(crate) fn forget_nested_here() {
     platform::irq::flush_nested_on(1 << Host::this_pcpu());
+}
+
+pub(crate) fn read_port(_: u16, _: AccessWidth) -> Option<u64> {
+    None
+}
+
+pub(crate) fn write_port(_: u16, _: AccessWidth, _: u64) -> Option<()> {
+    None
 }

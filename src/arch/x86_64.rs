@@ -1,7 +1,7 @@
 //! x86_64 with Intel's VMX or AMD's SVM, whichever the CPUs have.
 
 use axaddrspace::PcpuMask;
-use axvcpu::AxVCpuHal;
+use axvcpu::{AccessWidth, AxVCpuHal};
 use axvm::{Machine, X86Machine};
 use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use x86_vcpu::Unfit;
@@ -82,4 +82,25 @@ pub(crate) fn flush_nested(pcpus: PcpuMask) {
         .filter(|&pcpu| pcpus.contains(pcpu))
         .for_each(x86_vcpu::forget_nested);
     platform::irq::run_on(pcpus.0, || ());
+}
+
+pub(crate) fn read_port(port: u16, width: AccessWidth) -> Option<u64> {
+    use platform::port::{read_byte, read_dword, read_word};
+    match width {
+        AccessWidth::Byte => Some(read_byte(port).into()),
+        AccessWidth::Word => Some(read_word(port).into()),
+        AccessWidth::Dword => Some(read_dword(port).into()),
+        AccessWidth::Qword => None,
+    }
+}
+
+pub(crate) fn write_port(port: u16, width: AccessWidth, data: u64) -> Option<()> {
+    use platform::port::{write_byte, write_dword, write_word};
+    match width {
+        AccessWidth::Byte => write_byte(port, data as u8),
+        AccessWidth::Word => write_word(port, data as u16),
+        AccessWidth::Dword => write_dword(port, data as u32),
+        AccessWidth::Qword => return None,
+    }
+    Some(())
 }

@@ -15,14 +15,14 @@ mod tests;
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
 use axvcpu::{AccessWidth, LineLevel};
 use spin::Mutex;
 
-use crate::{AccessFault, CpuInterrupts, Device, InterruptController};
+use crate::{AccessFault, CpuInterrupts, Device, InterruptController, ServedInterrupt};
 use registers::Register;
 use source_set::SourceSet;
 use sources::{Candidate, Sources};
@@ -104,6 +104,11 @@ impl Plic {
         })
     }
 
+    /// From now on `whom` hears when a context has completed `source`, which was in service with its line high; then the line is low.
+    pub fn on_served(&self, source: u32, whom: Weak<dyn ServedInterrupt>) {
+        self.state.lock().passed.push((source, whom));
+    }
+
     /// The contexts of `cpus` harts as QEMU's `virt` board and most SoCs number them: hart `h` has 2 `h` for machine mode, which a guest does
     /// not have, and 2 `h` + 1 for supervisor mode.
     #[must_use]
@@ -147,6 +152,8 @@ struct State {
     contexts: Box<[Context]>,
     /// How many contexts have their vCPU's line high.
     high_lines: usize,
+    /// Who hears of the completion of a source.
+    passed: Vec<(u32, Weak<dyn ServedInterrupt>)>,
 }
 
 struct Context {
@@ -169,6 +176,7 @@ impl State {
             sources: Sources::new(sources),
             contexts: contexts.iter().map(context).collect(),
             high_lines: 0,
+            passed: Vec::new(),
         }
     }
 
@@ -247,7 +255,27 @@ impl State {
     fn complete(&mut self, context: usize, source: u32) {
         let context = self.contexts.get(context);
         if context.is_some_and(|context| context.enabled.contains(source)) {
-            self.sources.complete(source);
+            if self.passed.is_empty() {
+                self.sources.complete(source);
+            } else {
+                self.complete_passed(source);
+            }
+        }
+    }
+
+    /// The same where there are sources whose lines nobody lowers but their service.
+    #[cold]
+    #[inline(never)]
+    fn complete_passed(&mut self, source: u32) {
+        let was_served = self.sources.is_served_high(source);
+        let whom = self.passed.iter().find(|(passed, _)| *passed == source);
+        let whom = whom.filter(|_| was_served).map(|(_, whom)| whom);
+        if whom.is_some() {
+            self.sources.lower(source);
+        }
+        self.sources.complete(source);
+        if let Some(whom) = whom.and_then(Weak::upgrade) {
+            whom.served();
         }
     }
 

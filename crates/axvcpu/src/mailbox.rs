@@ -21,6 +21,10 @@ pub struct Mail {
     pub fence_translations: bool,
 }
 
+/// The letter, on every architecture, that has the vCPU leave with [`DeviceInterrupt`](crate::AxVCpuExitReason::DeviceInterrupt) before it
+/// enters its guest again. It is posted on the vCPU's own pCPU, where no kick is needed.
+pub const DEVICE_LETTER: usize = 63;
+
 const FENCE_INSTRUCTIONS: u64 = 1 << 0;
 const FENCE_TRANSLATIONS: u64 = 1 << 1;
 

@@ -26,6 +26,7 @@ mod error;
 mod hal;
 mod link;
 mod machine;
+mod passed;
 mod ram_by_turns;
 mod restarts;
 mod run;

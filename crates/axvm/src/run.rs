@@ -130,6 +130,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                     return Ok(Served::Leave(Leave::Yield(None)));
                 }
             }
+            AxVCpuExitReason::DeviceInterrupt => self.deliver_passed(),
             AxVCpuExitReason::MmioRead { addr, width } => {
                 finish_read(door, bus.handle_mmio_read(addr, width))?;
             }

@@ -141,6 +141,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             return Err(self.error(VmErrorCause::Running));
         }
         self.start().map_err(|cause| {
+            self.close_passed();
             self.running.store(false, Ordering::SeqCst);
             self.error(cause)
         })
@@ -170,6 +171,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         for door in self.doors.iter() {
             door.switch_off();
         }
+        self.open_passed()?;
         if let Some(door) = self.doors.first() {
             let off = door.start(entries.bsp_entry, arg);
             debug_assert!(off.is_ok(), "it was just switched off");
@@ -212,6 +214,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// One more vCPU's task knows that the VM is down.
     pub(crate) fn vcpu_ended(&self) {
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.close_passed();
             self.running.store(false, Ordering::SeqCst);
         }
     }

@@ -10,8 +10,8 @@ use core::{fmt, marker::PhantomData, ops::Range};
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
-    MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing, Wait, WaitKind,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DEVICE_LETTER, DeviceAccess, HypercallError,
+    LineLevel, MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing, Wait, WaitKind,
 };
 
 use crate::{
@@ -320,8 +320,13 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.last_access = None;
         self.wait = WaitKind::Idle;
         mailbox.entering();
-        self.open(mailbox.take());
-        self.enter(&Context { mailbox, devices });
+        let mail = mailbox.take();
+        self.open(mail);
+        if mail.edges & 1 << DEVICE_LETTER == 0 {
+            self.enter(&Context { mailbox, devices });
+        } else {
+            self.exit = AxVCpuExitReason::DeviceInterrupt;
+        }
         mailbox.left();
         self.residence.ran();
         if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {

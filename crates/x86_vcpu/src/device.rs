@@ -125,6 +125,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
                 | AxVCpuExitReason::Console(_)
                 | AxVCpuExitReason::NestedPageFault { .. }
                 | AxVCpuExitReason::ExternalInterrupt { .. }
+                | AxVCpuExitReason::DeviceInterrupt
                 | AxVCpuExitReason::CpuUp { .. }
                 | AxVCpuExitReason::CpuStatus { .. }
                 | AxVCpuExitReason::CpuDown

@@ -91,6 +91,11 @@ impl Sources {
         self.pass_gateway(source);
     }
 
+    /// Whether `source` is in service, and its line high.
+    pub(super) fn is_served_high(&self, source: u32) -> bool {
+        self.in_service.contains(source) && self.high.contains(source)
+    }
+
     /// Makes `source` pending if its line is high and its gateway open.
     fn pass_gateway(&mut self, source: u32) {
         if self.high.contains(source) && !self.in_service.contains(source) {

@@ -194,6 +194,7 @@ impl<const W: usize> GuestArch for ScriptedCpu<W> {
                 bus: bus.build().unwrap(),
                 own_buses: Vec::new(),
                 console: None,
+                passed: Vec::new(),
             },
             vcpus: vec![(); config.vm.vcpus.len()],
         })
