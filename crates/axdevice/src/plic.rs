@@ -25,7 +25,7 @@ use spin::Mutex;
 use crate::{AccessFault, CpuInterrupts, Device, InterruptController, ServedInterrupt};
 use registers::Register;
 use source_set::SourceSet;
-use sources::{Candidate, Sources};
+use sources::{Candidate, Completed, Sources};
 
 /// The highest priority, and the highest threshold. Both registers keep as many bits.
 const MAX_PRIORITY: u8 = 7;
@@ -255,27 +255,26 @@ impl State {
     fn complete(&mut self, context: usize, source: u32) {
         let context = self.contexts.get(context);
         if context.is_some_and(|context| context.enabled.contains(source)) {
-            if self.passed.is_empty() {
-                self.sources.complete(source);
-            } else {
-                self.complete_passed(source);
+            match self.sources.complete(source) {
+                Completed::Idle => {}
+                Completed::Asking => self.still_asks(source),
             }
         }
     }
 
-    /// The same where there are sources whose lines nobody lowers but their service.
-    #[cold]
+    /// The line of `source` is high after its service. Most often that is for one more request; but there are lines that nobody lowers
+    /// but their service.
     #[inline(never)]
-    fn complete_passed(&mut self, source: u32) {
-        let was_served = self.sources.is_served_high(source);
+    fn still_asks(&mut self, source: u32) {
         let whom = self.passed.iter().find(|(passed, _)| *passed == source);
-        let whom = whom.filter(|_| was_served).map(|(_, whom)| whom);
-        if whom.is_some() {
-            self.sources.lower(source);
-        }
-        self.sources.complete(source);
-        if let Some(whom) = whom.and_then(Weak::upgrade) {
-            whom.served();
+        match whom.and_then(|(_, whom)| whom.upgrade()) {
+            None => self.sources.raise(source),
+            // A request that nobody has claimed is not served.
+            Some(_) if self.sources.is_pending(source) => {}
+            Some(whom) => {
+                self.sources.lower(source);
+                whom.served();
+            }
         }
     }
 

@@ -17,6 +17,15 @@ pub(super) struct Sources {
     in_service: SourceSet,
 }
 
+/// What a source does when its service ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completed {
+    /// Its line is low.
+    Idle,
+    /// Its line is high.
+    Asking,
+}
+
 /// A source that a context could claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
@@ -85,15 +94,19 @@ impl Sources {
         self.in_service.insert(source);
     }
 
-    /// Ends the service of `source`, if it is in service; its line may ask again at once.
-    pub(super) fn complete(&mut self, source: u32) {
+    /// Ends the service of `source`, if it is in service. If its line asks still, that is for the caller to answer.
+    pub(super) fn complete(&mut self, source: u32) -> Completed {
         self.in_service.remove(source);
-        self.pass_gateway(source);
+        if self.high.contains(source) {
+            Completed::Asking
+        } else {
+            Completed::Idle
+        }
     }
 
-    /// Whether `source` is in service, and its line high.
-    pub(super) fn is_served_high(&self, source: u32) -> bool {
-        self.in_service.contains(source) && self.high.contains(source)
+    /// Whether `source` has a request that no context has claimed. One that is not in service and whose line is high has.
+    pub(super) fn is_pending(&self, source: u32) -> bool {
+        self.pending.contains(source)
     }
 
     /// Makes `source` pending if its line is high and its gateway open.
