@@ -34,6 +34,8 @@ mod com2 {
     pub(super) const DATA: u16 = BASE;
     pub(super) const INTERRUPT_ENABLE: u16 = BASE + 1;
     pub(super) const INTERRUPT_ID: u16 = BASE + 2;
+    pub(super) const LINE_CONTROL: u16 = BASE + 3;
+    pub(super) const EIGHT_BITS: u8 = 0b11;
     pub(super) const TRANSMITTER_EMPTY: u8 = 1 << 1;
     /// Of modem control: lets interrupts out.
     pub(super) const OUT2: u8 = 1 << 3;
@@ -174,6 +176,7 @@ fn talk_to_itself() -> Result<(), &'static str> {
             return Err("there is no UART at COM2");
         }
     }
+    port::write(com2::LINE_CONTROL, com2::EIGHT_BITS);
     port::write(com2::MODEM_CONTROL, com2::LOOP);
     for byte in *b"AxHV" {
         port::write(com2::DATA, byte);
