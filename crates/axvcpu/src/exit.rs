@@ -219,9 +219,6 @@ pub enum AxVCpuExitReason {
         /// Its number where the exit says it (RISC-V: the interrupt's `scause`), else what [`AxVCpuHal::irq_fetch`](crate::AxVCpuHal::irq_fetch) says.
         vector: usize,
     },
-    /// A device of the machine's that the VM has for itself has interrupted the host, which said so by a
-    /// [letter](crate::DEVICE_LETTER): its guest is to hear of it.
-    DeviceInterrupt,
     /// The guest starts another vCPU; answer with `set_return_value`.
     CpuUp {
         /// Which.
@@ -266,6 +263,9 @@ pub enum AxVCpuExitReason {
     },
     /// An exit that nobody knows.
     Unknown(RawExit),
+    /// A device of the machine's that the VM has for itself has interrupted the host, which said so by a
+    /// [letter](crate::DEVICE_LETTER): its guest is to hear of it.
+    DeviceInterrupt,
 }
 
 #[cfg(test)]
