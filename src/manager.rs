@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
 use axvcpu::{AxVCpuHal, SystemDownKind};
-use axvm::{AxVM, AxVMConfig, AxVMRef, ImageSource, Machine, Restarts, VmErrorCause};
-use axvmconfig::{Bundle, PcpuSet, VCpuPlacement, VmConfig};
+use axvm::{AxVM, AxVMConfig, AxVMRef, Homes, ImageSource, Machine, Restarts, VmErrorCause};
+use axvmconfig::{Bundle, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
 
 use crate::{
@@ -194,11 +194,31 @@ impl Life {
             }
             None => RunResult::AllWell,
         };
+        self.tell_statistics(lines);
+        result
+    }
+
+    /// Says how the VM, which runs, is.
+    fn tell_status(&self, lines: &mut Vec<String>) {
+        let restarts = match self.restarts.lives() {
+            0 => String::new(),
+            1 => String::from(", has started again once"),
+            times => format!(", has started again {times} times"),
+        };
+        lines.push(format!(
+            "VM {:?} runs: {} KiB of RAM filled{restarts}",
+            self.vm.name(),
+            self.vm.memory_usage().ram_bytes >> 10,
+        ));
+        self.tell_statistics(lines);
+    }
+
+    /// Says what the time of the VM's vCPUs went into.
+    fn tell_statistics(&self, lines: &mut Vec<String>) {
         let mut statistics = String::new();
         // Writing to a string does not fail.
         let _ = self.vm.write_statistics(&mut statistics);
         lines.extend(statistics.lines().map(|line| format!("  {line}")));
-        result
     }
 
     /// Wakes the tasks that wait for what follows, and housekeeping.
@@ -263,19 +283,18 @@ pub(crate) struct Manager {
     machine: Arc<Machine<MachineInfo>>,
     images: Arc<Images>,
     vms: Vec<Entry>,
-    /// For each pCPU, how many vCPUs live there.
-    vcpus_on: Vec<usize>,
+    homes: Homes,
     all_well: bool,
 }
 
 impl Manager {
     pub(crate) fn new(machine: Arc<Machine<MachineInfo>>, images: Arc<Images>) -> Self {
-        let vcpus_on = vec![0; machine.pcpus];
+        let homes = Homes::new(machine.pcpus);
         Self {
             machine,
             images,
             vms: Vec::new(),
-            vcpus_on,
+            homes,
             all_well: true,
         }
     }
@@ -289,7 +308,8 @@ impl Manager {
         mut config: VmConfig,
         house: &mut Housekeeping,
     ) -> Result<(), String> {
-        self.place(&mut config.vcpus);
+        let mut homes = self.homes.clone();
+        homes.settle(&mut config.vcpus);
         let port = VmPort::new(housekeeping::show);
         let vm = Vm::new(AxVMConfig {
             vm: config,
@@ -304,6 +324,7 @@ impl Manager {
             VmErrorCause::Config(config) => config.to_string(),
             _ => error.to_string(),
         })?;
+        self.homes = homes;
         house.add_vm(vm.name(), port);
         house.note(&describe(&vm));
         for device in &vm.config().vm.passed {
@@ -315,17 +336,21 @@ impl Manager {
         Ok(())
     }
 
-    /// Gives each vCPU its pCPU for good: of those that it may use, the one with the fewest vCPUs.
-    fn place(&mut self, vcpus: &mut [VCpuPlacement]) {
-        for vcpu in vcpus {
-            let load = |pcpu: &usize| self.vcpus_on.get(*pcpu).copied().unwrap_or(0);
-            if let Some(home) = vcpu.pcpus.iter().min_by_key(load) {
-                vcpu.pcpus = PcpuSet::single(home).unwrap_or(vcpu.pcpus);
-                if let Some(count) = self.vcpus_on.get_mut(home) {
-                    *count += 1;
-                }
-            }
+    /// How each VM is that runs, and what memory the hypervisor takes.
+    pub(crate) fn status(&self) -> Vec<String> {
+        let now = host::own_memory();
+        let table_bytes = now.frame_bytes.saturating_sub(self.ram_bytes());
+        let mut lines = Vec::new();
+        for life in self.vms.iter().filter_map(Entry::running) {
+            life.tell_status(&mut lines);
         }
+        lines.push(format!(
+            "memory beside the VMs' RAM: {} KiB of image, {} KiB of heap, {} KiB of nested tables",
+            now.image_bytes >> 10,
+            now.heap_bytes >> 10,
+            table_bytes >> 10,
+        ));
+        lines
     }
 
     /// The RAM of all VMs, as far as it is filled.

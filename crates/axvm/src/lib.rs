@@ -24,6 +24,7 @@ mod door;
 mod drive;
 mod error;
 mod hal;
+mod homes;
 mod link;
 mod machine;
 mod passed;
@@ -50,6 +51,7 @@ pub use door::PowerState;
 pub use drive::{StopRecord, VCpuNext};
 pub use error::{VmError, VmErrorCause};
 pub use hal::AxVMHal;
+pub use homes::Homes;
 pub use link::VmLink;
 pub use machine::Machine;
 #[cfg(any(target_arch = "riscv64", not(target_os = "none")))]

@@ -104,6 +104,8 @@ pub struct GuestMap {
     /// The interrupt controller, which every VM has. RAM that does not say where it goes lies
     /// around it.
     pub interrupt_controller: Window,
+    /// What that is, in words.
+    pub(crate) interrupt_controller_is: &'static str,
     /// The part of that which is taken. In the rest a guest may find devices of the machine.
     pub controller_registers: &'static [Window],
     /// The interrupts that a device may have.
@@ -130,6 +132,7 @@ static RISCV64: GuestMap = GuestMap {
     // Linux asks for 2 MiB (its text offset); the bytes below are the firmware's on real machines.
     flat_kernel_offset: 0x20_0000,
     interrupt_controller: Window::new(0x0c00_0000, 0x60_0000),
+    interrupt_controller_is: "the interrupt controller, which every VM has",
     controller_registers: &[Window::new(0x0c00_0000, 0x60_0000)],
     irqs: 1..=95,
     passed_irqs: &[1..=95],
@@ -150,6 +153,7 @@ static X86_64: GuestMap = GuestMap {
     // The last GiB below 4 GiB, which has the I/O APIC and the local APICs in it: PCs keep it for
     // devices.
     interrupt_controller: Window::new(0xc000_0000, 0x4000_0000),
+    interrupt_controller_is: "the last GiB below 4 GiB, which a PC keeps for devices",
     // One page each: the I/O APIC, and what each CPU takes for its local APIC.
     controller_registers: &[
         Window::new(0xfec0_0000, 0x1000),
