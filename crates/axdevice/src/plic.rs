@@ -25,7 +25,7 @@ use spin::Mutex;
 use crate::{AccessFault, CpuInterrupts, Device, InterruptController, ServedInterrupt};
 use registers::Register;
 use source_set::SourceSet;
-use sources::{Candidate, Completed, Sources};
+use sources::{Candidate, Sources};
 
 /// The highest priority, and the highest threshold. Both registers keep as many bits.
 const MAX_PRIORITY: u8 = 7;
@@ -106,7 +106,7 @@ impl Plic {
 
     /// From now on `whom` hears when a context has completed `source`, which was in service with its line high; then the line is low.
     pub fn on_served(&self, source: u32, whom: Weak<dyn ServedInterrupt>) {
-        self.state.lock().passed.push((source, whom));
+        self.state.lock().sources.on_served(source, whom);
     }
 
     /// The contexts of `cpus` harts as QEMU's `virt` board and most SoCs number them: hart `h` has 2 `h` for machine mode, which a guest does
@@ -152,8 +152,6 @@ struct State {
     contexts: Box<[Context]>,
     /// How many contexts have their vCPU's line high.
     high_lines: usize,
-    /// Who hears of the completion of a source.
-    passed: Vec<(u32, Weak<dyn ServedInterrupt>)>,
 }
 
 struct Context {
@@ -176,7 +174,6 @@ impl State {
             sources: Sources::new(sources),
             contexts: contexts.iter().map(context).collect(),
             high_lines: 0,
-            passed: Vec::new(),
         }
     }
 
@@ -255,26 +252,7 @@ impl State {
     fn complete(&mut self, context: usize, source: u32) {
         let context = self.contexts.get(context);
         if context.is_some_and(|context| context.enabled.contains(source)) {
-            match self.sources.complete(source) {
-                Completed::Idle => {}
-                Completed::Asking => self.still_asks(source),
-            }
-        }
-    }
-
-    /// The line of `source` is high after its service. Most often that is for one more request; but there are lines that nobody lowers
-    /// but their service.
-    #[inline(never)]
-    fn still_asks(&mut self, source: u32) {
-        let whom = self.passed.iter().find(|(passed, _)| *passed == source);
-        match whom.and_then(|(_, whom)| whom.upgrade()) {
-            None => self.sources.raise(source),
-            // A request that nobody has claimed is not served.
-            Some(_) if self.sources.is_pending(source) => {}
-            Some(whom) => {
-                self.sources.lower(source);
-                whom.served();
-            }
+            self.sources.complete(source);
         }
     }
 

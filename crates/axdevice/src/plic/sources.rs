@@ -1,9 +1,10 @@
 //! The sources of a PLIC and their gateways.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Weak, vec::Vec};
 
 use super::MAX_PRIORITY;
 use super::source_set::SourceSet;
+use crate::ServedInterrupt;
 
 /// The sources: what they ask for, and how urgent it is.
 pub(super) struct Sources {
@@ -15,15 +16,8 @@ pub(super) struct Sources {
     pending: SourceSet,
     /// Sources whose request was claimed and not completed: their gateways are closed.
     in_service: SourceSet,
-}
-
-/// What a source does when its service ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Completed {
-    /// Its line is low.
-    Idle,
-    /// Its line is high.
-    Asking,
+    /// Who hears of the completion of a source.
+    passed: Vec<(u32, Weak<dyn ServedInterrupt>)>,
 }
 
 /// A source that a context could claim.
@@ -42,6 +36,7 @@ impl Sources {
             high: none.clone(),
             pending: none.clone(),
             in_service: none,
+            passed: Vec::new(),
         }
     }
 
@@ -94,19 +89,34 @@ impl Sources {
         self.in_service.insert(source);
     }
 
-    /// Ends the service of `source`, if it is in service. If its line asks still, that is for the caller to answer.
-    pub(super) fn complete(&mut self, source: u32) -> Completed {
+    /// Ends the service of `source`, if it is in service; its line may ask again at once.
+    pub(super) fn complete(&mut self, source: u32) {
         self.in_service.remove(source);
         if self.high.contains(source) {
-            Completed::Asking
-        } else {
-            Completed::Idle
+            self.ask_again(source);
         }
     }
 
-    /// Whether `source` has a request that no context has claimed. One that is not in service and whose line is high has.
-    pub(super) fn is_pending(&self, source: u32) -> bool {
-        self.pending.contains(source)
+    /// The line of `source` is high after its service. Most often that is one more request; but there are lines that nobody lowers but
+    /// their service.
+    #[cold]
+    #[inline(never)]
+    fn ask_again(&mut self, source: u32) {
+        let whom = self.passed.iter().find(|(passed, _)| *passed == source);
+        match whom.and_then(|(_, whom)| whom.upgrade()) {
+            None => self.pass_gateway(source),
+            // What was not in service has a request still, and has not been served.
+            Some(_) if self.pending.contains(source) => {}
+            Some(whom) => {
+                self.lower(source);
+                whom.served();
+            }
+        }
+    }
+
+    /// From now on `whom` hears of the completion of `source`.
+    pub(super) fn on_served(&mut self, source: u32, whom: Weak<dyn ServedInterrupt>) {
+        self.passed.push((source, whom));
     }
 
     /// Makes `source` pending if its line is high and its gateway open.
