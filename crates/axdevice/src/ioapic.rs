@@ -194,19 +194,36 @@ impl State {
     }
 
     fn end_of_interrupt(&mut self, vector: u8, apics: &ApicBus) {
-        let passed = &self.passed;
-        for (number, pin) in (0..).zip(&mut self.pins) {
+        let mut asks = false;
+        for pin in &mut self.pins {
             if pin.entry.is_on_its_way() && pin.entry.vector() == vector {
                 pin.entry.arrived();
-                let whom = passed.iter().find(|(passed, _)| *passed == number);
-                match whom.filter(|_| pin.line == LineLevel::High) {
-                    Some((_, whom)) => {
-                        pin.line = LineLevel::Low;
-                        if let Some(whom) = whom.upgrade() {
-                            whom.served();
-                        }
-                    }
-                    None => pin.look_at_level(apics),
+                asks |= pin.line == LineLevel::High;
+            }
+        }
+        if asks {
+            self.ask_again(vector, apics);
+        }
+    }
+}
+
+impl State {
+    /// A line is high after the service of `vector`. Most often that is one more request; but there are lines that nobody lowers but
+    /// their service.
+    #[cold]
+    #[inline(never)]
+    fn ask_again(&mut self, vector: u8, apics: &ApicBus) {
+        let passed = &self.passed;
+        for (number, pin) in (0..).zip(&mut self.pins) {
+            if pin.entry.vector() != vector || pin.line == LineLevel::Low {
+                continue;
+            }
+            let whom = passed.iter().find(|(passed, _)| *passed == number);
+            match whom.and_then(|(_, whom)| whom.upgrade()) {
+                None => pin.look_at_level(apics),
+                Some(whom) => {
+                    pin.line = LineLevel::Low;
+                    whom.served();
                 }
             }
         }

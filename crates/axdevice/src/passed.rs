@@ -52,9 +52,15 @@ pub trait HostDevices: Send + Sync {
     fn close_interrupt(&self, irq: u32);
 
     /// Reads an I/O port.
+    ///
+    /// # Errors
+    /// The machine has no ports, or none so wide.
     fn read_port(&self, port: u16, width: AccessWidth) -> Result<u64, AccessFault>;
 
     /// Writes an I/O port.
+    ///
+    /// # Errors
+    /// As for [`read_port`](Self::read_port).
     fn write_port(&self, port: u16, width: AccessWidth, data: u64) -> Result<(), AccessFault>;
 }
 
