@@ -126,6 +126,14 @@ impl Mailbox {
         }
     }
 
+    /// Takes [`DEVICE_LETTER`] out, if it is there. For the vCPU's own pCPU to ask with interrupts off, after [`entering`](Self::entering).
+    #[inline]
+    pub fn take_device_letter(&self) -> bool {
+        let letter = bit(DEVICE_LETTER);
+        let is_there = self.edges.load(Ordering::Relaxed) & letter != 0;
+        is_there && self.edges.fetch_and(!letter, Ordering::SeqCst) & letter != 0
+    }
+
     /// Whether an interrupt waits here that would end a vCPU's wait: one that was raised once, or one of `lines`.
     #[must_use]
     pub fn has_interrupt(&self, lines: u64) -> bool {

@@ -91,7 +91,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             bus: self.devices.bus_of(door.vcpu().id()),
             link: &self.link,
             console: &*self.config.console,
-            at_host_interrupt: if H::needs_reschedule() {
+            // What a device of the machine's has for the guest is asked for at the next entry from outside the loop.
+            at_host_interrupt: if H::needs_reschedule() || !self.devices.passed.is_empty() {
                 AtHostInterrupt::Leave
             } else {
                 AtHostInterrupt::Stay

@@ -10,8 +10,8 @@ use core::{fmt, marker::PhantomData, ops::Range};
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, VmidTag};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DEVICE_LETTER, DeviceAccess, HypercallError,
-    LineLevel, MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing, Wait, WaitKind,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel,
+    MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing, Wait, WaitKind,
 };
 
 use crate::{
@@ -320,12 +320,11 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.last_access = None;
         self.wait = WaitKind::Idle;
         mailbox.entering();
-        let mail = mailbox.take();
-        self.open(mail);
-        if mail.edges & 1 << DEVICE_LETTER == 0 {
-            self.enter(&Context { mailbox, devices });
-        } else {
+        if mailbox.take_device_letter() {
             self.exit = AxVCpuExitReason::DeviceInterrupt;
+        } else {
+            self.open(mailbox.take());
+            self.enter(&Context { mailbox, devices });
         }
         mailbox.left();
         self.residence.ran();

@@ -10,8 +10,8 @@ use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
 use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
 use axerrno::{AxResult, ax_err, ax_err_type};
 use axvcpu::{
-    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DEVICE_LETTER, DeviceAccess, Home,
-    HypercallError, LineLevel, MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing,
+    Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, Home, HypercallError,
+    LineLevel, MAX_CPUS, Mail, Mailbox, RawExit, Residence, Sharing,
 };
 
 use crate::{
@@ -125,31 +125,11 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
     #[inline]
     fn open(&mut self, mail: Mail) -> AxResult<Next> {
-        if mail.edges & (1 << INIT | 1 << DEVICE_LETTER) != 0 {
-            return self.open_rare(mail);
-        }
-        self.open_rest(mail)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn open_rare(&mut self, mail: Mail) -> AxResult<Next> {
         if mail.edges & 1 << INIT != 0 {
             self.leave_pcpu()?;
             self.reset(X86Start::Parked);
             return Ok(self.leave(AxVCpuExitReason::CpuDown));
         }
-        let next = self.open_rest(mail)?;
-        // What leaves in any case will do so again. The letter was for once.
-        Ok(match next {
-            Next::Resume | Next::Look | Next::Leave => {
-                self.leave(AxVCpuExitReason::DeviceInterrupt)
-            }
-        })
-    }
-
-    #[inline(always)]
-    fn open_rest(&mut self, mail: Mail) -> AxResult<Next> {
         self.refresh()?;
         if mail.edges & 1 << NMI != 0 {
             self.events.post_nmi();
@@ -363,7 +343,12 @@ impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
         self.load()?;
         if self.complete() != Next::Leave || self.ask(devices) != Next::Leave {
             mailbox.entering();
-            let result = self.enter(mailbox, devices);
+            let result = if mailbox.take_device_letter() {
+                self.exit = AxVCpuExitReason::DeviceInterrupt;
+                Ok(())
+            } else {
+                self.enter(mailbox, devices)
+            };
             mailbox.left();
             result?;
         }
