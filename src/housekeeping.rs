@@ -131,7 +131,8 @@ impl Housekeeping {
             }
             match pumped {
                 Pumped { again: true, .. } => park::give_way(),
-                _ if written => self.doze(pumped.deadline),
+                // What came since will not be told of again.
+                _ if written || self.mux.has_output() => self.doze(pumped.deadline),
                 _ => self.sleep(pumped.deadline),
             }
         }
