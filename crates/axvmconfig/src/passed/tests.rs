@@ -51,7 +51,7 @@ fn a_device_is_what_the_config_says() {
         compatible: Some("google,goldfish-rtc".into()),
         dma: Dma::None,
     };
-    assert_eq!(config.passed, [device.clone()]);
+    assert_eq!(config.passed, core::slice::from_ref(&device));
     assert_eq!(
         device.to_string(),
         "device \"rtc\" of the machine: 0x101000..=0x101fff, for the guest at 0x20000000, interrupt 11, for the guest 12, no DMA"
