@@ -25,6 +25,11 @@ pub(crate) struct ConfigFile {
 pub(crate) fn run(machine: &Machine, files: &[PathBuf]) -> Result<(), Failed> {
     let files = read(machine, files)?;
     check(machine, &files)?;
+    for file in &files {
+        for device in file.config.iter().flat_map(|config| &config.passed) {
+            println!("{}: {device}", file.path.display());
+        }
+    }
     println!("no errors; configs checked: {}", files.len());
     Ok(())
 }

@@ -30,7 +30,7 @@ pub use exit::{
     AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, SystemDownKind, VCpuSet,
 };
 pub use hal::AxVCpuHal;
-pub use mailbox::{Mail, Mailbox};
+pub use mailbox::{DEVICE_LETTER, Mail, Mailbox};
 pub use residence::{Home, MAX_CPUS, PcpuCell, Residence, Sharing};
 pub use state::{VCpuError, VCpuState};
 pub use vcpu::AxVCpu;
