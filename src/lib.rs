@@ -17,9 +17,9 @@ mod manager;
 mod park;
 mod vcpu_task;
 
-use alloc::{format, sync::Arc};
+use alloc::{format, string::ToString, sync::Arc};
 
-use axvmconfig::MachineLimits;
+use axvmconfig::{MachineLimits, NotStarted, start_all};
 
 use crate::{
     host::RunResult,
@@ -69,31 +69,33 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
             machine.pcpus
         )),
     }
-    let plan = match bundle::plan(&limits) {
+    let plan = match bundle::plan() {
         Ok(plan) => plan,
         Err(error) => {
             house.error(&error);
             return RunResult::Failed;
         }
     };
-    for refusal in &plan.refusals {
-        house.error(refusal);
+    for error in &plan.errors {
+        house.error(error);
     }
     let alone = host::own_memory();
     let mut manager = Manager::new(machine, Images::new(plan.bundle));
-    let mut started = plan.refusals.is_empty();
-    for config in plan.configs {
-        match manager.start(config, house) {
-            Ok(()) => {}
-            Err(error) => {
-                house.error(&error);
-                started = false;
-            }
-        }
+    let mut all_start = plan.errors.is_empty();
+    let refused = start_all(plan.configs, &limits, |config| {
+        manager.start(config.clone(), house).map_err(|error| {
+            house.error(&error);
+            all_start = false;
+            NotStarted
+        })
+    });
+    for error in &refused {
+        house.error(&error.to_string());
     }
+    all_start &= refused.is_empty();
     note_memory(house, &alone, &manager);
     let ended = house.keep(&mut manager);
-    if started { ended } else { RunResult::Failed }
+    if all_start { ended } else { RunResult::Failed }
 }
 
 /// Says what memory is not the VMs': the image, what is allocated without VMs, and what they take besides their RAM.

@@ -136,6 +136,20 @@ fn the_same_id_twice() {
     second_is_refused((1, 2), &["vms/b.toml:2:", "id", "vms/a.toml:2"]);
 }
 
+/// A VM that could not start, whatever it claimed, costs nobody else the same.
+#[test]
+fn what_a_vm_without_an_image_claims() {
+    for arch in BOTH {
+        let absent = hello_with(arch, &[("hello.bin", "absent.bin")]);
+        let heir = hello(arch, 1, "heir", 1);
+        let bundle = Bundle::new(arch).vm("bad", &absent).vm("heir", &heir);
+        let ended = beside_a_good_vm(arch, bundle);
+        ended.says(&["vms/bad.toml:", "absent.bin"]);
+        ended.says(&["VM \"heir\" powered off"]);
+        assert!(!ended.output.contains("vms/heir.toml"), "{}", ended.output);
+    }
+}
+
 /// A VM whose kernel is the file `image`, with 4 MiB of RAM.
 fn small_vm_with(arch: Arch, image: &[u8]) -> Bundle {
     let replace = [("8MiB", "4MiB"), (&*hello_path(arch), "image")];

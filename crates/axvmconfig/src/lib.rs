@@ -21,6 +21,7 @@ pub mod keys;
 mod parse;
 mod pcpu;
 mod size;
+mod start;
 mod validate;
 
 pub use bundle::Bundle;
@@ -32,4 +33,5 @@ pub use error::{ConfigError, Source};
 pub use isa::{DeviceSpace, GuestMap, Isa, Window, X86_ACPI_PORTS};
 pub use pcpu::{PcpuSet, Sharing};
 pub use size::{Size, SizeError, parse_size};
+pub use start::{NotStarted, start_all};
 pub use validate::{MachineLimits, Refusal, validate};

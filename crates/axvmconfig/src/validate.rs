@@ -3,7 +3,7 @@
 //! Configs are taken in the order in which they are given, that of their file names. What a VM claims (its
 //! id, its name, its pCPUs, its memory) is its own from then on, and a later VM that claims it too is
 //! refused: one of the two runs, and always the same one. A VM that is refused claims nothing, so that its
-//! mistakes cost nobody else.
+//! mistakes cost nobody else; nor does one that could not start, which is [`start_all`](crate::start_all)'s affair.
 
 #[cfg(test)]
 mod tests;
