@@ -12,11 +12,15 @@ VM_CONFIGS ?= configs/vms/linux-$(ARCH).toml configs/vms/heartbeat-$(ARCH).toml
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
+# What starts an emulator ends with make, even if that is killed.
+run bench: private SHELL := setpriv
+run bench: private .SHELLFLAGS := --pdeathsig TERM /bin/bash -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup image guests bundle run test bench check clean
 
 OUT := target/$(ARCH)
-HOST_CARGO := . scripts/toolchain.sh && axhv_toolchain $(ARCH) && $$CARGO
+TOOLCHAIN := . scripts/toolchain.sh && axhv_toolchain $(ARCH)
+HOST_CARGO := $(TOOLCHAIN) && $$CARGO
 
 BENCH_FLAGS = $(if $(SHORT),--short) $(if $(PEER),--peer $(PEER)) $(if $(ACCEPT),--accept) $(if $(ROW),--row $(ROW))
 
@@ -86,7 +90,7 @@ help:
 	@echo
 	@echo 'variables     A=$(A) ARCH=$(ARCH) EMU=$(EMU) SMP=$(SMP) MEM=$(MEM) LOG=$(LOG) ACCEL=$(ACCEL)'
 	@echo '              VM_CONFIGS="$(VM_CONFIGS)"'
-	@echo 'in a run      Ctrl-T moves the console to the next VM; $(END_$(EMU))'
+	@echo 'in a run      Ctrl-T moves the console to the next VM; Ctrl-Y says how the VMs are; $(END_$(EMU))'
 
 setup:
 	@EMU=$(EMU) scripts/setup.sh $(ARCH)
@@ -102,7 +106,7 @@ bundle: guests
 	@$(HOST_CARGO) run --quiet -p hvctl -- pack --isa $(ARCH) --images target -o $(OUT)/bundle.cpio $(VM_CONFIGS)
 
 run: image bundle
-	@echo 'run: Ctrl-T moves the console to the next VM; $(END_$(EMU))'
+	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-Y says how the VMs are; $(END_$(EMU))'
 	@EMU=$(EMU) SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/run.sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio
 
 test:
@@ -117,7 +121,7 @@ test:
 	@$(HOST_CARGO) run --quiet -p hvbench -- --arch x86_64 --emu bochs --short
 
 bench: image guests
-	@$(HOST_CARGO) run --quiet -p hvbench -- --arch $(ARCH) --emu $(EMU) $(BENCH_FLAGS)
+	@$(TOOLCHAIN) && exec $$CARGO run --quiet -p hvbench -- --arch $(ARCH) --emu $(EMU) $(BENCH_FLAGS)
 
 check:
 	@for arch in $(ARCHS); do scripts/setup.sh $$arch; done

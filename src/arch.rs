@@ -1,9 +1,15 @@
 //! This image's architecture, named once.
 //!
-//! Each architecture's module has the platform under ArceOS (`platform`), one vCPU's and one pCPU's hardware side (`VCpu`, `PerCpu`), the instruction set as
-//! configs know it (`ISA`), what VMs (with what only this one has to say, `MachineInfo`) are told about the machine (`describe_machine`; the error says why its CPUs cannot run guests), how many CPUs
-//! the machine has that one image does not serve (`unused_cpus`), how a host interrupt that took
-//! a guest out is served (`serve_interrupt`), and how pCPUs, or this one, forget nested translations (`flush_nested`, `forget_nested_here`).
+//! Each architecture's module has
+//!
+//! - `platform`: the platform under ArceOS;
+//! - `VCpu`, `PerCpu`: the hardware side of a vCPU and of a pCPU;
+//! - `ISA`: the instruction set as configs know it;
+//! - `describe_machine`: what VMs are told of the machine, `MachineInfo` being what only this one
+//!   has to say; its error says why the CPUs cannot run guests;
+//! - `unused_cpus`: how many CPUs the machine has that one image does not serve;
+//! - `serve_interrupt`: what follows when a host interrupt has taken a guest out;
+//! - `flush_nested`, `forget_nested_here`: how pCPUs, or this one, forget nested translations.
 
 #[cfg(target_arch = "riscv64")]
 mod riscv64;

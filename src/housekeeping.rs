@@ -183,8 +183,15 @@ impl Housekeeping {
             let Some(key) = key else { break };
             match self.mux.type_byte(key, &mut host::console_write) {
                 Typed::Input(vm) => poll(manager, vm),
+                Typed::StatusAsked => self.tell_status(manager),
                 Typed::FocusMoved | Typed::Dropped => {}
             }
+        }
+    }
+
+    fn tell_status(&self, manager: &Manager) {
+        for line in manager.status() {
+            self.note(&line);
         }
     }
 

@@ -193,11 +193,31 @@ impl Life {
             }
             None => RunResult::AllWell,
         };
+        self.tell_statistics(lines);
+        result
+    }
+
+    /// Says how the VM, which runs, is.
+    fn tell_status(&self, lines: &mut Vec<String>) {
+        let restarts = match self.restarts.lives() {
+            0 => String::new(),
+            1 => String::from(", has started again once"),
+            times => format!(", has started again {times} times"),
+        };
+        lines.push(format!(
+            "VM {:?} runs: {} KiB of RAM filled{restarts}",
+            self.vm.name(),
+            self.vm.memory_usage().ram_bytes >> 10,
+        ));
+        self.tell_statistics(lines);
+    }
+
+    /// Says what the time of the VM's vCPUs went into.
+    fn tell_statistics(&self, lines: &mut Vec<String>) {
         let mut statistics = String::new();
         // Writing to a string does not fail.
         let _ = self.vm.write_statistics(&mut statistics);
         lines.extend(statistics.lines().map(|line| format!("  {line}")));
-        result
     }
 
     /// Wakes the tasks that wait for what follows, and housekeeping.
@@ -309,6 +329,23 @@ impl Manager {
         self.vms.push(Entry::Running(life.clone()));
         vcpu_task::spawn_all(&life);
         Ok(())
+    }
+
+    /// How each VM is that runs, and what memory the hypervisor takes.
+    pub(crate) fn status(&self) -> Vec<String> {
+        let now = host::own_memory();
+        let table_bytes = now.frame_bytes.saturating_sub(self.ram_bytes());
+        let mut lines = Vec::new();
+        for life in self.vms.iter().filter_map(Entry::running) {
+            life.tell_status(&mut lines);
+        }
+        lines.push(format!(
+            "memory beside the VMs' RAM: {} KiB of image, {} KiB of heap, {} KiB of nested tables",
+            now.image_bytes >> 10,
+            now.heap_bytes >> 10,
+            table_bytes >> 10,
+        ));
+        lines
     }
 
     /// The RAM of all VMs, as far as it is filled.

@@ -8,6 +8,7 @@
 mod bundle;
 mod machine;
 mod run;
+pub mod steady;
 mod verdict;
 
 pub use bundle::Bundle;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use system_tests::{
     Arch::{self, Riscv64, X86_64},
-    Bundle, Machine,
+    Bundle, Emulator, Machine, Run, steady,
 };
 
 const BOTH: [Arch; 2] = [Riscv64, X86_64];
@@ -78,5 +78,106 @@ fn one_that_resets_for_ever_lets_others_run() {
             println!("{}, pCPU {pcpu}: {late} us", arch.name());
             assert!(late < 5_000, "{late} us");
         }
+    }
+}
+
+/// A VM on pCPU 2 that resets as soon as it has touched RAM that is filled on first touch, for ever.
+fn lazy_resets(arch: Arch) -> String {
+    let lazy: u64 = match arch {
+        Riscv64 => 0x9000_0000,
+        X86_64 => 0x1000_0000,
+    };
+    let attack = format!("reset lazy={lazy}");
+    let region = format!(", {{ gpa = {lazy}, size = \"4MiB\", map_type = \"lazy\" }}");
+    hostile_with(arch, "phys_cpu_ids = [2]", &attack, &region)
+}
+
+/// How many lives of the hostile VM have ended, by what the console says, up to the present.
+fn resets(run: &Run) -> usize {
+    run.output().matches("VM \"hostile\" starts again").count()
+}
+
+/// The exits of a heartbeat on a pCPU of its own in a steady second, alone or beside others.
+fn steady_exits(arch: Arch, machine: &Machine, neighbour: Option<&str>) -> Vec<(String, u64)> {
+    let options = format!("[kernel]\ncmdline = \"{}\"", steady::options());
+    let mut bundle = Bundle::new(arch)
+        .shipped_vm("heartbeat", &[("[kernel]", &options)])
+        .guest("heartbeat.bin")
+        .guest("hostile.bin");
+    if let Some(config) = neighbour {
+        bundle = bundle.vm("hostile", config);
+    }
+    let mut run = machine.clone().harts(3).boot(&bundle);
+    run.expect("a beat every");
+    let before = resets(&run);
+    let exits = run.steady_exits();
+    if neighbour.is_some() {
+        // The hypervisor lets it start again ten times a second.
+        let resets = resets(&run) - before;
+        assert!(resets >= 5, "{resets}: {}", run.output());
+    }
+    exits
+}
+
+/// What is unmapped with each life of one VM disturbs no other's pCPU. (On RISC-V the firmware would see to that, and no exit tell.)
+#[test]
+fn one_that_resets_for_ever_takes_nobody_out_of_his_guest() {
+    let qemu = Machine::new().counted();
+    let bochs = Machine::emulated_by(Emulator::Bochs).bootargs("apicv=registers");
+    for (arch, machine) in [(Riscv64, &qemu), (X86_64, &qemu), (X86_64, &bochs)] {
+        let neighbour = lazy_resets(arch);
+        assert_eq!(
+            steady_exits(arch, machine, Some(&neighbour)),
+            steady_exits(arch, machine, None)
+        );
+    }
+}
+
+/// What the hypervisor says when it is asked how things are.
+#[derive(Debug)]
+struct Status {
+    hostile: String,
+    heap_kib: u64,
+    table_kib: u64,
+}
+
+fn status(run: &mut Run) -> Status {
+    const STATUS_KEY: &str = "\x19";
+    run.send(STATUS_KEY);
+    run.expect("VM \"hostile\" runs: ");
+    let hostile = run.expect("VM \"heartbeat\" runs: ");
+    run.expect("KiB of image, ");
+    let mut number = |unit| run.expect(unit).parse().expect("a number of KiB");
+    Status {
+        hostile,
+        heap_kib: number(" KiB of heap, "),
+        table_kib: number(" KiB of nested tables"),
+    }
+}
+
+/// What a life takes goes back when the next one begins, to the last byte.
+#[test]
+fn one_that_resets_for_ever_takes_no_more_memory_with_each_life() {
+    const LIVES: usize = 100;
+    /// Tables that come with lazy RAM, and go with a life.
+    const LAZY_TABLES_KIB: u64 = 16;
+    for arch in BOTH {
+        let bundle = Bundle::new(arch)
+            .vm("hostile", &lazy_resets(arch))
+            .shipped_vm("heartbeat", &[])
+            .guest("hostile.bin")
+            .guest("heartbeat.bin");
+        let mut run = Machine::new().harts(3).counted().boot(&bundle);
+        let mut live = |lives| {
+            for _ in 0..lives {
+                run.expect("VM \"hostile\" starts again");
+            }
+            status(&mut run)
+        };
+        let (first, last) = (live(2), live(LIVES));
+        assert!(last.hostile.contains("nested-fault"), "{last:?}");
+        assert_eq!(last.heap_kib, first.heap_kib, "{last:?}");
+        let grown = last.table_kib.saturating_sub(first.table_kib);
+        assert!(grown <= LAZY_TABLES_KIB, "{first:?} {last:?}");
     }
 }

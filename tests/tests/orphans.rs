@@ -2,44 +2,67 @@
 
 use std::{
     cell::OnceCell,
-    path::PathBuf,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use system_tests::{Arch, repository};
+use system_tests::{Arch, Bundle, repository};
 
-/// Starts a script in a shell, kills that shell when `is_there` says that the emulator runs, and waits until it does not run any more.
-fn dies_with_its_parent(script: &str, is_there: impl Fn() -> bool) {
+/// Starts something, kills it when `is_there` says that the emulator runs, and waits until that does not run any more.
+fn dies_with(starter: &mut Command, is_there: impl Fn() -> bool) {
     const PATIENCE: Duration = Duration::from_secs(60);
     let wait_until = |what: &str, reached: &dyn Fn() -> bool| {
         let start = Instant::now();
         while !reached() {
-            assert!(start.elapsed() < PATIENCE, "{script}: {what}");
+            assert!(start.elapsed() < PATIENCE, "{what}");
             sleep(Duration::from_millis(50));
         }
     };
-    let arch = Arch::X86_64;
-    let image = arch.image_path();
-    // Not `exec`: the shell stays the script's parent.
-    let line = format!(
-        "{} x86_64 {} {} </dev/null >/dev/null 2>&1; true",
-        repository(script).display(),
-        image.display(),
-        // Any file: what it is worth is told when the machine has long been running.
-        arch.guest_path("hello.bin").display(),
-    );
-    let mut shell = Command::new("sh")
-        .args(["-c", &line])
+    let nothing = || Stdio::null();
+    let mut started = starter
+        .stdin(nothing())
+        .stdout(nothing())
+        .stderr(nothing())
         .env("SMP", "1")
         .env("MEM", MEMORY)
         .spawn()
-        .expect("there is a shell");
+        .expect("it can be started");
     wait_until("the emulator does not start", &is_there);
-    shell.kill().expect("it has not ended");
-    shell.wait().expect("it was started");
+    started.kill().expect("it has not ended");
+    started.wait().expect("it was started");
     wait_until("the emulator runs on", &|| !is_there());
+}
+
+/// A shell that starts a script.
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    // Not `exec`: the shell stays the script's parent.
+    let line = format!(
+        "{} x86_64 {} {}; true",
+        repository(script).display(),
+        Arch::X86_64.image_path().display(),
+        endless(&folder(script)).display(),
+    );
+    shell.args(["-c", &line]);
+    shell
+}
+
+/// A folder for what this one starts.
+fn folder(starter: &str) -> PathBuf {
+    repository("target/tests").join(format!("orphan-of-{}", starter.replace('/', "-")))
+}
+
+/// A bundle whose VM does not end.
+fn endless(folder: &Path) -> PathBuf {
+    let bundle = Bundle::new(Arch::X86_64)
+        .shipped_vm("heartbeat", &[("phys_cpu_ids = [1]", "phys_cpu_ids = [0]")])
+        .guest("heartbeat.bin");
+    std::fs::create_dir_all(folder).expect("target/ can be written");
+    let path = folder.join("bundle.cpio");
+    std::fs::write(&path, bundle.bytes()).expect("target/ can be written");
+    path
 }
 
 /// An amount that no other test asks for, by which a process is known.
@@ -55,15 +78,30 @@ fn runs(words: &[&str]) -> bool {
     })
 }
 
+/// Whether QEMU runs that image.
+fn qemu_runs(image: &Path) -> bool {
+    let image = image.to_str().expect("a path");
+    runs(&["qemu-system-x86_64", MEMORY, image])
+}
+
 #[test]
 fn qemu_dies_with_its_parent() {
     let image = Arch::X86_64.image_path();
-    let words = [
-        "qemu-system-x86_64",
-        MEMORY,
-        image.to_str().expect("a path"),
-    ];
-    dies_with_its_parent("scripts/qemu.sh", || runs(&words));
+    dies_with(&mut shell("scripts/qemu.sh"), || qemu_runs(&image));
+}
+
+#[test]
+fn qemu_dies_with_make() {
+    let out = folder("make");
+    let _ = endless(&out);
+    let image = out.join("hv.elf");
+    std::fs::copy(Arch::X86_64.image_path(), &image).expect("make image has made it");
+    let mut make = Command::new("make");
+    // Nothing is built: only the recipe itself is run.
+    make.current_dir(repository("."))
+        .args(["-o", "image", "-o", "bundle", "run", "ARCH=x86_64"])
+        .arg(format!("OUT={}", out.display()));
+    dies_with(&mut make, || qemu_runs(&image));
 }
 
 #[test]
@@ -73,7 +111,7 @@ fn bochs_dies_with_its_parent_and_leaves_nothing() {
         let config = std::fs::read_to_string(folder.join("bochsrc")).unwrap_or_default();
         config.contains("guest=333,")
     };
-    dies_with_its_parent("scripts/bochs.sh", || {
+    dies_with(&mut shell("scripts/bochs.sh"), || {
         let entries = std::fs::read_dir(repository("target")).expect("target/ is there");
         if let Some(folder) = entries.flatten().map(|entry| entry.path()).find(ours) {
             let _ = found.set(folder);

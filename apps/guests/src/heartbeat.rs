@@ -20,6 +20,17 @@ pub struct Config {
     /// Before all that, beats in which nothing is printed and the hypervisor's exits are counted
     /// (`steady=`).
     pub steady: u64,
+    /// What it does between two beats.
+    pub rest: Rest,
+}
+
+/// How a guest waits for its timer's interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The CPU sleeps.
+    Asleep,
+    /// It runs in a loop (`awake`).
+    Awake,
 }
 
 impl Config {
@@ -37,6 +48,11 @@ impl Config {
                 .max(1),
             beats: options.number("beats")?.unwrap_or(0),
             steady: options.number("steady")?.unwrap_or(0),
+            rest: if options.has("awake") {
+                Rest::Awake
+            } else {
+                Rest::Asleep
+            },
         })
     }
 }
@@ -145,9 +161,11 @@ mod tests {
                 period_us: 10_000,
                 report: 100,
                 beats: 0,
-                steady: 0
+                steady: 0,
+                rest: Rest::Asleep
             }
         );
+        assert_eq!(config("awake").rest, Rest::Awake);
         assert_eq!(config("period_us=0 report=0").period_us, 1);
         assert_eq!(config("report=0").report, 1);
         assert_eq!(

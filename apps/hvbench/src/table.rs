@@ -87,7 +87,13 @@ fn row(
     let ratio = value.zip(peer).map(|(value, peer)| value / peer.value);
     let mark = match (value, budget) {
         (_, None) => "",
-        (Some(value), Some(budget)) if value <= budget.budget => "✓",
+        (Some(value), Some(Budget { budget, goal })) if value <= budget => {
+            if goal.is_some_and(|goal| value > goal) {
+                "✓ over goal"
+            } else {
+                "✓"
+            }
+        }
         (_, Some(_)) => "✗",
     };
     [
@@ -156,7 +162,7 @@ mod tests {
     fn a_row_tells_ratio_budget_and_change() {
         assert_eq!(
             cells(Some(348.13)),
-            "mmio-read|348.13|Bao 284|1.23|220|350|✓|="
+            "mmio-read|348.13|Bao 284|1.23|220|350|✓ over goal|="
         );
         assert_eq!(
             cells(Some(142.0)),

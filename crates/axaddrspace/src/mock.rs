@@ -6,7 +6,6 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::ops::Range;
 use std::alloc::{Layout, alloc, dealloc};
 use std::thread_local;
 
@@ -14,6 +13,10 @@ use crate::{
     AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, LargestLeaf, NestedMode,
     PcpuMask,
 };
+
+use stretch::Stretch;
+
+mod stretch;
 
 /// Host-physical and host-virtual addresses differ in this bit, so that one is no good as the other.
 const LINEAR_MAP: u64 = 1 << 45;
@@ -38,8 +41,8 @@ pub(crate) struct Host {
     pub(crate) shortage: Shortage,
     /// The nested table that the hardware walks.
     watched: Option<(NestedMode, u64)>,
-    /// By host address and guest address: the guest range whose translation leads there.
-    remembered: BTreeMap<(u64, u64), Range<u64>>,
+    /// The translations that it may still use.
+    remembered: Vec<Stretch>,
 }
 
 /// Which allocations fail.
@@ -102,10 +105,8 @@ impl AxMmHal for MockHal {
                 Some(size),
                 "no such frame: {frame}"
             );
-            let reached = host
-                .remembered
-                .range((start, 0)..(start + size.bytes(), 0))
-                .next();
+            let freed = start..start + size.bytes();
+            let reached = host.remembered.iter().find(|known| known.reaches(&freed));
             assert_eq!(reached, None, "freed {frame}, {size:?}, before the flush");
         });
         let virt = MockHal::phys_to_virt(frame).as_usize();
@@ -126,8 +127,9 @@ impl AxMmHal for MockHal {
         with(|host| {
             host.flushes += 1;
             host.flushed_on = Some(pcpus);
-            host.remembered
-                .retain(|_, range| range.end <= flushed.start || flushed.end <= range.start);
+            let remembered = core::mem::take(&mut host.remembered);
+            let left = remembered.iter().flat_map(|known| known.without(&flushed));
+            host.remembered = left.collect();
         });
         peek();
     }
@@ -168,12 +170,13 @@ pub(crate) fn peek() {
         let Some((mode, root)) = host.watched else {
             return;
         };
-        let mut seen = Vec::new();
-        see(mode, root, mode.levels() - 1, 0, &mut seen);
-        host.remembered.extend(
-            seen.into_iter()
-                .map(|(hpa, range)| ((hpa, range.start), range)),
-        );
+        let Seen { tables, leaves } = see(mode, root);
+        for seen in tables.into_iter().chain(leaves) {
+            if !host.remembered.iter().any(|known| known.covers(&seen)) {
+                host.remembered.retain(|known| !seen.covers(known));
+                host.remembered.push(seen);
+            }
+        }
     });
 }
 
@@ -193,6 +196,23 @@ pub(crate) fn hardware_walk(mode: NestedMode, root: HostPhysAddr, gpa: u64) -> O
         level -= 1;
         index = gpa >> (12 + 9 * level) & 511;
     }
+}
+
+/// All that the hardware reaches from `root`: guest address, host address and length of each stretch that leads to one of the host's, however large
+/// its leaves are.
+pub(crate) fn hardware_map(mode: NestedMode, root: HostPhysAddr) -> Vec<(u64, u64, u64)> {
+    let stretches = see(mode, root.as_u64()).leaves.into_iter();
+    let mut map: Vec<_> = stretches
+        .map(|stretch| (stretch.gpa, stretch.hpa, stretch.len()))
+        .collect();
+    map.dedup_by(|(gpa, hpa, len), (first_gpa, first_hpa, first_len)| {
+        let goes_on = *gpa == *first_gpa + *first_len && *hpa == *first_hpa + *first_len;
+        if goes_on {
+            *first_len += *len;
+        }
+        goes_on
+    });
+    map
 }
 
 fn layout(size: FrameSize) -> Layout {
@@ -315,16 +335,40 @@ fn read_npt(pte: u64, level: usize) -> Pte {
     Pte::Table(hpa)
 }
 
-fn see(mode: NestedMode, table: u64, level: usize, base: u64, seen: &mut Vec<(u64, Range<u64>)>) {
-    let size = 1u64 << (12 + 9 * level);
-    let entries = entries(mode, level);
-    seen.push((table, base..base + size * entries as u64));
-    for index in 0..entries {
-        let start = base + size * index as u64;
-        match read_pte(mode, table, index, level) {
-            Pte::Invalid => {}
-            Pte::Leaf { hpa, .. } => seen.push((hpa, start..start + size)),
-            Pte::Table(next) => see(mode, next, level - 1, start, seen),
+/// What the hardware can see from a root.
+#[derive(Default)]
+struct Seen {
+    /// For each table, what leads to it.
+    tables: Vec<Stretch>,
+    leaves: Vec<Stretch>,
+}
+
+fn see(mode: NestedMode, root: u64) -> Seen {
+    let mut seen = Seen::default();
+    seen.table(mode, root, mode.levels() - 1, 0);
+    seen
+}
+
+impl Seen {
+    fn table(&mut self, mode: NestedMode, table: u64, level: usize, base: u64) {
+        let size = 1u64 << (12 + 9 * level);
+        let entries = entries(mode, level);
+        self.tables
+            .push(Stretch::one(base, table, size * entries as u64));
+        for index in 0..entries {
+            let start = base + size * index as u64;
+            match read_pte(mode, table, index, level) {
+                Pte::Invalid => {}
+                Pte::Leaf { hpa, .. } => self.leaf(Stretch::one(start, hpa, size)),
+                Pte::Table(next) => self.table(mode, next, level - 1, start),
+            }
+        }
+    }
+
+    fn leaf(&mut self, leaf: Stretch) {
+        let last = self.leaves.last_mut();
+        if !last.is_some_and(|last| last.goes_on(&leaf)) {
+            self.leaves.push(leaf);
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::{
 /// Ctrl-T moves the focus to the next VM that runs.
 const FOCUS_KEY: u8 = 0x14;
 
+/// Ctrl-Y asks how things are.
+const STATUS_KEY: u8 = 0x19;
+
 /// How many bytes of one VM are shown before the next VM has its turn.
 const TURN: usize = 256;
 
@@ -65,6 +68,8 @@ pub enum Typed {
     Input(usize),
     /// The focus moved.
     FocusMoved,
+    /// Somebody asks how things are.
+    StatusAsked,
     /// Nobody took the key.
     Dropped,
 }
@@ -154,11 +159,15 @@ impl Mux {
         self.show_line("axhv", text.as_bytes(), out);
     }
 
-    /// Gives the focused VM a key, or moves the focus.
+    /// Gives the focused VM a key, or obeys one that no VM gets.
     pub fn type_byte(&mut self, byte: u8, out: &mut impl FnMut(&[u8])) -> Typed {
-        if byte == FOCUS_KEY {
-            self.move_focus(out);
-            return Typed::FocusMoved;
+        match byte {
+            FOCUS_KEY => {
+                self.move_focus(out);
+                return Typed::FocusMoved;
+            }
+            STATUS_KEY => return Typed::StatusAsked,
+            _ => {}
         }
         match self.channels.get(self.focus) {
             Some(channel) if channel.port.type_byte(byte) => Typed::Input(self.focus),

@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 
 use axvcpu::{AccessWidth, LineLevel};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use crate::lapic::{ApicBus, ExternalInterrupts};
 use crate::{AccessFault, AxVmDevicesBuilder, Device, InterruptController, IrqLine};
@@ -21,6 +21,12 @@ const FIRST: u64 = 0x20;
 const SECOND: u64 = 0xa0;
 const FIRST_EDGE_LEVEL: u64 = 0x4d0;
 const SECOND_EDGE_LEVEL: u64 = 0x4d1;
+
+/// The lines of the address that tell a chip's two ports apart, and the chips; those, also where their edge/level control registers are.
+const A0: u64 = 1 << 0;
+const CHIP: u64 = FIRST ^ SECOND;
+const EDGE_LEVEL_CHIP: u64 = FIRST_EDGE_LEVEL ^ SECOND_EDGE_LEVEL;
+const _: () = assert!(CHIP.is_power_of_two() && EDGE_LEVEL_CHIP.is_power_of_two());
 
 /// The input of the first where the second is.
 const CASCADE: u8 = 2;
@@ -59,6 +65,15 @@ impl Pic8259 {
             .port_by_number(FIRST_EDGE_LEVEL as u16, 2, self.clone())
     }
 
+    /// The answer to a poll, which acknowledges an interrupt.
+    #[cold]
+    #[inline(never)]
+    fn read_poll(&self, mut state: MutexGuard<'_, State>, port: Port) -> Result<u64, AccessFault> {
+        let value = state.read_poll(port);
+        self.follow(&mut state);
+        Ok(value.into())
+    }
+
     /// Runs `f` on the state, then lets the output follow it.
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
@@ -70,7 +85,8 @@ impl Pic8259 {
     /// Lets the output follow the state.
     fn follow(&self, state: &mut State) {
         state.cascade();
-        let level = state.first.output();
+        let [first, _] = &state.chips;
+        let level = first.output();
         if state.line != level {
             state.line = level;
             self.output.set(level);
@@ -85,14 +101,11 @@ impl Device for Pic8259 {
 
     fn read(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
         let port = Port::at(offset, width)?;
-        let mut state = self.state.lock();
-        let polls = state.is_polled(port);
-        let value = state.read(port);
-        // All other reads change nothing.
-        if polls {
-            self.follow(&mut state);
+        let state = self.state.lock();
+        match state.peek(port) {
+            Some(value) => Ok(value.into()),
+            None => self.read_poll(state, port),
         }
-        Ok(value.into())
     }
 
     fn write(&self, offset: u64, width: AccessWidth, data: u64) -> Result<(), AccessFault> {
@@ -146,23 +159,25 @@ impl Port {
         if width != AccessWidth::Byte {
             return Err(AccessFault);
         }
-        const FIRST_DATA: u64 = FIRST + 1;
-        const SECOND_DATA: u64 = SECOND + 1;
-        Ok(match port {
-            FIRST => Self::Command(Which::First),
-            FIRST_DATA => Self::Data(Which::First),
-            SECOND => Self::Command(Which::Second),
-            SECOND_DATA => Self::Data(Which::Second),
-            FIRST_EDGE_LEVEL => Self::EdgeLevel(Which::First),
-            SECOND_EDGE_LEVEL => Self::EdgeLevel(Which::Second),
-            _ => return Err(AccessFault),
-        })
+        let by = |line: u64| match port & line {
+            0 => Which::First,
+            _ => Which::Second,
+        };
+        if port & !(A0 | CHIP) == FIRST {
+            Ok(match port & A0 {
+                0 => Self::Command(by(CHIP)),
+                _ => Self::Data(by(CHIP)),
+            })
+        } else if port & !EDGE_LEVEL_CHIP == FIRST_EDGE_LEVEL {
+            Ok(Self::EdgeLevel(by(EDGE_LEVEL_CHIP)))
+        } else {
+            Err(AccessFault)
+        }
     }
 }
 
 struct State {
-    first: Chip,
-    second: Chip,
+    chips: [Chip; 2],
     /// The level of the output.
     line: LineLevel,
 }
@@ -172,57 +187,61 @@ impl State {
         Self {
             // The timer, the keyboard and the cascade are edges for ever, and so are the clock and the coprocessor. The vectors are those
             // of the BIOS.
-            first: Chip::new(0x08, 0xf8, 1 << CASCADE),
-            second: Chip::new(0x70, 0xde, 0),
+            chips: [
+                Chip::new(0x08, 0xf8, 1 << CASCADE),
+                Chip::new(0x70, 0xde, 0),
+            ],
             line: LineLevel::Low,
         }
     }
 
     fn chip(&mut self, which: Which) -> &mut Chip {
-        match which {
-            Which::First => &mut self.first,
-            Which::Second => &mut self.second,
-        }
+        &mut self.chips[which as usize]
     }
 
     /// Lets the first see the second's output.
     fn cascade(&mut self) {
-        let level = self.second.output();
-        self.first.set_line(CASCADE, level);
+        let [first, second] = &mut self.chips;
+        first.set_line(CASCADE, second.output());
     }
 
     fn set_line(&mut self, source: u32, level: LineLevel) {
+        let [first, second] = &mut self.chips;
         match u8::try_from(source) {
             // Nothing but the second one is here.
             Ok(CASCADE) => {}
-            Ok(input @ 0..8) => self.first.set_line(input, level),
-            Ok(input @ 8..16) => self.second.set_line(input - 8, level),
+            Ok(input @ 0..8) => first.set_line(input, level),
+            Ok(input @ 8..16) => second.set_line(input - 8, level),
             Ok(_) | Err(_) => {}
         }
     }
 
     fn acknowledge(&mut self) -> u8 {
-        match self.first.acknowledge() {
+        let [first, second] = &mut self.chips;
+        match first.acknowledge() {
             Some(CASCADE) => {
-                let input = self.second.acknowledge();
-                self.second.vector(input)
+                let input = second.acknowledge();
+                second.vector(input)
             }
-            input => self.first.vector(input),
+            input => first.vector(input),
         }
     }
 
-    /// Whether a read of `port` acknowledges an interrupt.
-    fn is_polled(&mut self, port: Port) -> bool {
+    /// What a read of `port` answers, if it changes nothing: it acknowledges no interrupt.
+    #[inline(always)]
+    fn peek(&self, port: Port) -> Option<u8> {
+        let chip = |which: Which| &self.chips[which as usize];
         match port {
-            Port::Command(which) | Port::Data(which) => self.chip(which).is_polled(),
-            Port::EdgeLevel(_) => false,
+            Port::Command(which) => chip(which).peek_status(),
+            Port::Data(which) => chip(which).peek_data(),
+            Port::EdgeLevel(which) => Some(chip(which).edge_level()),
         }
     }
 
-    fn read(&mut self, port: Port) -> u8 {
+    /// What it answers after a poll was asked for.
+    fn read_poll(&mut self, port: Port) -> u8 {
         match port {
-            Port::Command(which) => self.chip(which).read_status(),
-            Port::Data(which) => self.chip(which).read_data(),
+            Port::Command(which) | Port::Data(which) => self.chip(which).read_poll(),
             Port::EdgeLevel(which) => self.chip(which).edge_level(),
         }
     }

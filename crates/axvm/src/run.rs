@@ -41,7 +41,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         let door = self.door(vcpu_id)?;
         let mut unserved = None;
         loop {
-            // The interrupt was not this exit's, or came while the vCPU's task did something else.
+            // The tick that ended the turn may have been served outside of `serve`: as another task's
+            // wake-up, or while this task waited for something.
             if H::is_turn_over() {
                 H::reschedule();
             }

@@ -104,6 +104,8 @@ pub struct GuestMap {
     /// The interrupt controller, which every VM has. RAM that does not say where it goes lies
     /// around it.
     pub interrupt_controller: Window,
+    /// What that is, in words.
+    pub(crate) interrupt_controller_is: &'static str,
     /// The interrupts that a device may have.
     pub irqs: RangeInclusive<u32>,
     /// Where the devices that a config lists are.
@@ -124,6 +126,7 @@ static RISCV64: GuestMap = GuestMap {
     // Linux asks for 2 MiB (its text offset); the bytes below are the firmware's on real machines.
     flat_kernel_offset: 0x20_0000,
     interrupt_controller: Window::new(0x0c00_0000, 0x60_0000),
+    interrupt_controller_is: "the interrupt controller, which every VM has",
     irqs: 1..=95,
     device_space: DeviceSpace::Memory,
     own_devices: &[],
@@ -141,6 +144,7 @@ static X86_64: GuestMap = GuestMap {
     // The last GiB below 4 GiB, which has the I/O APIC and the local APICs in it: PCs keep it for
     // devices.
     interrupt_controller: Window::new(0xc000_0000, 0x4000_0000),
+    interrupt_controller_is: "the last GiB below 4 GiB, which a PC keeps for devices",
     // What the clocks, the cascade and ACPI leave of the first 8259.
     irqs: 3..=7,
     device_space: DeviceSpace::Ports,

@@ -1,7 +1,7 @@
 //! The seam between the vCPU and the two vendors.
 //!
-//! [`VendorVcpu`] is what a vendor's part of a vCPU can do, [`VendorPerCpu`] what its part of a pCPU can do; [`Backend`] is the one that this machine has. All
-//! that a vendor says is in the plain types below, so that nothing above knows which it is. The rules for both:
+//! [`VendorVcpu`] is what a vendor's part of a vCPU can do, [`VendorPerCpu`] what its part of a pCPU can do. All that a vendor says is in the plain types below,
+//! so that nothing above knows which it is. The rules for both:
 //! - Host interrupts are off from [`load`](VendorVcpu::load) to the end of the run; [`enter`](VendorVcpu::enter) comes back with them off, and with all that
 //!   Rust code relies on (GS base, stack, TR …) the host's. A host interrupt that ends the guest's turn stays pending: it is served, by the host's own
 //!   vector, as soon as the run is over. A host NMI that the exit consumed is given to the host's NMI vector by `enter` or `exit`.
@@ -20,7 +20,7 @@ mod exit;
 use axaddrspace::{HostPhysAddr, LargestLeaf, VmidAssignment};
 use axdevice::{HandOver, Keeps};
 use axerrno::AxResult;
-use axvcpu::{AxVCpuHal, FailReason, RawExit};
+use axvcpu::{FailReason, RawExit};
 
 use crate::{
     HltPolicy, LocalApicHardware, Unfit,
@@ -31,8 +31,6 @@ use crate::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
         rflags,
     },
-    svm::SvmVcpu,
-    vmx::VmxVcpu,
 };
 
 pub use exit::{ControlAccess, ControlRegister, Direction, IoExit, IoKind};
@@ -78,6 +76,12 @@ pub(crate) enum Alarm {
 
 /// A vendor's part of a vCPU. See the module's head for what all methods may assume.
 pub(crate) trait VendorVcpu: Sized {
+    /// Whose it is.
+    const VENDOR: Vendor;
+
+    /// What the hardware says where it would not enter a guest.
+    type Refused;
+
     /// With all controls set, registers at zero: the shared part writes the reset state next.
     fn new(config: VendorConfig) -> AxResult<Self>;
 
@@ -93,6 +97,9 @@ pub(crate) trait VendorVcpu: Sized {
     /// Memory is brought up to date with the hardware, which goes on holding the vCPU: another vCPU may be loaded here next, without `put`. Then this one
     /// is loaded again before it runs, on this pCPU.
     fn save(&mut self);
+
+    /// The hardware's state is the truth again, after `save` and with no other vCPU loaded since.
+    fn reload(&mut self) {}
 
     /// The vCPU's state leaves the hardware for memory (VMX: VMCLEAR), so that any pCPU can load it. `save` has been called since it last ran;
     /// another vCPU may have been loaded here since.
@@ -116,8 +123,11 @@ pub(crate) trait VendorVcpu: Sized {
     /// The guest's own translations, of this vCPU, are forgotten before it runs on.
     fn flush(&mut self);
 
-    /// Runs the guest until it exits. `Err`: the hardware would not enter it, and says why.
-    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason>;
+    /// Runs the guest until it exits. It is `now` by the host's counter. `Err`: the hardware would not enter it.
+    fn enter(&mut self, registers: &mut GuestRegisters, now: u64) -> Result<(), Self::Refused>;
+
+    /// In words, right after that.
+    fn why_refused(&self, refused: Self::Refused) -> FailReason;
 
     /// Which of the frequent exits the last one was.
     #[inline]
@@ -139,6 +149,12 @@ pub(crate) trait VendorVcpu: Sized {
 
     /// How long its instruction is.
     fn io_length(&self) -> u8;
+
+    /// Its instruction was completed for the guest, as [`complete`](Self::complete) has it.
+    #[inline]
+    fn complete_io(&mut self) -> u64 {
+        self.complete(self.io_length())
+    }
 
     /// The access of a frequent exit that the nested table does not allow.
     #[inline]
@@ -300,90 +316,4 @@ pub(crate) trait VendorPerCpu: Sized {
 
     /// The opposite.
     fn disable(self) -> AxResult;
-}
-
-/// The backend that this machine has.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a machine has only one of them, and moves none"
-)]
-pub(crate) enum Backend<H: AxVCpuHal> {
-    Vmx(VmxVcpu<H>),
-    Svm(SvmVcpu<H>),
-}
-
-impl<H: AxVCpuHal> Backend<H> {
-    /// For the machine's vendor.
-    pub(crate) fn new(vendor: Vendor, config: VendorConfig) -> AxResult<Self> {
-        Ok(match vendor {
-            Vendor::Vmx => Self::Vmx(VmxVcpu::new(config)?),
-            Vendor::Svm => Self::Svm(SvmVcpu::new(config)?),
-        })
-    }
-
-    /// Who made it.
-    pub(crate) const fn vendor(&self) -> Vendor {
-        match self {
-            Self::Vmx(_) => Vendor::Vmx,
-            Self::Svm(_) => Vendor::Svm,
-        }
-    }
-}
-
-/// Declares methods that hand on to the vendor's.
-macro_rules! hand_on {
-    ($(fn $name:ident($self:ident: $receiver:ty $(, $argument:ident: $type:ty)*) $(-> $result:ty)?;)*) => {
-        impl<H: AxVCpuHal> Backend<H> {
-            $(
-                /// As [`VendorVcpu`] has it.
-                #[inline(always)]
-                pub(crate) fn $name($self: $receiver $(, $argument: $type)*) $(-> $result)? {
-                    match $self {
-                        Self::Vmx(vendor) => vendor.$name($($argument),*),
-                        Self::Svm(vendor) => vendor.$name($($argument),*),
-                    }
-                }
-            )*
-        }
-    };
-}
-
-hand_on! {
-    fn set_nested_root(self: &mut Self, root: HostPhysAddr);
-    fn reset(self: &mut Self);
-    fn load(self: &mut Self, tag: VmidAssignment) -> AxResult;
-    fn save(self: &mut Self);
-    fn put(self: &mut Self);
-    fn retag(self: &mut Self, tag: VmidAssignment);
-    fn flush(self: &mut Self);
-    fn enter(self: &mut Self, registers: &mut GuestRegisters) -> Result<(), FailReason>;
-    fn frequent(self: &Self) -> Frequent;
-    fn exit(self: &mut Self) -> ExitInfo;
-    fn length(self: &Self) -> Option<u8>;
-    fn io(self: &Self) -> IoExit;
-    fn io_length(self: &Self) -> u8;
-    fn nested(self: &Self) -> Option<NestedFault>;
-    fn local_write(self: &Self) -> u16;
-    fn raw_exit(self: &Self) -> RawExit;
-    fn exit_name(self: &Self, reason: u64) -> &'static str;
-    fn fetched_bytes(self: &Self) -> &[u8];
-    fn get(self: &Self, register: Register) -> u64;
-    fn set(self: &mut Self, register: Register, value: u64);
-    fn segment(self: &Self, name: SegmentName) -> Segment;
-    fn segment_base(self: &Self, name: SegmentName) -> u64;
-    fn segment_rights(self: &Self, name: SegmentName) -> SegmentRights;
-    fn set_segment(self: &mut Self, name: SegmentName, segment: Segment);
-    fn privilege(self: &Self) -> u8;
-    fn table(self: &Self, name: TableName) -> DescriptorTable;
-    fn set_table(self: &mut Self, name: TableName, table: DescriptorTable);
-    fn set_pdptes(self: &mut Self, entries: [u64; 4]);
-    fn inject(self: &mut Self, event: Event);
-    fn is_open(self: &Self, window: Window) -> bool;
-    fn await_open(self: &mut Self, window: Window);
-    fn ignore(self: &mut Self, window: Window);
-    fn set_deadline(self: &mut Self, deadline: u64) -> Alarm;
-    fn set_task_priority(self: &mut Self, class: u8);
-    fn take_over(self: &mut Self, news: HandOver);
-    fn hold_back(self: &mut Self, class: u8);
-    fn complete(self: &mut Self, length: u8) -> u64;
 }

@@ -206,6 +206,9 @@ fn shown_d(subleaf: u32) -> CpuidResult {
 const CACHE_SUBLEAVES: usize = 5;
 const STATE_COMPONENTS: usize = 19;
 
+/// The basic leaves that have no subleaves, and show nothing that a guest changes.
+const PLAIN: u32 = !bits(&[1, 4, 7, 0xb, 0xd, 0x1f]);
+
 /// CPUID of one vCPU.
 #[derive(Debug)]
 pub(crate) struct CpuidTable {
@@ -349,8 +352,16 @@ impl CpuidTable {
         self.extended[1].edx >> 27 & 1 == 1 || self.basic[7].ecx >> 22 & 1 == 1
     }
 
+    /// The answer to CPUID of a leaf, if that is all that it depends on.
+    #[inline(always)]
+    pub(crate) fn plain(&self, leaf: u32) -> Option<&CpuidResult> {
+        let answer = self.basic.get(leaf as usize)?;
+        (PLAIN >> leaf & 1 == 1).then_some(answer)
+    }
+
     /// The answer to CPUID. `state`: what it depends on that changes, asked only where it does.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     pub(crate) fn answer(
         &self,
         leaf: u32,

@@ -4,17 +4,16 @@ use axdevice::{Keeps, Schedule};
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
-    X86VCpu,
-    backend::{Alarm, Window},
+    backend::{Alarm, VendorVcpu, Window},
     event::Event,
     exit::Next,
-    vcpu::Activity,
+    vcpu::{Activity, VCpu},
 };
 
 /// Never.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Runs the timers that are due, and has the host come back for the next.
     #[inline]
     pub(crate) fn advance_timers(&mut self) {
@@ -84,7 +83,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     }
 
     /// Gives the guest the first of what waits for it that it can take, and asks for an exit where something is left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&mut self) {
         let waits = self.flag.is_raised();
         if !waits && !self.awaits_interrupts && self.events.is_empty() {

@@ -9,11 +9,12 @@ use axerrno::{AxResult, ax_err};
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 
 use crate::{
-    ExitKind, X86VCpu,
-    backend::{Direction, IoExit, IoKind},
+    ExitKind,
+    backend::{Direction, IoExit, IoKind, VendorVcpu},
     decode::{MemoryInstruction, Part, Source, StringForm, accumulator},
     exit::{Next, Step},
     regs::{Register, gpr},
+    vcpu::VCpu,
     walk::Access,
 };
 
@@ -67,7 +68,7 @@ impl Pending {
     }
 }
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Nothing answers the last access.
     pub(crate) fn refuse_access(&mut self) -> AxResult {
         match self.pending {
@@ -178,7 +179,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         Ok(Next::Resume)
     }
 
-    /// IN, OUT, INS, OUTS.
+    /// IN, OUT, INS, OUTS: the exit is one for `io`.
     #[inline(always)]
     pub(crate) fn port_access(&mut self, io: IoExit, devices: &dyn DeviceAccess) -> Step<Next> {
         let IoExit {
@@ -191,39 +192,58 @@ impl<H: AxVCpuHal> X86VCpu<H> {
             Direction::Read => ExitKind::PortRead,
             Direction::Write => ExitKind::PortWrite,
         });
-        if kind == IoKind::String {
-            return self.port_string(io);
+        match kind {
+            IoKind::String => return self.port_string(),
+            IoKind::Register => {}
         }
-        let (pending, exit) = match direction {
-            Direction::Read => {
-                if let Some(value) = devices.port_read(port, width) {
-                    let rax = &mut self.regs.gpr[gpr::RAX];
-                    *rax = accumulator(width).write(*rax, value);
-                    return Ok(self.answered(self.backend.io_length()));
+        match direction {
+            Direction::Read => match devices.port_read(port, width) {
+                Some(value) => self.set_accumulator(width, value),
+                None => {
+                    let pending = Pending::PortRead { width };
+                    let exit = AxVCpuExitReason::IoRead { port, width };
+                    return Ok(self.leave_for_port(pending, exit));
                 }
-                (
-                    Pending::PortRead { width },
-                    AxVCpuExitReason::IoRead { port, width },
-                )
-            }
+            },
             Direction::Write => {
                 let data = self.regs.gpr[gpr::RAX] & width.mask();
-                if devices.port_write(port, width, data).is_some() {
-                    return Ok(self.answered(self.backend.io_length()));
+                if devices.port_write(port, width, data).is_none() {
+                    let exit = AxVCpuExitReason::IoWrite { port, width, data };
+                    return Ok(self.leave_for_port(Pending::PortWrite, exit));
                 }
-                (
-                    Pending::PortWrite,
-                    AxVCpuExitReason::IoWrite { port, width, data },
-                )
             }
-        };
-        Ok(self.leave_for_device(self.backend.io_length(), pending, exit))
+        }
+        let flags = self.backend.complete_io();
+        Ok(self.look_past(flags))
+    }
+
+    /// RAX, of which an IN has read so much.
+    #[inline(always)]
+    fn set_accumulator(&mut self, width: AccessWidth, value: u64) {
+        let rax = &mut self.regs.gpr[gpr::RAX];
+        // Nearly all are bytes, and a byte is stored without a look at the rest.
+        if width == AccessWidth::Byte {
+            *rax = *rax & !0xff | value & 0xff;
+        } else {
+            *rax = accumulator(width).write(*rax, value);
+        }
+    }
+
+    #[cold]
+    fn leave_for_port(&mut self, pending: Pending, exit: AxVCpuExitReason) -> Next {
+        self.leave_for_device(self.backend.io_length(), pending, exit)
     }
 
     /// Past the instruction, whose access a device has answered.
     #[inline]
     pub(crate) fn answered(&mut self, length: u8) -> Next {
-        match self.advance(length) {
+        let flags = self.backend.complete(length);
+        self.look_past(flags)
+    }
+
+    #[inline(always)]
+    fn look_past(&mut self, flags: u64) -> Next {
+        match self.past(flags) {
             Next::Resume | Next::Look => Next::Look,
             Next::Leave => Next::Leave,
         }

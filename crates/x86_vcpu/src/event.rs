@@ -135,6 +135,8 @@ pub(crate) struct EventQueue {
     /// What was being delivered.
     interrupted: Option<Event>,
     nmi: bool,
+    /// Whether there is any of these: one look before each entry.
+    any: bool,
 }
 
 impl EventQueue {
@@ -144,6 +146,12 @@ impl EventQueue {
             Event::Software => None,
             Event::Exception(_) | Event::Nmi | Event::Interrupt(_) => Some(event),
         };
+        self.look();
+    }
+
+    /// Something has come or gone.
+    fn look(&mut self) {
+        self.any = self.exception.is_some() || self.interrupted.is_some() || self.nmi;
     }
 
     /// Whether the delivery of something was interrupted by the last exit.
@@ -166,12 +174,14 @@ impl EventQueue {
             self.interrupted = None;
         }
         self.exception = Some(exception);
+        self.look();
         Raised::Queued
     }
 
     /// An NMI arrived. Two that wait are one.
     pub(crate) fn post_nmi(&mut self) {
         self.nmi = true;
+        self.look();
     }
 
     pub(crate) const fn has_nmi(&self) -> bool {
@@ -181,21 +191,24 @@ impl EventQueue {
     /// The NMI that waits, to be given to the guest now.
     pub(crate) fn take_nmi(&mut self) {
         self.nmi = false;
+        self.look();
     }
 
     /// What goes in now, whatever the guest has masked.
     #[inline]
     pub(crate) fn take_forced(&mut self) -> Option<Event> {
-        if let Some(exception) = self.exception.take() {
-            return Some(Event::Exception(exception));
-        }
-        self.interrupted.take()
+        let forced = match self.exception.take() {
+            Some(exception) => Some(Event::Exception(exception)),
+            None => self.interrupted.take(),
+        };
+        self.look();
+        forced
     }
 
     /// Whether nothing waits.
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.exception.is_none() && self.interrupted.is_none() && !self.nmi
+        !self.any
     }
 }
 

@@ -9,17 +9,17 @@ use axvcpu::{
 };
 
 use crate::{
-    ExitKind, Sharing, X86VCpu,
-    backend::{Direction, Exit, Frequent, Instruction},
+    ExitKind, Sharing,
+    backend::{Direction, Exit, Frequent, Instruction, VendorVcpu},
     cpuid::CpuidState,
     cr::{self, cr4},
     decode,
     device::Pending,
     event::{Exception, Raised, vector},
-    hardware,
+    hardware::{self, CpuidResult},
     opcode::Opcode,
     regs::{Register, dr6, gpr, rflags},
-    vcpu::Activity,
+    vcpu::{Activity, VCpu},
     walk::{Paging, Privilege, WalkFailure},
 };
 
@@ -30,14 +30,14 @@ pub(crate) enum Next {
     Resume,
     /// The same, but a device has answered: the vCPU looks what that did to it.
     Look,
-    /// Out of the vCPU's loop, for the reason in [`X86VCpu::exit`](X86VCpu).
+    /// Out of the vCPU's loop, for the reason in [`VCpu::exit`](VCpu).
     Leave,
 }
 
 /// What a step of an exit's service comes to; `Err`: the guest goes on, or is left, instead.
 pub(crate) type Step<T> = Result<T, Next>;
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Serves the exit that the backend has just made.
     #[inline]
     pub(crate) fn serve_exit(&mut self, devices: &dyn DeviceAccess) -> Next {
@@ -263,15 +263,19 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         self.counters.count(ExitKind::Cpuid);
         let length = self.length(length, &[Opcode::CPUID])?;
         let [leaf, subleaf] = [gpr::RAX, gpr::RCX].map(|number| self.regs.gpr[number] as u32);
-        let answer = self.cpuid.answer(leaf, subleaf, || CpuidState {
+        match self.cpuid.plain(leaf) {
+            Some(answer) => self.regs.set_cpuid(answer),
+            None => self.regs.set_cpuid(&self.cpuid_of_state(leaf, subleaf)),
+        }
+        Ok(self.advance(length))
+    }
+
+    #[cold]
+    fn cpuid_of_state(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        self.cpuid.answer(leaf, subleaf, || CpuidState {
             cr4: self.backend.get(Register::Cr4),
             xcr0: self.xsave.xcr0(),
-        });
-        self.regs.gpr[gpr::RAX] = answer.eax.into();
-        self.regs.gpr[gpr::RBX] = answer.ebx.into();
-        self.regs.gpr[gpr::RCX] = answer.ecx.into();
-        self.regs.gpr[gpr::RDX] = answer.edx.into();
-        Ok(self.advance(length))
+        })
     }
 
     /// HLT has been completed, with `next` to follow.
@@ -344,7 +348,14 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     #[inline(always)]
     pub(crate) fn advance(&mut self, length: u8) -> Next {
         // Only 64-bit code runs above 4 GiB; where it ends there, the hardware says so.
-        if self.backend.complete(length) & rflags::TRAP != 0 {
+        let flags = self.backend.complete(length);
+        self.past(flags)
+    }
+
+    /// The guest is past the instruction, with these flags.
+    #[inline(always)]
+    pub(crate) fn past(&mut self, flags: u64) -> Next {
+        if flags & rflags::TRAP != 0 {
             return self.single_step();
         }
         Next::Resume

@@ -4,13 +4,14 @@ use axaddrspace::{GuestPhysAddr, RamPage, RamWord};
 use axvcpu::AxVCpuHal;
 
 use crate::{
-    X86VCpu,
+    backend::VendorVcpu,
     cr::{ControlRegisters, efer},
     decode::{self, Bytes, CodeMode, MAX_LENGTH, MemoryInstruction},
     event::Exception,
     exit::{Next, Step},
     opcode::{Length, Opcode, length_of},
     regs::{Register, SegmentName, SegmentRights},
+    vcpu::VCpu,
     walk::{Access, Paging, Privilege},
 };
 
@@ -67,7 +68,7 @@ impl Walk {
 
 const PAGE_MASK: u64 = 0xfff;
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// What mode the guest's code is for.
     pub(crate) fn code_mode(&self) -> CodeMode {
         let rights = self.backend.segment_rights(SegmentName::Cs);

@@ -6,6 +6,7 @@ use axvcpu::{AxArchVCpu, AxVCpuExitReason};
 use proptest::prelude::*;
 
 use crate::{
+    backend::VendorVcpu,
     decode::{self, CodeMode, MAX_LENGTH},
     opcode::{Length, Opcode, length_of},
     regs::Register,

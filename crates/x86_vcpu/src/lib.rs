@@ -11,7 +11,7 @@
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
 //!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU.
 //! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
-//! - `vcpu` and `percpu` are what the outside sees.
+//! - `vcpu` is one vCPU on either, `vendors` the one that this machine has; that and `percpu` are what the outside sees.
 
 #![no_std]
 #![cfg(any(target_arch = "x86_64", not(target_os = "none")))]
@@ -51,6 +51,7 @@ mod switch;
 mod testing;
 mod unfit;
 mod vcpu;
+mod vendors;
 mod vmx;
 mod walk;
 mod xsave;
@@ -66,7 +67,8 @@ pub use event::{InterruptInfo as VmxInterruptInfo, InterruptKind};
 pub use percpu::{X86PerCpu, forget_nested};
 pub use svm::{SvmPerCpuState, SvmVcpu};
 pub use unfit::Unfit;
-pub use vcpu::{INIT, NMI, NOTIFY, X86VCpu};
+pub use vcpu::{INIT, NMI, NOTIFY};
+pub use vendors::X86VCpu;
 pub use vmx::{
     FixedBits, InvvpidType, MissingCapability, VmcsControl16, VmcsControl32, VmcsControl64,
     VmcsControlNW, VmcsGuest16, VmcsGuest32, VmcsGuest64, VmcsGuestNW, VmcsHost16, VmcsHost32,

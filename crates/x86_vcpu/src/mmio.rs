@@ -5,17 +5,18 @@ use axdevice::LocalApic;
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
 
 use crate::{
-    ExitKind, X86VCpu,
+    ExitKind,
     alu::{self, Operator},
-    backend::{NestedFault, NestedPurpose},
+    backend::{NestedFault, NestedPurpose, VendorVcpu},
     decode::{Extend, Keep, MemoryInstruction, Operation, Part, accumulator},
     device::Pending,
     exit::{Next, Step},
     regs::{Register, gpr},
+    vcpu::VCpu,
     walk::Access,
 };
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// An access that the nested table does not allow: RAM that is not there yet, or a device.
     #[inline]
     pub(crate) fn nested_fault(

@@ -5,12 +5,13 @@ use axvcpu::{AccessWidth, AxVCpuHal};
 use iced_x86::{Instruction, Register as Name};
 
 use crate::{
-    X86VCpu,
+    backend::VendorVcpu,
     cr::efer,
     decode::{self, CodeMode, MemoryInstruction, Operation, width_of},
     event::{Exception, vector},
     exit::{Next, Step},
     regs::{Register, SegmentName},
+    vcpu::VCpu,
     walk::{Access, WalkFailure},
 };
 
@@ -79,7 +80,7 @@ pub(crate) struct Operand {
     len: usize,
 }
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// The linear address of an operand.
     pub(crate) fn address_of(&self, operand: MemoryOperand) -> Linear {
         let base = match operand.base {

@@ -1,11 +1,25 @@
 //! A guest's registers: those in memory, and the names of those in a VMCS or VMCB.
 
+use crate::hardware::CpuidResult;
+
 /// The general registers that the entry assembly switches, by their number in an instruction: RAX, RCX, RDX, RBX, (RSP), RBP, RSI, RDI, R8 to R15.
 #[repr(C)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GuestRegisters {
     /// RSP's place is not used: it is in the VMCS or VMCB.
     pub(crate) gpr: [u64; 16],
+}
+
+impl GuestRegisters {
+    /// What CPUID has answered.
+    #[inline(always)]
+    pub(crate) fn set_cpuid(&mut self, answer: &CpuidResult) {
+        let CpuidResult { eax, ebx, ecx, edx } = *answer;
+        self.gpr[gpr::RAX] = eax.into();
+        self.gpr[gpr::RBX] = ebx.into();
+        self.gpr[gpr::RCX] = ecx.into();
+        self.gpr[gpr::RDX] = edx.into();
+    }
 }
 
 /// The numbers of the general registers in instructions (AMD APM 3, "Instruction Encoding"; Intel SDM 2, "ModR/M").

@@ -4,7 +4,8 @@ use axaddrspace::{GuestPhysAddr, VmidTag};
 use axvcpu::AxVCpuHal;
 
 use crate::{
-    X86Start, X86VCpu,
+    X86Start,
+    backend::VendorVcpu,
     cr::{cr0, cr4, efer},
     device::Pending,
     event::EventQueue,
@@ -14,7 +15,7 @@ use crate::{
         DescriptorTable, GuestRegisters, Register, Segment, SegmentName, SegmentRights, TableName,
         dr6, dr7, gpr, rflags,
     },
-    vcpu::Activity,
+    vcpu::{Activity, VCpu},
 };
 
 /// A real-mode segment's rights: read, write, accessed.
@@ -78,7 +79,7 @@ const fn flat(selector: u16, rights: SegmentRights) -> Segment {
     }
 }
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Everything as after power-on, but for what `start` says.
     pub(crate) fn reset(&mut self, start: X86Start) {
         self.backend.reset();

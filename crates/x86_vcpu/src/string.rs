@@ -3,20 +3,27 @@
 use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
-    X86VCpu,
-    backend::{Direction, IoExit},
+    backend::{Direction, IoExit, VendorVcpu},
     decode::{Operation, Part, Repeat, StringForm},
     device::Pending,
     exit::{Next, Step},
     operand::Linear,
     regs::{Register, SegmentName, gpr, rflags},
+    vcpu::VCpu,
     walk::Access,
 };
 
-impl<H: AxVCpuHal> X86VCpu<H> {
-    /// One element of INS or OUTS.
-    pub(crate) fn port_string(&mut self, io: IoExit) -> Step<Next> {
-        let IoExit { port, width, .. } = io;
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
+    /// One element of INS or OUTS. Apart from IN and OUT, which would make room for it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn port_string(&mut self) -> Step<Next> {
+        let IoExit {
+            port,
+            width,
+            direction,
+            kind: _,
+        } = self.backend.io();
         let instruction = self.memory_instruction()?;
         let length = instruction.length;
         if let Operation::Input(form) | Operation::Output(form) = instruction.operation
@@ -24,7 +31,7 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         {
             return Ok(self.advance(length));
         }
-        match (instruction.operation, io.direction) {
+        match (instruction.operation, direction) {
             (Operation::Input(form), Direction::Read) => {
                 // Before the device has lost what it gives.
                 self.locate(self.destination(form), width.bytes(), Access::Write)?;

@@ -3,13 +3,16 @@
 use axerrno::AxResult;
 use axvcpu::{AxVCpuHal, Home};
 
-use crate::{X86VCpu, hardware, msr::number::TSC_AUX};
+use crate::{backend::VendorVcpu, hardware, msr::number::TSC_AUX, vcpu::VCpu};
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Puts the vCPU into this pCPU's hardware, if it is not there. Interrupts are off.
     #[inline(always)]
     pub(crate) fn load(&mut self) -> AxResult {
         if self.residence.is_loaded() {
+            if self.residence.home() == Home::Both {
+                self.backend.reload();
+            }
             return Ok(());
         }
         self.load_absent()
@@ -31,13 +34,6 @@ impl<H: AxVCpuHal> X86VCpu<H> {
         if self.cpuid.has_tsc_aux() {
             hardware::write_msr(TSC_AUX, self.tsc_aux);
         }
-    }
-
-    /// Whether what the pCPU has cached of nested tables must go before the guest goes on.
-    #[inline(always)]
-    pub(crate) fn is_stale(&self) -> bool {
-        let cell = self.residence.cell();
-        cell.is_some_and(|cell| cell.own().is_stale())
     }
 
     /// The nested tables may have changed since the vCPU was loaded. It has said that it is entering.

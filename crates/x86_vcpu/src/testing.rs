@@ -20,8 +20,8 @@ use axdevice::{InterruptFlag, LocalInterrupts, Timed};
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
-    GuestBytes, HltPolicy, LocalApicHardware, Sharing, X86PerCpu, X86Start, X86VCpu, X86VCpuConfig,
-    hardware::CpuidResult, machine,
+    GuestBytes, HltPolicy, LocalApicHardware, Sharing, SvmVcpu, X86PerCpu, X86Start, X86VCpuConfig,
+    hardware::CpuidResult, machine, vcpu::VCpu,
 };
 
 std::thread_local! {
@@ -212,7 +212,7 @@ impl Timed for Timer {
 
 /// A vCPU with all that is around it.
 pub(crate) struct World {
-    pub(crate) vcpu: X86VCpu<TestHost>,
+    pub(crate) vcpu: VCpu<TestHost, SvmVcpu<TestHost>>,
     pub(crate) ram: Arc<Ram>,
     pub(crate) local: Arc<Local>,
     pub(crate) timer: Arc<Timer>,
@@ -252,7 +252,7 @@ impl World {
         };
         ram.put_u64(CR3, 0x2007);
         ram.put_u64(0x2000, 0x87);
-        let mut vcpu = X86VCpu::new(1, 1, config).unwrap();
+        let mut vcpu = VCpu::new(1, 1, config).unwrap();
         vcpu.set_nested_root(HostPhysAddr::new(0x5000)).unwrap();
         vcpu.setup(X86Start::Long64 {
             rip: ENTRY,

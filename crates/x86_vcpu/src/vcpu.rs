@@ -16,7 +16,7 @@ use axvcpu::{
 
 use crate::{
     ExitKind, GuestBytes, X86Start, X86VCpuConfig,
-    backend::{Backend, Vendor, VendorConfig},
+    backend::{Vendor, VendorConfig, VendorVcpu},
     cpuid::CpuidTable,
     decode::DecodeCache,
     deliver::NEVER,
@@ -47,10 +47,10 @@ pub(crate) enum Activity {
     Halted { takes_interrupts: bool },
 }
 
-/// An x86_64 vCPU.
-pub struct X86VCpu<H: AxVCpuHal> {
+/// A vCPU on vendor `V`'s virtualization: all of it is compiled for each, so that no exit asks which it is.
+pub(crate) struct VCpu<H: AxVCpuHal, V> {
     pub(crate) regs: GuestRegisters,
-    pub(crate) backend: Backend<H>,
+    pub(crate) backend: V,
     pub(crate) events: EventQueue,
     pub(crate) xsave: ExtendedState,
     pub(crate) msrs: MsrStorage,
@@ -98,7 +98,7 @@ pub struct X86VCpu<H: AxVCpuHal> {
     _host: PhantomData<fn() -> H>,
 }
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// General register `number`.
     #[inline(always)]
     pub(crate) fn gpr(&self, number: u8) -> u64 {
@@ -157,35 +157,56 @@ impl<H: AxVCpuHal> X86VCpu<H> {
     /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
     fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
-        let mut next = self.open_all(mailbox)?;
+        let Some(cell) = self.residence.cell() else {
+            return ax_err!(BadState, "a vCPU runs only where it is bound");
+        };
+        if self.begin(mailbox)? == Next::Leave {
+            return Ok(());
+        }
         loop {
-            match next {
-                Next::Resume => {}
-                Next::Look => {
-                    if devices.wants_exit() {
-                        self.leave(AxVCpuExitReason::Nothing);
-                        return Ok(());
-                    }
-                    // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-                    if mailbox.has_changed_from(NO_LINES) || self.is_stale() {
-                        next = self.open_all(mailbox)?;
-                        continue;
-                    }
+            let now = H::now();
+            self.counters.entering(now);
+            let entered = self.backend.enter(&mut self.regs, now);
+            self.counters.left(H::now());
+            let next = match entered {
+                Ok(()) => self.serve_exit(devices),
+                Err(refused) => self.refused(refused),
+            };
+            if next != Next::Resume {
+                if next == Next::Leave && self.ask(devices) == Next::Leave {
+                    return Ok(());
                 }
-                Next::Leave => return Ok(()),
+                if devices.wants_exit() {
+                    self.leave(AxVCpuExitReason::Nothing);
+                    return Ok(());
+                }
+                // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+                if (mailbox.has_changed_from(NO_LINES) || cell.own().is_stale())
+                    && self.open_all(mailbox)? == Next::Leave
+                {
+                    return Ok(());
+                }
             }
             self.deliver();
-            self.counters.entering(H::now());
-            let entered = self.backend.enter(&mut self.regs);
-            self.counters.left(H::now());
-            next = match entered {
-                Ok(()) => self.serve_exit(devices),
-                Err(reason) => self.leave(AxVCpuExitReason::FailEntry { reason }),
-            };
-            if next == Next::Leave {
-                next = self.ask(devices);
-            }
         }
+    }
+
+    /// All that has come since the last turn.
+    #[inline(never)]
+    fn begin(&mut self, mailbox: &Mailbox) -> AxResult<Next> {
+        let next = self.open_all(mailbox)?;
+        if next != Next::Leave {
+            self.deliver();
+        }
+        Ok(next)
+    }
+
+    /// The hardware would not enter the guest.
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, refused: V::Refused) -> Next {
+        let reason = self.backend.why_refused(refused);
+        self.leave(AxVCpuExitReason::FailEntry { reason })
     }
 }
 
@@ -201,7 +222,7 @@ fn keep_local<H: AxVCpuHal>(local: &dyn LocalInterrupts, keeps: Keeps) -> AxResu
     Ok(registers)
 }
 
-impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
     type CreateConfig = X86VCpuConfig;
     type SetupConfig = X86Start;
 
@@ -212,9 +233,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         if vcpu_id >= config.vcpu_count {
             return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
         }
-        let vendor = percpu::vendor::<H>()
-            .ok_or_else(|| ax_err_type!(Unsupported, "the CPU has neither SVM nor VMX"))?;
-        match (vendor, config.nested_mode) {
+        match (V::VENDOR, config.nested_mode) {
             (Vendor::Svm, NestedMode::Npt(_)) | (Vendor::Vmx, NestedMode::Ept(_)) => {}
             _ => {
                 return ax_err!(
@@ -235,7 +254,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
         };
         let mut vcpu = Self {
             regs: GuestRegisters::default(),
-            backend: Backend::new(vendor, vendor_config)?,
+            backend: V::new(vendor_config)?,
             events: EventQueue::default(),
             xsave: ExtendedState::new(),
             msrs: MsrStorage::new(),
@@ -471,7 +490,7 @@ impl<H: AxVCpuHal> AxArchVCpu for X86VCpu<H> {
             "interrupts {}, {:?}; last {:?} exit: {}, {}",
             if interrupts { "on" } else { "off" },
             self.activity,
-            self.backend.vendor(),
+            V::VENDOR,
             self.backend.exit_name(exit.reason),
             exit
         )

@@ -1,6 +1,6 @@
 //! A guest in the manner of an RTOS: it beats by its timer, sleeps in between, and reports how late
-//! it was woken at worst. Options: `period_us=`, `report=`, `beats=`, `steady=` (see
-//! [`guests::heartbeat`]).
+//! it was woken at worst. Options: `period_us=`, `report=`, `beats=`, `steady=`,
+//! `awake` (see [`guests::heartbeat`]).
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -30,7 +30,7 @@ fn run(machine: &'static guests::arch::Machine) -> guests::Exit {
     }
     let mut heart = Heartbeat::new(config, timer.ticks_per_second(), timer.now());
     loop {
-        let woken = timer.sleep_until(heart.deadline());
+        let woken = timer.rest_until(heart.deadline(), config.rest);
         match heart.beat(woken) {
             Next::Wait => {}
             Next::Report => println!("heartbeat: {}", heart.tally()),
@@ -60,7 +60,7 @@ fn be_steady(config: guests::heartbeat::Config, timer: guests::arch::Timer) {
     let mut heart = Heartbeat::new(config, timer.ticks_per_second(), timer.now());
     let mut beat = |beats| {
         for _ in 0..beats {
-            let woken = timer.sleep_until(heart.deadline());
+            let woken = timer.rest_until(heart.deadline(), config.rest);
             let _ = heart.beat(woken);
         }
     };

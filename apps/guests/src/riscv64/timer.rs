@@ -2,6 +2,7 @@
 
 use crate::arch::context::{Context, Interrupts, Regs, interrupt};
 use crate::arch::{csr, sbi};
+use crate::heartbeat::Rest;
 use crate::{code, write_csr};
 
 /// The hart's timer.
@@ -56,9 +57,20 @@ impl Timer {
     /// # Panics
     /// Something else wakes it.
     pub fn sleep_until(&self, deadline: u64) -> u64 {
+        self.rest_until(deadline, Rest::Asleep)
+    }
+
+    /// Rests until the timer interrupt at `deadline` is taken; the time just after that.
+    ///
+    /// # Panics
+    /// Another interrupt comes first.
+    pub fn rest_until(&self, deadline: u64, rest: Rest) -> u64 {
         self.set(deadline);
         csr::enable_interrupts(csr::TIMER);
-        let idle = code!("1: wfi", "j 1b");
+        let idle = match rest {
+            Rest::Asleep => code!("1: wfi", "j 1b"),
+            Rest::Awake => code!("1: j 1b"),
+        };
         let trap = Context::new(&idle, Regs::ZERO)
             .interrupts(Interrupts::On)
             .run();

@@ -7,6 +7,7 @@ use crate::arch::cpu::{self, Feature};
 use crate::arch::lapic::register::{CURRENT_COUNT, DIVIDE, INITIAL_COUNT, LVT_TIMER};
 use crate::arch::{lapic, msr, pit};
 use crate::code;
+use crate::heartbeat::Rest;
 
 /// How an interrupt is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,18 @@ impl Timer {
     /// # Panics
     /// Something else wakes it.
     pub fn sleep_until(&self, deadline: u64) -> u64 {
-        let idle = code!("2: hlt", "jmp 2b");
+        self.rest_until(deadline, Rest::Asleep)
+    }
+
+    /// Rests until the timer interrupt at `deadline` is taken; the time just after that.
+    ///
+    /// # Panics
+    /// Another interrupt comes first.
+    pub fn rest_until(&self, deadline: u64, rest: Rest) -> u64 {
+        let idle = match rest {
+            Rest::Asleep => code!("2: hlt", "jmp 2b"),
+            Rest::Awake => code!("2: jmp 2b"),
+        };
         loop {
             self.set(deadline);
             let trap = Context::new(&idle, Regs::ZERO)

@@ -131,6 +131,17 @@ fn keys_go_to_the_focus_and_the_escape_key_moves_it() {
 }
 
 #[test]
+fn no_vm_gets_the_key_that_asks_how_things_are() {
+    let mut desk = Desk::new(&["linux", "rtos"]);
+    assert_eq!(desk.key(super::STATUS_KEY), Typed::StatusAsked);
+    assert_eq!(desk.key(b'a'), Typed::Input(0));
+    let mut buf = [0; 4];
+    assert_eq!(desk.ports[0].read(&mut buf), 1);
+    assert_eq!(desk.take(), "", "to tell is the asked one's job");
+    assert_eq!(Desk::new(&[]).key(super::STATUS_KEY), Typed::StatusAsked);
+}
+
+#[test]
 fn the_focus_leaves_a_vm_that_has_ended_and_passes_it_over() {
     let mut desk = Desk::new(&["a", "b", "c"]);
     let shown = &mut desk.shown;

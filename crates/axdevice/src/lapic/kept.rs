@@ -74,19 +74,15 @@ impl State {
         if self.has_ext_int() {
             return Waiting::ExtInt;
         }
-        if self.unseen != Unseen::Nothing {
-            return NEWS;
-        }
+        let served = || self.served().unwrap_or(0) >> 4;
         match (self.request.highest(), keeps) {
-            (None, _) => Waiting::Nothing,
             (Some(vector), Keeps::Everything) => Waiting::Vector(vector),
             // The task priority may change unseen: it does not count before the vCPU looks at it.
-            (Some(vector), Keeps::TaskPriority | Keeps::Registers)
-                if vector >> 4 > self.served().unwrap_or(0) >> 4 =>
-            {
+            (Some(vector), Keeps::TaskPriority | Keeps::Registers) if vector >> 4 > served() => {
                 Waiting::Vector(vector)
             }
-            (Some(_), Keeps::TaskPriority | Keeps::Registers) => Waiting::Nothing,
+            (_, _) if self.has_news() => NEWS,
+            (_, _) => Waiting::Nothing,
         }
     }
 
@@ -186,7 +182,6 @@ impl State {
         };
         if within == 0 {
             let value = page.read(index).into();
-            self.command = self.present_command();
             self.write(register, value, clock)
         } else {
             // No register takes a part of a word.
@@ -201,7 +196,7 @@ impl State {
             (Some(page), Mode::XApic) if self.unseen != Unseen::Reset => {
                 u64::from(page.read(COMMAND_HIGH)) << 32 | u64::from(page.read(COMMAND_LOW))
             }
-            _ => self.command,
+            (Some(_) | None, Mode::XApic | Mode::X2Apic | Mode::Disabled) => self.command,
         }
     }
 

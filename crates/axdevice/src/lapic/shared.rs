@@ -12,6 +12,8 @@ use crate::{InterruptFlag, Schedule};
 const NOTHING: u64 = 0;
 /// An 8259 has something. Vectors, which are never 0, stand for themselves.
 const EXT_INT: u64 = 1 << 8;
+/// Where the class of what waits is: that of an 8259's is above all others.
+const CLASS_SHIFT: u32 = 4;
 
 /// A local APIC.
 pub(super) struct Shared {
@@ -30,6 +32,20 @@ pub(super) struct Shared {
 pub(super) enum News {
     Something,
     Nothing,
+}
+
+impl News {
+    /// Of what waits where something did before. Without a page that could be taken, and the vCPU was told; with one, a task priority that is in the page
+    /// alone may hold it back, and a vCPU that has looked at it looks no more.
+    #[cold]
+    #[inline(never)]
+    fn of_more(state: &State, before: u64, waiting: u64) -> Self {
+        if state.page.is_some() && waiting >> CLASS_SHIFT > before >> CLASS_SHIFT {
+            Self::Something
+        } else {
+            Self::Nothing
+        }
+    }
 }
 
 /// What followed the state.
@@ -91,13 +107,17 @@ impl Shared {
         };
         self.deadline.store(deadline, Ordering::Release);
         self.task_priority.store(priority, Ordering::Relaxed);
-        let news = self.show(asks);
+        let news = match self.show(asks) {
+            (_, NOTHING) => News::Nothing,
+            (NOTHING, _) => News::Something,
+            (before, waiting) => News::of_more(state, before, waiting),
+        };
         Effects { news, schedule }
     }
 
-    /// Shows what waits to who reads it without the lock, which is held.
+    /// Shows what waits to who reads it without the lock, which is held. The answer: what waited before, and what does now.
     #[inline(always)]
-    fn show(&self, asks: Waiting) -> News {
+    fn show(&self, asks: Waiting) -> (u64, u64) {
         let waiting = match asks {
             Waiting::Nothing => NOTHING,
             Waiting::Vector(vector) => vector.into(),
@@ -106,11 +126,7 @@ impl Shared {
         let before = self.waiting.load(Ordering::Relaxed);
         self.waiting.store(waiting, Ordering::Release);
         self.flag.set(waiting != NOTHING);
-        match (before, waiting) {
-            (NOTHING, NOTHING) => News::Nothing,
-            (NOTHING, _) => News::Something,
-            (_, _) => News::Nothing,
-        }
+        (before, waiting)
     }
 
     /// Runs `f`, which only looks.

@@ -388,6 +388,7 @@ impl State {
 
     #[cold]
     fn write_and_show(&mut self, register: Register, value: u64, clock: &SharedClock) -> Effect {
+        self.command = self.present_command();
         let effect = self.change(register, value, clock);
         self.show(register, clock);
         effect

@@ -156,28 +156,26 @@ impl Chip {
         self.vector_base | input.unwrap_or(7)
     }
 
-    pub(super) fn read_status(&mut self) -> u8 {
-        if core::mem::take(&mut self.poll) {
-            return self.acknowledge().map_or(0, |input| POLL_FOUND | input);
-        }
-        match self.status {
+    /// Reads with A0 low; `None`: a poll was asked for, and is to be answered.
+    #[inline(always)]
+    pub(super) fn peek_status(&self) -> Option<u8> {
+        let status = match self.status {
             Status::Requests => self.requests(),
             Status::InService => self.in_service,
-        }
+        };
+        (!self.poll).then_some(status)
     }
 
-    /// Whether a poll was asked for: the next read acknowledges.
-    pub(super) fn is_polled(&self) -> bool {
-        self.poll
+    /// The same with A0 high: the mask.
+    #[inline(always)]
+    pub(super) fn peek_data(&self) -> Option<u8> {
+        (!self.poll).then_some(self.mask)
     }
 
-    /// Reads with A0 high: the mask, unless a poll was asked for.
-    pub(super) fn read_data(&mut self) -> u8 {
-        if self.poll {
-            self.read_status()
-        } else {
-            self.mask
-        }
+    /// Answers a poll: takes the request in service.
+    pub(super) fn read_poll(&mut self) -> u8 {
+        self.poll = false;
+        self.acknowledge().map_or(0, |input| POLL_FOUND | input)
     }
 
     pub(super) fn write_command(&mut self, value: u8) {

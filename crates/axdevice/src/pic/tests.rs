@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use axvcpu::{AccessWidth, LineLevel};
 use proptest::prelude::*;
 
-use super::Pic8259;
+use super::{Pic8259, Port, Which};
 use crate::lapic::{ApicBus, ExternalInterrupts};
 use crate::testing::{Events, Lines, TestClock, WIDTHS};
-use crate::{AxVmDevices, Device, InterruptController, LocalInterrupts};
+use crate::{AccessFault, AxVmDevices, Device, InterruptController, LocalInterrupts};
 
 /// The pair with its output at line 0.
 struct Bench {
@@ -423,5 +423,23 @@ proptest! {
             bench.write(0x20, 0x20);
         }
         prop_assert_eq!(served, expected);
+    }
+}
+
+/// The ports are told from each other by single lines of the address.
+#[test]
+fn only_its_own_ports_answer() {
+    for port in 0..=u64::from(u16::MAX) {
+        let expected = match port {
+            0x20 => Ok(Port::Command(Which::First)),
+            0x21 => Ok(Port::Data(Which::First)),
+            0xa0 => Ok(Port::Command(Which::Second)),
+            0xa1 => Ok(Port::Data(Which::Second)),
+            0x4d0 => Ok(Port::EdgeLevel(Which::First)),
+            0x4d1 => Ok(Port::EdgeLevel(Which::Second)),
+            _ => Err(AccessFault),
+        };
+        assert_eq!(Port::at(port, AccessWidth::Byte), expected, "{port:#x}");
+        assert_eq!(Port::at(port, AccessWidth::Word), Err(AccessFault));
     }
 }

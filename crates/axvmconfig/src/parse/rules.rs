@@ -41,7 +41,7 @@ fn check_overlaps(config: &VmConfig, report: &mut Report) {
     let controller = Claim {
         space: DeviceSpace::Memory,
         key: String::new(),
-        what: "the interrupt controller, which every VM has".into(),
+        what: map.interrupt_controller_is.into(),
         window: map.interrupt_controller,
     };
     let own = map.own_devices.iter().map(|&window| Claim {

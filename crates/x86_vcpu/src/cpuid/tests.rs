@@ -192,3 +192,28 @@ fn the_rates_are_those_of_the_guests_own_timers() {
     machine::with(|m| m.cpuid.insert((0x16, 0), said));
     assert_eq!(ask(&one_of(0x17, b"Genu"), 0x16, 0), said);
 }
+
+#[test]
+fn a_plain_leaf_shows_the_same_whatever_is_asked_beside() {
+    let table = &table(1, 2);
+    let states = [0, u64::MAX].map(|word| CpuidState {
+        cr4: word,
+        xcr0: word,
+    });
+    let plain: alloc::vec::Vec<u32> = (0..=MAX_BASIC + 2)
+        .chain([HYPERVISOR, EXTENDED, u32::MAX])
+        .filter(|&leaf| {
+            let answer = table.plain(leaf);
+            for (state, subleaf) in states
+                .into_iter()
+                .flat_map(|state| [0, 1, 2, u32::MAX].map(|subleaf| (state, subleaf)))
+            {
+                let full = table.answer(leaf, subleaf, || state);
+                assert!(answer.is_none_or(|answer| *answer == full), "{leaf:#x}");
+            }
+            answer.is_some()
+        })
+        .collect();
+    assert_eq!(plain.len(), 26);
+    assert!(plain.contains(&0) && !plain.contains(&1));
+}

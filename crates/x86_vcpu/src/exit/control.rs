@@ -4,17 +4,17 @@ use axaddrspace::GuestPhysAddr;
 use axvcpu::AxVCpuHal;
 
 use crate::{
-    X86VCpu,
-    backend::{ControlAccess, ControlRegister},
+    backend::{ControlAccess, ControlRegister, VendorVcpu},
     cr::{self, CodeSize, ControlRegisters, cr0, cr4},
     decode::CodeMode,
     event::Exception,
     exit::{Next, Step},
     regs::Register,
+    vcpu::VCpu,
     walk::Access,
 };
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     #[inline]
     pub(crate) fn control_registers(&self) -> ControlRegisters {
         ControlRegisters {

@@ -3,17 +3,20 @@
 use axvcpu::{AxVCpuExitReason, AxVCpuHal};
 
 use crate::{
-    ExitKind, X86VCpu, cr,
+    ExitKind,
+    backend::VendorVcpu,
+    cr,
     device::Pending,
     exit::{Next, Step},
     hardware,
     msr::{self, MsrKind, OnWrite},
     opcode::Opcode,
     regs::{Register, Segment, SegmentName, gpr},
+    vcpu::VCpu,
     walk::Privilege,
 };
 
-impl<H: AxVCpuHal> X86VCpu<H> {
+impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     pub(super) fn read_msr(&mut self, length: Option<u8>) -> Step<Next> {
         self.counters.count(ExitKind::MsrRead);
         let length = self.length(length, &[Opcode::RDMSR])?;

@@ -97,7 +97,7 @@ fn finds_nothing_wrong_with_good_states() {
 
 #[test]
 fn a_vcpu_starts_in_good_states() {
-    use crate::{X86Start, backend::Backend, testing::World};
+    use crate::{X86Start, backend::VendorVcpu, testing::World};
     let mut world = World::new();
     for start in [
         X86Start::Parked,
@@ -117,10 +117,7 @@ fn a_vcpu_starts_in_good_states() {
         },
     ] {
         world.vcpu.reset(start);
-        let state = match &world.vcpu.backend {
-            Backend::Vmx(vendor) => vendor.state(),
-            Backend::Svm(vendor) => vendor.state(),
-        };
+        let state = world.vcpu.backend.state();
         assert_eq!(state.check(), Ok(()), "{start:?}");
     }
 }

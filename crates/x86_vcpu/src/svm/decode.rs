@@ -127,9 +127,10 @@ fn decode_control(raw: &RawSvmExit, code: u64) -> Exit {
 /// APM 2, "IOIO Intercept Information".
 #[inline]
 pub(super) fn decode_io(info: u64) -> IoExit {
-    let width = match info >> 4 & 0b111 {
-        0b001 => AccessWidth::Byte,
-        0b010 => AccessWidth::Word,
+    // One of bits 4 to 6 is set: for 8, 16 or 32 bits.
+    let width = match info >> 5 & 0b11 {
+        0 => AccessWidth::Byte,
+        1 => AccessWidth::Word,
         _ => AccessWidth::Dword,
     };
     IoExit {

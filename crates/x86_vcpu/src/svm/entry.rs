@@ -13,13 +13,13 @@ mod hardware {
 
     use crate::{
         regs::{GuestRegisters, world_switch},
-        svm::vmcb::VmcbPages,
+        svm::vmcb::{HOST_OFFSET, VmcbPages},
     };
 
-    world_switch! { "entry.S", }
+    world_switch! { "entry.S", HOST = HOST_OFFSET, }
 
     unsafe extern "sysv64" {
-        fn x86_vcpu_svm_run(registers: *mut GuestRegisters, vmcb: u64, host: u64);
+        fn x86_vcpu_svm_run(registers: *mut GuestRegisters, vmcb: u64);
     }
 
     /// Runs the guest until it exits. Interrupts are off, and [`save_host`] has been called on this pCPU.
@@ -28,11 +28,11 @@ mod hardware {
         registers: &mut GuestRegisters,
         pages: &mut VmcbPages<H>,
     ) {
-        let (vmcb, host) = (pages.vmcb_address(), pages.host_address());
+        let vmcb = pages.vmcb_address();
         // SAFETY: the assembly follows the calling convention and writes but the borrowed registers, by their computed offsets, and the VMCB, which
-        // is borrowed too. Its guest reaches only what the nested table gives it. What VMRUN does not restore of the host comes back from the
+        // is borrowed too, with the host's page behind it. Its guest reaches only what the nested table gives it. What VMRUN does not restore of the host comes back from the
         // host's page before anything can use it.
-        unsafe { x86_vcpu_svm_run(registers, vmcb.as_u64(), host.as_u64()) };
+        unsafe { x86_vcpu_svm_run(registers, vmcb.as_u64()) };
     }
 
     /// Saves what VMRUN leaves of the host's state to software: FS, GS, TR, LDTR and the system-call MSRs. SVM is enabled.

@@ -1,5 +1,7 @@
 //! SVM's part of a vCPU: a VMCB, and what is remembered beside it.
 
+use core::convert::Infallible;
+
 use axaddrspace::{HostPhysAddr, VmidAssignment};
 use axerrno::{AxResult, ax_err};
 use axvcpu::{AxVCpuHal, FailReason, RawExit};
@@ -14,7 +16,9 @@ use super::{
 };
 use crate::{
     HltPolicy,
-    backend::{Exit, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
+    backend::{
+        Exit, ExitInfo, Frequent, IoExit, NestedFault, Vendor, VendorConfig, VendorVcpu, Window,
+    },
     event::{Event, InterruptInfo, InterruptKind, vector},
     hardware,
     regs::{
@@ -114,6 +118,11 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
+    const VENDOR: Vendor = Vendor::Svm;
+
+    /// VMRUN refuses by an exit.
+    type Refused = Infallible;
+
     fn new(config: VendorConfig) -> AxResult<Self> {
         let VendorConfig { hlt, local, .. } = config;
         if local.is_some() {
@@ -194,7 +203,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     #[inline]
-    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
+    fn enter(&mut self, registers: &mut GuestRegisters, _now: u64) -> Result<(), Infallible> {
         let clean = self.clean & self.cacheable;
         let vmcb = self.pages.vmcb_mut();
         vmcb.control.clean = clean;
@@ -208,16 +217,23 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         Ok(())
     }
 
+    fn why_refused(&self, refused: Infallible) -> FailReason {
+        match refused {}
+    }
+
     #[inline]
     fn frequent(&self) -> Frequent {
         let control = &self.pages.vmcb().control;
         if InterruptInfo::is_valid(control.exit_interrupt_info as u32) {
             return Frequent::Other;
         }
+        // Of the frequent the most frequent: before the table of all.
+        if control.is_io() {
+            return Frequent::Port;
+        }
         match control.exit_code() {
             exit_code::CPUID => Frequent::Cpuid,
             exit_code::INTR => Frequent::HostInterrupt,
-            exit_code::IO => Frequent::Port,
             exit_code::MSR if control.exit_info1 & 1 == 0 => Frequent::MsrRead,
             exit_code::MSR => Frequent::MsrWrite,
             exit_code::VMMCALL => Frequent::Hypercall,
@@ -241,11 +257,19 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
         decode_io(self.pages.vmcb().control.exit_info1)
     }
 
-    /// The next RIP is always there.
     #[inline]
     fn io_length(&self) -> u8 {
         let vmcb = self.pages.vmcb();
         vmcb.control.exit_info2.wrapping_sub(vmcb.save.rip) as u8
+    }
+
+    /// The next RIP is always there.
+    #[inline]
+    fn complete_io(&mut self) -> u64 {
+        let vmcb = self.pages.vmcb_mut();
+        vmcb.save.rip = vmcb.control.exit_info2;
+        vmcb.control.interrupt_shadow &= !SHADOW;
+        vmcb.save.rflags
     }
 
     #[inline]

@@ -8,6 +8,7 @@ use core::{
 use axaddrspace::{AxMmHal, HostPhysAddr};
 use axerrno::AxResult;
 
+use super::exit_code;
 use crate::{
     msr::permissions::{self, PermissionBits},
     pages::{AnyBytes, HardwarePages},
@@ -64,6 +65,12 @@ impl ControlArea {
     #[inline(always)]
     pub(super) const fn exit_code(&self) -> u64 {
         self.exit_code as i32 as i64 as u64
+    }
+
+    /// Whether it was for IN or OUT.
+    #[inline(always)]
+    pub(super) const fn is_io(&self) -> bool {
+        self.exit_code as u32 == exit_code::IO as u32
     }
 }
 
@@ -273,6 +280,10 @@ struct Pages {
 
 // SAFETY: integers, and structures and arrays of them.
 unsafe impl AnyBytes for Pages {}
+
+/// How far behind the VMCB the host's state is while the guest runs.
+#[cfg(target_os = "none")]
+pub(super) const HOST_OFFSET: usize = offset_of!(Pages, host) - offset_of!(Pages, vmcb);
 
 /// A VMCB with its permission maps.
 pub(super) struct VmcbPages<H: AxMmHal> {

@@ -18,7 +18,9 @@ enum State {
     Idle,
     /// No, which the VMCS does not say yet.
     Stopped,
-    /// Yes: each entry says when.
+    /// Yes, at another time than before, or a turn begins.
+    Started,
+    /// Yes: each entry says how long there is left.
     Counting,
 }
 
@@ -27,47 +29,59 @@ enum State {
 pub(super) struct PreemptionTimer {
     /// The controls without it.
     pin: u32,
-    /// How much slower it counts than the time stamp counter; `None`: there is no timer.
-    shift: Option<u32>,
+    /// Who ends turns: the host, if there is no timer.
+    alarm: Alarm,
+    /// How much slower it counts than the time stamp counter.
+    shift: u32,
     /// No turn is longer, however often the guest exits in it: only its end lets in what the processor held back.
     longest_turn: u64,
     /// When this turn ends; [`NEVER`]: it begins with the next entry.
     turn_end: u64,
     deadline: u64,
     state: State,
+    /// While it counts: when the guest is to be taken out, in what it counts.
+    end: u64,
     /// The controls as the VMCS holds them.
     written: u32,
 }
 
 impl PreemptionTimer {
-    /// For a VMCS that holds the controls `pin`.
+    /// For a VMCS that holds the controls `pin`. `shift`: how much slower it counts than the time stamp counter; `None`: there is no timer.
     pub(super) const fn new(pin: u32, shift: Option<u32>, longest_turn: u64) -> Self {
+        let (alarm, shift) = match shift {
+            Some(shift) => (Alarm::Hardware, shift),
+            None => (Alarm::Host, 0),
+        };
         Self {
             pin,
+            alarm,
             shift,
             longest_turn,
             turn_end: NEVER,
             deadline: NEVER,
-            state: match (shift, longest_turn) {
-                (None, _) | (Some(_), NEVER) => State::Idle,
-                (Some(_), _) => State::Counting,
+            state: match (alarm, longest_turn) {
+                (Alarm::Host, _) | (Alarm::Hardware, NEVER) => State::Idle,
+                (Alarm::Hardware, _) => State::Started,
             },
+            end: NEVER,
             written: pin,
         }
     }
 
     /// The guest is to exit when the time stamp counter shows `deadline`, if there is a timer.
     pub(super) fn set(&mut self, deadline: u64) -> Alarm {
-        if self.shift.is_none() {
-            return Alarm::Host;
+        match self.alarm {
+            Alarm::Host => {}
+            Alarm::Hardware => {
+                self.deadline = deadline;
+                self.state = if deadline & self.longest_turn == NEVER {
+                    State::Stopped
+                } else {
+                    State::Started
+                };
+            }
         }
-        self.deadline = deadline;
-        self.state = if deadline & self.longest_turn == NEVER {
-            State::Stopped
-        } else {
-            State::Counting
-        };
-        Alarm::Hardware
+        self.alarm
     }
 
     /// What its exit is. Where turns have an end, something of the host's may wait that the processor held back: it is let in.
@@ -77,44 +91,52 @@ impl PreemptionTimer {
             Exit::Deadline
         } else {
             self.turn_end = NEVER;
+            self.state = State::Started;
             Exit::HostInterrupt
         }
     }
 
     /// Brings the VMCS up to date, right before an entry.
     #[inline(always)]
-    pub(super) fn update(&mut self, now: impl FnOnce() -> u64) {
+    pub(super) fn update(&mut self, now: u64) {
         match self.state {
             State::Idle => {}
-            State::Stopped => self.switch(self.pin, State::Idle),
-            State::Counting => self.count(now()),
+            State::Counting => self.count(now),
+            State::Stopped => self.stop(),
+            State::Started => self.start(now),
         }
     }
 
-    #[inline(never)]
-    fn count(&mut self, now: u64) {
-        let on = self.pin | pin::PREEMPTION_TIMER;
-        if self.written != on {
-            self.switch(on, State::Counting);
-        }
-        let shift = self.shift.unwrap_or(0);
-        if self.turn_end == NEVER {
-            self.turn_end = now.saturating_add(self.longest_turn);
-        }
-        let end = self.deadline.min(self.turn_end);
-        // It counts changes of one bit of the time stamp counter: to the first at the end or after it.
-        let last = end.saturating_add((1 << shift) - 1) >> shift;
-        let counts = last.saturating_sub(now >> shift);
+    #[inline(always)]
+    fn count(&self, now: u64) {
+        let counts = self.end.saturating_sub(now >> self.shift);
         VmcsTimer32::Preemption.write(u32::try_from(counts).unwrap_or(u32::MAX));
     }
 
     #[inline(never)]
-    fn switch(&mut self, controls: u32, state: State) {
+    fn start(&mut self, now: u64) {
+        self.switch(self.pin | pin::PREEMPTION_TIMER);
+        if self.turn_end == NEVER {
+            self.turn_end = now.saturating_add(self.longest_turn);
+        }
+        // It counts changes of one bit of the time stamp counter: to the first at the end or after it.
+        let end = self.deadline.min(self.turn_end);
+        self.end = end.saturating_add((1 << self.shift) - 1) >> self.shift;
+        self.state = State::Counting;
+        self.count(now);
+    }
+
+    #[inline(never)]
+    fn stop(&mut self) {
+        self.switch(self.pin);
+        self.state = State::Idle;
+    }
+
+    fn switch(&mut self, controls: u32) {
         if self.written != controls {
             VmcsControl32::PinBased.write(controls);
             self.written = controls;
         }
-        self.state = state;
     }
 }
 
@@ -129,7 +151,12 @@ mod tests {
     /// The controls and the count that an entry writes.
     fn enter(timer: &mut PreemptionTimer, deadline: u64, now: u64) -> (u32, u32) {
         assert_eq!(timer.set(deadline), Alarm::Hardware);
-        timer.update(|| now);
+        again(timer, now)
+    }
+
+    /// The same, where the deadline stays.
+    fn again(timer: &mut PreemptionTimer, now: u64) -> (u32, u32) {
+        timer.update(now);
         let counts = VmcsTimer32::Preemption.read();
         (VmcsControl32::PinBased.read(), counts)
     }
@@ -140,6 +167,10 @@ mod tests {
         let timer = &mut PreemptionTimer::new(PIN, Some(5), NEVER);
         assert_eq!(enter(timer, 1000, 63), (ON, 31));
         assert_eq!(enter(timer, 1000, 64), (ON, 30));
+        assert_eq!(again(timer, 100), (ON, 29));
+        assert_eq!(again(timer, 1001), (ON, 1));
+        assert_eq!(again(timer, 1024), (ON, 0));
+        assert_eq!(again(timer, 5000), (ON, 0));
         assert_eq!(enter(timer, 1024, 64), (ON, 30));
         assert_eq!(enter(timer, 1000, 1000), (ON, 1));
         assert_eq!(enter(timer, 1024, 1024), (ON, 0));
@@ -162,7 +193,8 @@ mod tests {
         );
         assert_eq!(enter(timer, NEVER, 4000), (ON, 0), "at once");
         assert_eq!(timer.exit(), Exit::HostInterrupt);
-        assert_eq!(enter(timer, NEVER, 4000), (ON, 100));
+        assert_eq!(again(timer, 4000), (ON, 100), "another turn");
+        assert_eq!(again(timer, 5600), (ON, 50));
     }
 
     #[test]
@@ -170,7 +202,7 @@ mod tests {
         machine::with(|m| m.load(0x1000)).unwrap();
         let mut timer = PreemptionTimer::new(PIN, None, 3200);
         assert_eq!(timer.set(1000), Alarm::Host);
-        timer.update(|| 0);
+        timer.update(0);
         assert_eq!(VmcsControl32::PinBased.read(), 0, "nothing was written");
     }
 }

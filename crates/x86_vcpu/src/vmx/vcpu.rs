@@ -22,10 +22,12 @@ use super::{
     registers::{GUESTS_CR0, GUESTS_CR4},
     switch::{self, Entry, HostRsp},
     virtual_apic::VirtualApic,
-    vmcs::{self, Forget},
+    vmcs::{self, Forget, VmFail},
 };
 use crate::{
-    backend::{Alarm, ExitInfo, Frequent, IoExit, NestedFault, VendorConfig, VendorVcpu, Window},
+    backend::{
+        Alarm, ExitInfo, Frequent, IoExit, NestedFault, Vendor, VendorConfig, VendorVcpu, Window,
+    },
     cr::efer,
     event::{InterruptInfo, vector},
     hardware, msr,
@@ -119,6 +121,15 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
         hardware::write_dr6(self.dr6);
     }
 
+    /// The first entry since VMCLEAR.
+    #[cold]
+    #[inline(never)]
+    fn launch(&mut self, registers: &mut GuestRegisters) -> Result<(), VmFail> {
+        switch::enter(registers, &mut self.host_rsp, Entry::Launch)?;
+        self.launched = true;
+        Ok(())
+    }
+
     pub(super) const fn is_loaded(&self) -> bool {
         matches!(self.guest.home(), Home::Vmcs)
     }
@@ -135,6 +146,10 @@ impl<H: AxVCpuHal> VmxVcpu<H> {
 }
 
 impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
+    const VENDOR: Vendor = Vendor::Vmx;
+
+    type Refused = VmFail;
+
     fn new(config: VendorConfig) -> AxResult<Self> {
         let capabilities = percpu::capabilities()?;
         let apic = VirtualApic::new(&capabilities, &config).ok_or_else(|| {
@@ -234,6 +249,12 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.guest.save();
     }
 
+    fn reload(&mut self) {
+        if !self.is_loaded() {
+            self.bring_back();
+        }
+    }
+
     fn put(&mut self) {
         self.save();
         if let Err(failure) = vmcs::clear(self.vmcs.start()) {
@@ -265,25 +286,17 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
     }
 
     #[inline]
-    fn enter(&mut self, registers: &mut GuestRegisters) -> Result<(), FailReason> {
-        if !self.is_loaded() {
-            // Saved since the last exit, and nobody else was loaded.
-            self.bring_back();
-        }
+    fn enter(&mut self, registers: &mut GuestRegisters, now: u64) -> Result<(), VmFail> {
         self.primary.update();
-        self.timer.update(H::now);
-        let entry = if self.launched {
-            Entry::Resume
-        } else {
-            Entry::Launch
-        };
-        match switch::enter(registers, &mut self.host_rsp, entry) {
-            Ok(()) => {
-                self.launched = true;
-                Ok(())
-            }
-            Err(failure) => Err(self.failure(failure)),
+        self.timer.update(now);
+        if self.launched {
+            return switch::enter(registers, &mut self.host_rsp, Entry::Resume);
         }
+        self.launch(registers)
+    }
+
+    fn why_refused(&self, refused: VmFail) -> FailReason {
+        self.failure(refused)
     }
 
     #[inline]
@@ -421,6 +434,19 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
 
     fn hold_back(&mut self, class: u8) {
         self.apic.set_threshold(class);
+    }
+
+    /// It has exited, so all of it is in the VMCS.
+    #[inline]
+    fn complete(&mut self, length: u8) -> u64 {
+        let rip = VmcsGuestNW::Rip.read().wrapping_add(length.into());
+        VmcsGuestNW::Rip.write(rip);
+        let blocking = Interruptibility::from_bits_retain(VmcsGuest32::Interruptibility.read());
+        if blocking.intersects(Interruptibility::SHADOW) {
+            let open = blocking.difference(Interruptibility::SHADOW);
+            VmcsGuest32::Interruptibility.write(open.bits());
+        }
+        VmcsGuestNW::Rflags.read()
     }
 
     #[inline]

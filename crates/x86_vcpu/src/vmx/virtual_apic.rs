@@ -7,7 +7,7 @@
 //! |---|---|
 //! | xAPIC | accesses to the APIC-access page and registers; with everything, interrupts |
 //! | x2APIC | the MSRs that the bitmap lets through; with everything, interrupts |
-//! | none | accesses to the APIC-access page: they all exit, since nothing is there |
+//! | none | accesses to the APIC-access page: all but those of the task priority exit, since nothing is there |
 
 use axaddrspace::HostPhysAddr;
 use axdevice::{ApicMode, HandOver, Keeps, Standing};
@@ -18,6 +18,8 @@ use super::{
     fields::{VmcsControl32, VmcsControl64, VmcsInterrupt16},
     guest_state::Home,
     msr_bitmap::VirtualMsrs,
+    percpu,
+    vmcs::Forget,
 };
 use crate::{LocalApicHardware, backend::VendorConfig};
 
@@ -162,6 +164,11 @@ impl VirtualApic {
         if self.mode == standing.mode {
             return None;
         }
+        if self.mode == ApicMode::X2Apic && self.keeps >= Some(Keeps::Registers) {
+            // What the guest found of the APIC-access page as memory may be cached, and would be found again (SDM vol. 3, "Guidelines for Use of the
+            // INVEPT Instruction").
+            percpu::forget(Forget::Nested);
+        }
         self.mode = standing.mode;
         self.write_controls();
         Some(self.mode)
@@ -198,6 +205,50 @@ impl VirtualApic {
         if self.threshold != class {
             self.threshold = class;
             VmcsControl32::TprThreshold.write(class.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        HltPolicy,
+        vmx::machine::{self, power_on},
+    };
+
+    /// In x2APIC mode the guest finds the APIC-access page as memory, which must not stay cached.
+    #[test]
+    fn accesses_to_the_page_are_known_again_after_x2apic_mode() {
+        power_on();
+        machine::with(|m| m.load(0x6000)).unwrap();
+        let hardware = LocalApicHardware::Registers {
+            stand_in: HostPhysAddr::new(0x8000),
+        };
+        let config = VendorConfig {
+            hlt: HltPolicy::Exit,
+            longest_turn: u64::MAX,
+            local: Some((hardware, HostPhysAddr::new(0x7000))),
+        };
+        let mut apic = VirtualApic::new(&percpu::capabilities().unwrap(), &config).unwrap();
+        for (mode, forgotten) in [
+            (ApicMode::XApic, 0),
+            (ApicMode::X2Apic, 0),
+            (ApicMode::X2Apic, 0),
+            (ApicMode::Disabled, 1),
+            (ApicMode::XApic, 0),
+            (ApicMode::X2Apic, 0),
+            (ApicMode::XApic, 1),
+        ] {
+            let standing = Standing {
+                mode,
+                requested: 0,
+                served: 0,
+                levels: [0; 4],
+            };
+            apic.take_over(HandOver::All(standing), Home::Memory);
+            let all = machine::with(|m| core::mem::take(&mut m.forgotten));
+            assert_eq!(all, [Forget::Nested][..forgotten], "{mode:?}");
         }
     }
 }

@@ -16,14 +16,15 @@ fn config_of(isa: Isa, regions: &str, devices: &str) -> Result<VmConfig, Vec<Con
 #[test]
 fn ram_over_a_device() {
     const CONTROLLER: &str = "overlaps the interrupt controller, which every VM has";
+    const GIGABYTE: &str = "overlaps the last GiB below 4 GiB, which a PC keeps for devices (";
     for (isa, at, size, owner) in [
         // The local APICs' page, the I/O APIC's, and where PCs have devices.
-        (Isa::X86_64, 0xfee0_0000_u64, PAGE, CONTROLLER),
-        (Isa::X86_64, 0xfec0_0000, PAGE, CONTROLLER),
-        (Isa::X86_64, 0xfed0_0000, PAGE, CONTROLLER),
-        (Isa::X86_64, 0xbfff_f000, 2 * PAGE, CONTROLLER),
-        (Isa::X86_64, 0xffff_f000, 2 * PAGE, CONTROLLER),
-        (Isa::X86_64, 0x8000_0000, 0x1_0000_0000, CONTROLLER),
+        (Isa::X86_64, 0xfee0_0000_u64, PAGE, GIGABYTE),
+        (Isa::X86_64, 0xfec0_0000, PAGE, GIGABYTE),
+        (Isa::X86_64, 0xfed0_0000, PAGE, GIGABYTE),
+        (Isa::X86_64, 0xbfff_f000, 2 * PAGE, GIGABYTE),
+        (Isa::X86_64, 0xffff_f000, 2 * PAGE, GIGABYTE),
+        (Isa::X86_64, 0x8000_0000, 0x1_0000_0000, GIGABYTE),
         (Isa::Riscv64, 0x0c00_0000, PAGE, CONTROLLER),
         (Isa::Riscv64, 0x0c5f_f000, 2 * PAGE, CONTROLLER),
         (Isa::Riscv64, 0x0bff_f000, 0x100_0000, CONTROLLER),

@@ -35,7 +35,7 @@ fn with_features(edx: u32) -> Vcpu {
 fn run(vcpu: &mut Vcpu) -> GuestRegisters {
     let mut registers = GuestRegisters::default();
     registers.gpr[gpr::RAX] = 0x11;
-    vcpu.enter(&mut registers).unwrap();
+    vcpu.enter(&mut registers, 0).unwrap();
     registers
 }
 
@@ -283,7 +283,7 @@ fn fetched_bytes_count_where_they_are_there() {
 
 /// Why the guest is not entered.
 fn refusal_of(vcpu: &mut Vcpu) -> &'static str {
-    vcpu.enter(&mut GuestRegisters::default()).unwrap();
+    vcpu.enter(&mut GuestRegisters::default(), 0).unwrap();
     assert_eq!(vcpu.frequent(), Frequent::Other);
     let Exit::Refused(what) = vcpu.exit().exit else {
         panic!("it was entered");

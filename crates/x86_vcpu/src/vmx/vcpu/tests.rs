@@ -58,7 +58,7 @@ fn exits_with(reason: VmxExitReason) -> impl FnOnce(&mut GuestRegisters, &mut Fi
 
 /// Runs the guest for one step of the script.
 fn run(vcpu: &mut Vcpu) -> ExitInfo {
-    vcpu.enter(&mut GuestRegisters::default()).unwrap();
+    vcpu.enter(&mut GuestRegisters::default(), 0).unwrap();
     vcpu.exit()
 }
 
@@ -75,6 +75,7 @@ fn launches_once_and_resumes_until_it_is_put() {
     run(&mut vcpu);
     // Saving takes nothing away from the processor.
     vcpu.save();
+    vcpu.reload();
     step(exits_with(VmxExitReason::Hlt));
     run(&mut vcpu);
     assert_eq!(machine::with(|m| (m.launches, m.resumes)), (2, 3));
@@ -85,7 +86,8 @@ fn a_failed_entry_says_why() {
     let mut vcpu = vcpu();
     vcpu.launched = true;
     step(|_, _| {});
-    let failure = vcpu.enter(&mut GuestRegisters::default()).unwrap_err();
+    let refused = vcpu.enter(&mut GuestRegisters::default(), 0).unwrap_err();
+    let failure = vcpu.why_refused(refused);
     assert_eq!(failure.what, "VMRESUME of a VMCS that was not launched");
     assert_eq!((failure.raw.reason, failure.raw.pc), (5, 0xfff0));
 }
@@ -202,6 +204,7 @@ fn keeps_every_register_while_it_is_away() {
     expect(&vcpu, 0x1000);
     vcpu.save();
     put(&mut vcpu, 0x2000);
+    vcpu.reload();
     step(exits_with(VmxExitReason::Hlt));
     run(&mut vcpu);
     expect(&vcpu, 0x2000);
@@ -234,7 +237,7 @@ fn forgets_only_what_it_must() {
 fn injection(vcpu: &mut Vcpu, event: Event) -> (u32, u32) {
     vcpu.inject(event);
     step(exits_with(VmxExitReason::Hlt));
-    vcpu.enter(&mut GuestRegisters::default()).unwrap();
+    vcpu.enter(&mut GuestRegisters::default(), 0).unwrap();
     vcpu.exit();
     (
         VmcsControl32::EntryInterruptInfo.read(),
@@ -262,6 +265,7 @@ fn injects_each_event_in_its_form() {
     );
     // Saved, but still in the hardware.
     vcpu.save();
+    vcpu.reload();
     assert_eq!(injection(&mut vcpu, Event::Interrupt(0x32)).0, 0x032);
     // What an entry left that failed is gone when the vCPU is loaded again.
     vcpu.inject(Event::Nmi);
