@@ -223,7 +223,7 @@ fn a_bz_image_that_cannot_boot() {
 #[test]
 fn an_x86_vm_without_low_ram() {
     let config = hello_with(X86_64, &[("[[\"8MiB\"]]", "[[0x4000_0000, 0x80_0000]]")]);
-    refused_on(X86_64, &config, &["memory_regions", "not within"]);
+    refused_on(X86_64, &config, &["memory_regions", "first MiB"]);
 }
 
 /// Nothing can start without a bundle that is whole: one clear line, and the machine ends as failed.

@@ -24,6 +24,7 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     check_images(config, report);
     if memory_is_known {
         check_load_addresses(config, report);
+        check_boot_ram(config, report);
     }
 }
 
@@ -207,6 +208,17 @@ fn check_load_addresses(config: &VmConfig, report: &mut Report) {
                 key,
                 format_args!("{rule} (memory_regions, line {line}), found {addr}"),
             );
+        }
+    }
+}
+
+/// Whether there is RAM where every VM of this instruction set needs it.
+fn check_boot_ram(config: &VmConfig, report: &mut Report) {
+    for needed in config.isa.guest_map().boot_ram {
+        let holds = |window: Window| window.contains(needed.base) && window.end() >= needed.end();
+        if !config.memory.iter().any(|region| holds(region.window())) {
+            let rule = "a PC needs RAM in its first MiB, in one region at";
+            report.error(keys::MEMORY_REGIONS, format_args!("{rule} {needed}"));
         }
     }
 }
