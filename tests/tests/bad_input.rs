@@ -180,7 +180,27 @@ fn corrupt_gzip() {
 fn an_elf_for_another_architecture() {
     for (arch, other) in [(Riscv64, X86_64), (X86_64, Riscv64)] {
         let bundle = small_vm_with(arch, &other.guest("hello.elf"));
-        refused_with(arch, bundle, &["kernel_path", "ELF"]);
+        let words = format!("for {}, and this machine is {}", other.name(), arch.name());
+        refused_with(arch, bundle, &["kernel_path", "ELF", &words]);
+    }
+}
+
+/// Whoever sets one of ARCH and VM_CONFIGS, and not the other, is told so.
+#[test]
+fn a_linux_for_another_architecture() {
+    for (arch, kernel, words) in [
+        (
+            Riscv64,
+            X86_64.guest("bzImage"),
+            "an x86_64 Linux bzImage, and this machine is riscv64",
+        ),
+        (
+            X86_64,
+            Riscv64.guest("Image"),
+            "a riscv64 Linux Image, and this machine is x86_64",
+        ),
+    ] {
+        refused_with(arch, small_vm_with(arch, &kernel), &["kernel_path", words]);
     }
 }
 

@@ -214,11 +214,14 @@ fn check_load_addresses(config: &VmConfig, report: &mut Report) {
 
 /// Whether there is RAM where every VM of this instruction set needs it.
 fn check_boot_ram(config: &VmConfig, report: &mut Report) {
-    for needed in config.isa.guest_map().boot_ram {
+    let is_ram = |needed: &&Window| {
         let holds = |window: Window| window.contains(needed.base) && window.end() >= needed.end();
-        if !config.memory.iter().any(|region| holds(region.window())) {
-            let rule = "a PC needs RAM in its first MiB, in one region at";
-            report.error(keys::MEMORY_REGIONS, format_args!("{rule} {needed}"));
-        }
+        config.memory.iter().any(|region| holds(region.window()))
+    };
+    // One that is missing is enough to say.
+    let mut needed = config.isa.guest_map().boot_ram.iter();
+    if let Some(missing) = needed.find(|window| !is_ram(window)) {
+        let rule = "a PC needs RAM in its first MiB, in one region at";
+        report.error(keys::MEMORY_REGIONS, format_args!("{rule} {missing}"));
     }
 }
