@@ -129,10 +129,12 @@ impl Housekeeping {
             if manager.all_ended() {
                 return manager.result();
             }
+            let deadlines = [pumped.deadline, manager.news_due()];
+            let deadline = deadlines.into_iter().flatten().min();
             match pumped {
                 Pumped { again: true, .. } => park::give_way(),
-                _ if written => self.doze(pumped.deadline),
-                _ => self.sleep(pumped.deadline),
+                _ if written => self.doze(deadline),
+                _ => self.sleep(deadline),
             }
         }
     }

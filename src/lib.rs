@@ -42,7 +42,7 @@ pub fn run() -> ! {
 }
 
 fn run_vms(house: &mut Housekeeping) -> RunResult {
-    let machine = match arch::describe_machine() {
+    let machine = match arch::describe_machine(house) {
         Ok(machine) => machine,
         Err(why) => {
             house.error(&format!("this machine cannot run guests: {why}"));
@@ -56,14 +56,19 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
         guest_phys_bits: machine.nested_mode.gpa_bits(),
     };
     house.note(&format!(
-        "AxHV {}: {} pCPUs, {} MiB of free RAM, {}",
+        "AxHV {}: {} pCPU{}, {} MiB of free RAM, {}",
         env!("CARGO_PKG_VERSION"),
         machine.pcpus,
+        if machine.pcpus == 1 { "" } else { "s" },
         limits.ram_bytes >> 20,
         machine.nested_mode.name(),
     ));
     match arch::unused_cpus() {
         0 => {}
+        1 => house.note(&format!(
+            "1 more CPU stays off: one image serves {}",
+            machine.pcpus
+        )),
         unused => house.note(&format!(
             "{unused} more CPUs stay off: one image serves {}",
             machine.pcpus
@@ -94,6 +99,9 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
     }
     all_start &= refused.is_empty();
     note_memory(house, &alone, &manager);
+    if manager.count() == 0 {
+        house.note("no VM runs: powering off");
+    }
     let ended = house.keep(&mut manager);
     if all_start { ended } else { RunResult::Failed }
 }

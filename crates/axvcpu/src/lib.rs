@@ -25,7 +25,8 @@ pub use account::{ACCOUNT_CALL, Account, ExitKinds, MAX_EXIT_KINDS, Statement};
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel, Wait, WaitKind};
 pub use devices::{AtHostInterrupt, DeviceAccess, NoDevices};
 pub use exit::{
-    AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, SystemDownKind, VCpuSet,
+    AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, ResetCause,
+    SystemDownKind, VCpuSet,
 };
 pub use hal::AxVCpuHal;
 pub use mailbox::{Mail, Mailbox};

@@ -10,7 +10,7 @@ use axdevice::{
     AcpiPm, ApicBus, AxVmDevices, AxVmDevicesBuilder, Clock, CmosRtc, CpuEvents, DebugPort, I8042,
     IoApic, IsaLines, LocalApic, NoPci, Pic8259, Pit8254, SystemPower, Timed, TimerWidth,
 };
-use axvcpu::SystemDownKind;
+use axvcpu::{ResetCause, SystemDownKind};
 use axvmconfig::{ConfigError, DeviceModel, X86_ACPI_PORTS, keys};
 
 use super::super::{GuestDevices, serial_port};
@@ -172,7 +172,7 @@ impl SystemPower for Power {
     }
 
     fn reset(&self) {
-        self.0.shut_down(SystemDownKind::Reset);
+        self.0.shut_down(SystemDownKind::Reset(ResetCause::Asked));
     }
 }
 
