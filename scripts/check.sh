@@ -25,7 +25,7 @@ for arch in "$@"; do
     RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --no-deps "${BUILD_FLAGS[@]}" "${image[@]}"
 done
 echo "check: no unsafe code outside the modules that may hold it"
-for root in crates/{axconsole,axdevice,axplat-ranges,axvcpu,axvm,axvmconfig,mc146818}/src/lib.rs tests/src/lib.rs apps/{hvbench,hvctl}/src/main.rs; do
+for root in crates/{axconsole,axdevice,axplat-ranges,axvcpu,axvm,axvmconfig,linked_list_r4l,mc146818}/src/lib.rs tests/src/lib.rs apps/{hvbench,hvctl}/src/main.rs; do
     grep -q '^#!\[forbid(unsafe_code)\]' "$root" || { echo "check: $root does not forbid unsafe code" >&2; exit 1; }
 done
 echo "check: passed"

@@ -133,7 +133,8 @@ impl Housekeeping {
             let deadline = deadlines.into_iter().flatten().min();
             match pumped {
                 Pumped { again: true, .. } => park::give_way(),
-                _ if written => self.doze(deadline),
+                // What came since will not be told of again.
+                _ if written || self.mux.has_output() => self.doze(deadline),
                 _ => self.sleep(deadline),
             }
         }

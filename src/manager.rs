@@ -363,16 +363,15 @@ impl Manager {
     /// How each VM is that runs, and what memory the hypervisor takes.
     pub(crate) fn status(&self) -> Vec<String> {
         let now = host::own_memory();
-        let table_bytes = now.frame_bytes.saturating_sub(self.ram_bytes());
         let mut lines = Vec::new();
         for life in self.vms.iter().filter_map(Entry::running) {
             life.tell_status(&mut lines);
         }
         lines.push(format!(
-            "memory beside the VMs' RAM: {} KiB of image, {} KiB of heap, {} KiB of nested tables",
+            "memory in use: {} KiB of image, {} KiB of heap, {} KiB that VMs hold, RAM and nested tables",
             now.image_bytes >> 10,
             now.heap_bytes >> 10,
-            table_bytes >> 10,
+            now.frame_bytes >> 10,
         ));
         lines
     }

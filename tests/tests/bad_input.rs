@@ -71,13 +71,16 @@ fn unknown_key() {
 
 #[test]
 fn wrong_type() {
-    refused(&[("id = 1", "id = \"one\"")], &[":2:", "id"]);
+    refused(
+        &[("id = 1", "id = \"one\"")],
+        &[":2:", "base.id", "must be a whole number"],
+    );
 }
 
 #[test]
 fn not_toml() {
     for arch in BOTH {
-        refused_on(arch, "[base\nid = 1\n", &[":1:"]);
+        refused_on(arch, "[base\nid = 1\n", &[":1:", "not TOML"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The bare guests: what they say from inside.
 
-use system_tests::{Arch::Riscv64, Bundle, Machine};
+use system_tests::{Arch::Riscv64, Bundle, Ended, Machine};
 
 fn hello() -> Bundle {
     Bundle::new(Riscv64)
@@ -58,16 +58,19 @@ const SSTC: [&str; 4] = [
 const NO_SSTC: [&str; 1] = ["timer.sstc_absent"];
 
 /// Every check of the selftest, on two vCPUs, but those of what is `absent`.
-fn selftest(machine: &Machine, absent: &[&str]) {
+fn selftest(machine: &Machine, absent: &[&str]) -> Ended {
     let bundle = Bundle::new(Riscv64)
         .shipped_vm("selftest", &[])
         .guest("selftest.bin");
-    machine.boot(&bundle).end().selftest_passed(absent);
+    let ended = machine.boot(&bundle).end();
+    ended.selftest_passed(absent);
+    ended
 }
 
 #[test]
 fn selftest_passes() {
-    selftest(&Machine::new(), &[&VECTORS[..], &NO_SSTC].concat());
+    let ended = selftest(&Machine::new(), &[&VECTORS[..], &NO_SSTC].concat());
+    ended.says(&["[axhv] AxHV ", "Sv48x4"]);
 }
 
 #[test]
@@ -77,10 +80,9 @@ fn selftest_passes_with_vectors() {
 
 #[test]
 fn selftest_passes_with_three_levels_of_nested_tables() {
-    selftest(
-        &Machine::new().cpu("rv64,h=true,sv48=off"),
-        &[&VECTORS[..], &NO_SSTC].concat(),
-    );
+    let machine = Machine::new().cpu("rv64,h=true,sv48=off");
+    let ended = selftest(&machine, &[&VECTORS[..], &NO_SSTC].concat());
+    ended.says(&["[axhv] AxHV ", "Sv39x4"]);
 }
 
 #[test]

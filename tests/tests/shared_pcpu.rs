@@ -70,7 +70,7 @@ fn busy_guests_keep_nobody_from_running() {
     let busy = |name| Vm {
         name,
         guest: "busy",
-        options: "ms=2000",
+        options: "ms=3000",
     };
     for arch in [Riscv64, X86_64] {
         let ended = run(arch, &[busy("first"), HEARTBEAT, busy("last")]);

@@ -144,7 +144,7 @@ impl Display for Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Heartbeat, Next};
+    use super::{Config, Heartbeat, Next, Rest};
     use crate::options::Options;
 
     const MHZ10: u64 = 10_000_000;

@@ -5,7 +5,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use crate::{
     VmPort,
     line::{Fed, Line},
-    port::{OUTPUT, Output},
+    port::OUTPUT,
 };
 
 /// Ctrl-T moves the focus to the next VM that runs.
@@ -96,7 +96,7 @@ impl Mux {
         });
     }
 
-    /// Whether a VM has written something that has not been pumped.
+    /// Whether a VM has written something that has not been pumped. If none has, the first that does will call its port's `wake`.
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.channels
@@ -136,21 +136,17 @@ impl Mux {
         let Some(channel) = self.channels.get_mut(index) else {
             return Turn::Last;
         };
-        match channel.port.read_output(&mut buf) {
-            Output::Busy => Turn::More,
-            Output::Bytes(count) => {
-                let bytes = buf.get(..count).unwrap_or_default();
-                if index == self.focus {
-                    show_focused(channel, bytes, out);
-                } else {
-                    self.collect(index, bytes, now, out);
-                }
-                if count == TURN {
-                    Turn::More
-                } else {
-                    Turn::Last
-                }
-            }
+        let count = channel.port.read_output(&mut buf);
+        let bytes = buf.get(..count).unwrap_or_default();
+        if index == self.focus {
+            show_focused(channel, bytes, out);
+        } else {
+            self.collect(index, bytes, now, out);
+        }
+        if count == TURN {
+            Turn::More
+        } else {
+            Turn::Last
         }
     }
 

@@ -1,83 +1,113 @@
-//! A queue of bytes of a fixed size.
+//! A queue of bytes of a fixed size, from one pCPU to another.
+//!
+//! One writes and one reads at a time, which the owner sees to; writer and reader need no lock between them. Each then looks whether the other has been
+//! idle for want of what it did: a writer whether the ring was empty, a reader whether it is not. Each has done its part before it looks, so that
+//! they do not both miss the other.
 
-use alloc::{boxed::Box, vec};
+use core::{
+    array,
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence},
+};
+
+use alloc::boxed::Box;
 
 #[derive(Debug)]
-pub(crate) struct Ring {
-    bytes: Box<[u8]>,
-    /// Where the oldest byte is.
-    first: usize,
-    count: usize,
+pub(crate) struct Ring<const SIZE: usize> {
+    bytes: Box<[AtomicU8; SIZE]>,
+    /// How many bytes were ever written, and go to the next place; it wraps.
+    written: AtomicUsize,
+    /// How many bytes were ever read.
+    read: AtomicUsize,
 }
 
-impl Ring {
-    /// An empty ring for `size` bytes. It never allocates again.
-    pub(crate) fn new(size: usize) -> Self {
+/// What became of a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// There was no room.
+    Refused,
+    /// It is behind others that the reader has been told of.
+    Behind,
+    /// The ring was empty: the reader is to be told.
+    First,
+}
+
+impl<const SIZE: usize> Ring<SIZE> {
+    /// An empty ring. It never allocates again.
+    pub(crate) fn new() -> Self {
+        // A place is the remainder of a count that wraps.
+        const { assert!(SIZE.is_power_of_two()) };
         Self {
-            bytes: vec![0; size].into(),
-            first: 0,
-            count: 0,
+            bytes: Box::new(array::from_fn(|_| AtomicU8::new(0))),
+            written: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
         }
     }
 
-    /// Appends a byte if there is room; says how many that were. A UART writes byte by byte.
+    /// Appends a byte if there is room. One caller at a time.
     #[inline(always)]
-    pub(crate) fn push_byte(&mut self, byte: u8) -> usize {
-        let size = self.bytes.len();
-        if self.count >= size {
-            return 0;
+    pub(crate) fn push(&self, byte: u8) -> Pushed {
+        let written = self.written.load(Ordering::Relaxed);
+        // What was read there was read before it is overwritten.
+        if written.wrapping_sub(self.read.load(Ordering::Acquire)) >= SIZE {
+            return Pushed::Refused;
         }
-        let end = self.first + self.count;
-        let free = if end < size { end } else { end - size };
-        // There is always such a place.
-        let Some(place) = self.bytes.get_mut(free) else {
-            return 0;
-        };
-        *place = byte;
-        self.count += 1;
-        1
+        self.bytes[written % SIZE].store(byte, Ordering::Relaxed);
+        self.written
+            .store(written.wrapping_add(1), Ordering::Release);
+        fence(Ordering::SeqCst);
+        if self.read.load(Ordering::Relaxed) == written {
+            Pushed::First
+        } else {
+            Pushed::Behind
+        }
     }
 
-    /// Appends what there is room for, from the first byte on; says how many.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
-        bytes
-            .iter()
-            .take_while(|&&byte| self.push_byte(byte) == 1)
-            .count()
-    }
-
-    /// Moves the oldest bytes to the front of `buf`; says how many.
-    pub(crate) fn pop(&mut self, buf: &mut [u8]) -> usize {
-        let (wrapped, oldest) = self.bytes.split_at(self.first);
-        let waiting = oldest.iter().chain(wrapped).take(self.count);
-        let count = buf.iter_mut().zip(waiting).fold(0, |count, (slot, &byte)| {
-            *slot = byte;
-            count + 1
-        });
-        self.count -= count;
-        self.first = match self.first + count {
-            end if end < self.bytes.len() => end,
-            end => end - self.bytes.len(),
-        };
+    /// Moves the oldest bytes to the front of `buf`; says how many. One caller at a time.
+    pub(crate) fn pop(&self, buf: &mut [u8]) -> usize {
+        let read = self.read.load(Ordering::Relaxed);
+        let waiting = self
+            .written
+            .load(Ordering::Acquire)
+            .wrapping_sub(read)
+            .min(SIZE);
+        let (wrapped, oldest) = self.bytes.split_at(read % SIZE);
+        let count = waiting.min(buf.len());
+        for (slot, byte) in buf.iter_mut().zip(oldest.iter().chain(wrapped)).take(count) {
+            *slot = byte.load(Ordering::Relaxed);
+        }
+        self.read.store(read.wrapping_add(count), Ordering::Release);
         count
     }
 
+    /// Whether there is nothing to read. For the reader to ask before it sleeps: what comes later is [`First`](Pushed::First).
     pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
+        fence(Ordering::SeqCst);
+        self.written.load(Ordering::Relaxed) == self.read.load(Ordering::Relaxed)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Ring;
+    extern crate std;
+
+    use std::{thread, vec::Vec};
+
+    use super::{Pushed, Ring};
+
+    fn push_all<const SIZE: usize>(ring: &Ring<SIZE>, bytes: &[u8]) -> usize {
+        let taken = |byte: &&u8| ring.push(**byte) != Pushed::Refused;
+        bytes.iter().take_while(taken).count()
+    }
 
     #[test]
     fn bytes_come_out_in_order_however_they_lie() {
-        let mut ring = Ring::new(5);
+        let ring = Ring::<4>::new();
         let (mut next_in, mut next_out) = (0_u8, 0_u8);
         for round in 0..40 {
             for _ in 0..=round % 5 {
-                next_in = next_in.wrapping_add(u8::try_from(ring.push_byte(next_in)).unwrap());
+                if ring.push(next_in) != Pushed::Refused {
+                    next_in += 1;
+                }
             }
             let mut buf = [0; 3];
             let count = ring.pop(&mut buf[..round % 4]);
@@ -86,27 +116,85 @@ mod tests {
                 next_out += 1;
             }
             assert_eq!(ring.is_empty(), next_in == next_out);
-            assert!(next_in - next_out <= 5);
+            assert!(next_in - next_out <= 4);
         }
         assert!(next_out > 30);
     }
 
     #[test]
     fn what_has_no_room_is_not_taken() {
-        let mut ring = Ring::new(4);
-        assert_eq!(ring.push(b"abcdef"), 4);
-        assert_eq!((ring.push_byte(b'g'), ring.push(b"h")), (0, 0));
+        let ring = Ring::<4>::new();
+        assert_eq!(push_all(&ring, b"abcdef"), 4);
+        assert_eq!(ring.push(b'g'), Pushed::Refused);
         let mut buf = [0; 3];
         assert_eq!((ring.pop(&mut buf), &buf), (3, b"abc"));
-        assert_eq!(ring.push(b"xyz!"), 3);
+        assert_eq!(push_all(&ring, b"xyz!"), 3);
         let mut buf = [0; 9];
         assert_eq!((ring.pop(&mut buf), &buf[..4]), (4, &b"dxyz"[..]));
         assert_eq!(ring.pop(&mut buf), 0);
     }
 
     #[test]
-    fn a_ring_without_places_takes_nothing() {
-        let mut ring = Ring::new(0);
-        assert_eq!((ring.push_byte(1), ring.pop(&mut [0])), (0, 0));
+    fn the_counts_wrap() {
+        let ring = Ring::<4>::new();
+        for count in [&ring.written, &ring.read] {
+            count.store(usize::MAX - 1, super::Ordering::Relaxed);
+        }
+        assert_eq!(push_all(&ring, b"abcde"), 4);
+        let mut buf = [0; 9];
+        assert_eq!((ring.pop(&mut buf), &buf[..4]), (4, &b"abcd"[..]));
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn the_first_of_several_is_told_apart() {
+        let ring = Ring::<4>::new();
+        assert_eq!(
+            (ring.push(1), ring.push(2)),
+            (Pushed::First, Pushed::Behind)
+        );
+        assert_eq!(ring.pop(&mut [0]), 1);
+        assert_eq!(ring.push(3), Pushed::Behind);
+        assert_eq!(ring.pop(&mut [0; 2]), 2);
+        assert_eq!(ring.push(4), Pushed::First);
+    }
+
+    /// A reader that sleeps only when it found nothing is told of everything.
+    #[test]
+    fn a_reader_that_is_told_of_the_first_misses_nothing() {
+        const BYTES: usize = 20_000;
+        let ring = Ring::<64>::new();
+        let (told, news) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let told = told;
+                for byte in (0..BYTES).map(|count| count as u8) {
+                    loop {
+                        match ring.push(byte) {
+                            Pushed::Refused => thread::yield_now(),
+                            Pushed::Behind => break,
+                            Pushed::First => {
+                                told.send(()).unwrap();
+                                break;
+                            }
+                        }
+                    }
+                }
+            });
+            let mut seen = Vec::new();
+            while seen.len() < BYTES {
+                if ring.is_empty() {
+                    news.recv().unwrap();
+                }
+                let mut buf = [0; 7];
+                let count = ring.pop(&mut buf);
+                seen.extend_from_slice(&buf[..count]);
+            }
+            assert!(
+                seen.iter()
+                    .zip(0..)
+                    .all(|(&byte, count)| byte == count as u8)
+            );
+        });
     }
 }

@@ -6,13 +6,15 @@
 mod build;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use axaddrspace::GuestPhysAddr;
-use axvcpu::AccessWidth;
+use axvcpu::{AccessWidth, MmioRegisters, MmioWindow, PortWindow};
 
 use crate::{AccessFault, Device};
 pub use build::{AxVmDevicesBuilder, BuildError, BusKind, DeviceRange};
@@ -58,6 +60,34 @@ impl AxVmDevices {
         for device in self.iter() {
             device.reset();
         }
+    }
+
+    /// The device that has all of an access of `width` at `addr` in memory; `None` if none has.
+    #[must_use]
+    pub fn mmio_window(
+        &self,
+        addr: GuestPhysAddr,
+        width: AccessWidth,
+    ) -> Option<MmioWindow<'_, dyn Device>> {
+        let slot = self.mmio.slot_at(addr.as_u64())?;
+        // In memory a device's offset 0 is its first address.
+        let [first, last] = [slot.origin, slot.last].map(GuestPhysAddr::new);
+        let window = MmioWindow::new(&*slot.device, first, last, width)?;
+        window.offset(addr).map(|_| window)
+    }
+
+    /// The device that has all of an access of `width` at I/O port `port`; `None` if none has.
+    #[must_use]
+    pub fn port_window(&self, port: u16, width: AccessWidth) -> Option<PortWindow<'_, dyn Device>> {
+        let slot = self.port.slot_at(port.into())?;
+        let [first, last] = [slot.first, slot.last].map(|port| port as u16);
+        let window = PortWindow::new(
+            &*slot.device,
+            [first, last],
+            slot.first - slot.origin,
+            width,
+        )?;
+        window.reach(port, width).map(|_| window)
     }
 
     /// Loads from device memory.
@@ -127,6 +157,18 @@ impl AxVmDevices {
     pub fn handle_sys_reg_write(&self, addr: u32, value: u64) -> Result<(), BusError> {
         self.sys_reg
             .write(addr.into(), 1, AccessWidth::Qword, value)
+    }
+}
+
+impl MmioRegisters for dyn Device + '_ {
+    #[inline(always)]
+    fn load(&self, offset: u64, width: AccessWidth) -> Option<u64> {
+        self.read(offset, width).ok()
+    }
+
+    #[inline(always)]
+    fn store(&self, offset: u64, width: AccessWidth, data: u64) -> Option<()> {
+        self.write(offset, width, data).ok()
     }
 }
 

@@ -9,6 +9,7 @@
 //! that polls the line status disturbs the backend only while it holds bytes back.
 
 mod fifo;
+mod glance;
 mod registers;
 mod state;
 #[cfg(test)]
@@ -21,8 +22,9 @@ use axvcpu::{AccessWidth, LineLevel};
 use spin::{Mutex, MutexGuard};
 
 use crate::{AccessFault, CharBackend, Device, IrqLine};
+use glance::Glance;
 use registers as reg;
-use state::{State, Wiring};
+use state::State;
 
 /// How the eight registers lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,17 +51,17 @@ impl RegisterLayout {
 
     /// The number of the register that an access is for. It may be past the last.
     fn register(self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
-        let reachable = match (self, width) {
-            (Self::Packed | Self::Spaced, AccessWidth::Byte) => true,
-            (Self::Spaced, AccessWidth::Dword) => true,
-            (Self::Packed, AccessWidth::Dword) => false,
-            (Self::Packed | Self::Spaced, AccessWidth::Word | AccessWidth::Qword) => false,
+        let spaced = || match offset % 4 {
+            0 => Ok(offset / 4),
+            _ => Err(AccessFault),
         };
-        let register = offset >> self.shift();
-        if reachable && register << self.shift() == offset {
-            Ok(register)
-        } else {
-            Err(AccessFault)
+        match (self, width) {
+            (Self::Packed, AccessWidth::Byte) => Ok(offset),
+            (Self::Spaced, AccessWidth::Byte | AccessWidth::Dword) => spaced(),
+            (Self::Packed, AccessWidth::Dword) => Err(AccessFault),
+            (Self::Packed | Self::Spaced, AccessWidth::Word | AccessWidth::Qword) => {
+                Err(AccessFault)
+            }
         }
     }
 }
@@ -70,6 +72,7 @@ pub struct Uart16550 {
     layout: RegisterLayout,
     irq: IrqLine,
     backend: Arc<dyn CharBackend>,
+    glance: Glance,
     state: Mutex<State>,
 }
 
@@ -82,12 +85,14 @@ impl Uart16550 {
         irq: IrqLine,
         backend: Arc<dyn CharBackend>,
     ) -> Self {
+        let state = State::new();
         Self {
             name: name.into(),
             layout,
             irq,
             backend,
-            state: Mutex::new(State::new()),
+            glance: Glance::of(&state),
+            state: Mutex::new(state),
         }
     }
 
@@ -99,14 +104,21 @@ impl Uart16550 {
         });
     }
 
-    /// Runs `f` on the state, then lets the interrupt line follow it.
+    /// Runs `f` on the state, then lets what others see follow it.
     fn with_state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        self.follow(&mut self.state.lock(), f)
+        self.change(&mut self.state.lock(), f)
     }
 
-    /// Runs `f` on the state, which is locked, then lets the interrupt line follow it.
-    fn follow<T>(&self, state: &mut State, f: impl FnOnce(&mut State) -> T) -> T {
+    /// Runs `f` on the state, which is locked, then lets what others see follow it.
+    fn change<T>(&self, state: &mut State, f: impl FnOnce(&mut State) -> T) -> T {
         let result = f(state);
+        self.glance.follow(state);
+        self.drive_line(state);
+        result
+    }
+
+    /// Lets the interrupt line follow the state, which is locked.
+    fn drive_line(&self, state: &mut State) {
         let level = match state.interrupt() {
             Some(_) => LineLevel::High,
             None => LineLevel::Low,
@@ -115,7 +127,6 @@ impl Uart16550 {
             state.line = level;
             self.irq.set(level);
         }
-        result
     }
 }
 
@@ -126,10 +137,15 @@ impl Device for Uart16550 {
 
     fn read(&self, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
         let register = self.layout.register(offset, width)?;
+        if register == reg::LSR
+            && let Some(status) = self.glance.line_status()
+        {
+            return Ok(status.into());
+        }
         let state = self.state.lock();
-        match state.peek(register) {
-            Some(value) => Ok(value.into()),
-            None => self.read_with_effect(state, register),
+        match register {
+            reg::SCR => Ok(state.scratch.into()),
+            _ => self.read_with_effect(state, register),
         }
     }
 
@@ -137,9 +153,11 @@ impl Device for Uart16550 {
         let register = self.layout.register(offset, width)?;
         // The registers have eight bits; the other lanes of a wider access lead nowhere.
         let value = data as u8;
+        if register == reg::RBR_THR_DLL {
+            return self.send(value);
+        }
         let mut state = self.state.lock();
         match register {
-            reg::RBR_THR_DLL => self.send(state, value),
             reg::IER_DLM => {
                 self.write_ier_dlm(state, value);
                 Ok(())
@@ -164,27 +182,20 @@ impl Device for Uart16550 {
 
 /// Apart from each other: none then saves the registers that another takes, and each ends in the next.
 impl Uart16550 {
-    /// A write to the transmitter, if it is one. A byte that finds room at once, as nearly all do, changes no interrupt unless its end is to
-    /// be told.
+    /// A write to the transmitter, if it is one.
     #[inline(never)]
-    fn send(&self, mut state: MutexGuard<'_, State>, value: u8) -> Result<(), AccessFault> {
-        let ends_untold =
-            state.transmit_empty || state.interrupt_enable & reg::IER_TRANSMIT_EMPTY == 0;
-        if ends_untold
-            && state.held.is_empty()
-            && !state.addresses_divisor()
-            && state.wiring() == Wiring::Backend
-            && self.backend.write(&[value]) == 1
-        {
-            state.transmit_empty = true;
+    fn send(&self, value: u8) -> Result<(), AccessFault> {
+        if self.glance.is_transparent() && self.backend.put(value).is_some() {
             return Ok(());
         }
-        self.write_with_effect(state, reg::RBR_THR_DLL, value)
+        self.write_with_effect(self.state.lock(), reg::RBR_THR_DLL, value)
     }
 
+    /// At a glance nothing is different after it: a transmitter that it calls empty has nothing less to do.
     #[inline(never)]
     fn write_ier_dlm(&self, mut state: MutexGuard<'_, State>, value: u8) {
-        self.follow(&mut state, |state| state.write_ier_dlm(value));
+        state.write_ier_dlm(value);
+        self.drive_line(&mut state);
     }
 
     #[inline(never)]
@@ -193,7 +204,7 @@ impl Uart16550 {
         mut state: MutexGuard<'_, State>,
         register: u64,
     ) -> Result<u64, AccessFault> {
-        self.follow(&mut state, |state| state.read(register, &*self.backend))
+        self.change(&mut state, |state| state.read(register, &*self.backend))
             .map(u64::from)
     }
 
@@ -204,7 +215,7 @@ impl Uart16550 {
         register: u64,
         value: u8,
     ) -> Result<(), AccessFault> {
-        self.follow(&mut state, |state| {
+        self.change(&mut state, |state| {
             state.write(register, value, &*self.backend)
         })
     }

@@ -23,7 +23,9 @@ mod vcpu;
 
 pub use account::{ACCOUNT_CALL, Account, ExitKinds, MAX_EXIT_KINDS, Statement};
 pub use arch::{AxArchPerCpu, AxArchVCpu, HypercallError, LineLevel, Wait, WaitKind};
-pub use devices::{AtHostInterrupt, DeviceAccess, NoDevices};
+pub use devices::{
+    AtHostInterrupt, DeviceAccess, MmioRegisters, MmioWindow, NoDevices, PortWindow,
+};
 pub use exit::{
     AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, ResetCause,
     SystemDownKind, VCpuSet,

@@ -21,15 +21,17 @@ pub struct Mail {
     pub fence_translations: bool,
 }
 
-const FENCE_INSTRUCTIONS: u64 = 1 << 0;
-const FENCE_TRANSLATIONS: u64 = 1 << 1;
+/// Where requests for fences are among the letters: above the edges.
+const FENCE_INSTRUCTIONS: u64 = 1 << 62;
+const FENCE_TRANSLATIONS: u64 = 1 << 63;
+const FENCES: u64 = FENCE_INSTRUCTIONS | FENCE_TRANSLATIONS;
 
 /// Letters to one vCPU.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    edges: AtomicU64,
+    /// What is asked for once: edges and fences.
+    letters: AtomicU64,
     levels: AtomicU64,
-    fences: AtomicU64,
     in_guest: AtomicBool,
 }
 
@@ -38,21 +40,22 @@ impl Mailbox {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            edges: AtomicU64::new(0),
+            letters: AtomicU64::new(0),
             levels: AtomicU64::new(0),
-            fences: AtomicU64::new(0),
             in_guest: AtomicBool::new(false),
         }
     }
 
-    /// Raises interrupt `vector` (below 64) once.
+    /// Raises interrupt `vector` (below 62) once.
     pub fn raise(&self, vector: usize) {
-        self.edges.fetch_or(bit(vector), Ordering::SeqCst);
+        self.letters
+            .fetch_or(bit(vector) & !FENCES, Ordering::SeqCst);
     }
 
     /// Takes back what [`raise`](Self::raise) posted, if it has not been taken.
     pub fn withdraw(&self, vector: usize) {
-        self.edges.fetch_and(!bit(vector), Ordering::SeqCst);
+        self.letters
+            .fetch_and(!bit(vector) | FENCES, Ordering::SeqCst);
     }
 
     /// Sets the line of interrupt `vector` (below 64).
@@ -65,18 +68,18 @@ impl Mailbox {
 
     /// Asks the vCPU to forget what its instruction caches hold before it runs on.
     pub fn request_instruction_fence(&self) {
-        self.fences.fetch_or(FENCE_INSTRUCTIONS, Ordering::SeqCst);
+        self.letters.fetch_or(FENCE_INSTRUCTIONS, Ordering::SeqCst);
     }
 
     /// Asks the vCPU to forget all its own translations before it runs on.
     pub fn request_translation_fence(&self) {
-        self.fences.fetch_or(FENCE_TRANSLATIONS, Ordering::SeqCst);
+        self.letters.fetch_or(FENCE_TRANSLATIONS, Ordering::SeqCst);
     }
 
     /// Whether a fence waits that the vCPU has not taken. Once it has, no guest instruction runs before the fence does.
     #[must_use]
     pub fn has_fence(&self) -> bool {
-        self.fences.load(Ordering::SeqCst) != 0
+        self.letters.load(Ordering::SeqCst) & FENCES != 0
     }
 
     /// Whether the vCPU is in its guest, so that a letter needs a kick to be read.
@@ -100,44 +103,41 @@ impl Mailbox {
     #[must_use]
     pub fn has_changed_from(&self, lines: u64) -> bool {
         let changed = self.levels.load(Ordering::Relaxed) ^ lines;
-        self.edges.load(Ordering::Relaxed) | self.fences.load(Ordering::Relaxed) | changed != 0
+        self.letters.load(Ordering::Relaxed) | changed != 0
     }
 
     /// Takes all letters out. Lines stay as they are.
     pub fn take(&self) -> Mail {
         // Read before swapping: an empty box, the common case, costs no atomic read-modify-write.
-        let edges = match self.edges.load(Ordering::SeqCst) {
+        let letters = match self.letters.load(Ordering::SeqCst) {
             0 => 0,
-            _ => self.edges.swap(0, Ordering::SeqCst),
-        };
-        let fences = match self.fences.load(Ordering::SeqCst) {
-            0 => 0,
-            _ => self.fences.swap(0, Ordering::SeqCst),
+            _ => self.letters.swap(0, Ordering::SeqCst),
         };
         Mail {
-            edges,
+            edges: letters & !FENCES,
             levels: self.levels.load(Ordering::SeqCst),
-            fence_instructions: fences & FENCE_INSTRUCTIONS != 0,
-            fence_translations: fences & FENCE_TRANSLATIONS != 0,
+            fence_instructions: letters & FENCE_INSTRUCTIONS != 0,
+            fence_translations: letters & FENCE_TRANSLATIONS != 0,
         }
     }
 
     /// Whether an interrupt waits here that would end a vCPU's wait: one that was raised once, or one of `lines`.
     #[must_use]
     pub fn has_interrupt(&self, lines: u64) -> bool {
-        self.edges.load(Ordering::SeqCst) | self.levels.load(Ordering::SeqCst) & lines != 0
+        let edges = self.letters.load(Ordering::SeqCst) & !FENCES;
+        edges | self.levels.load(Ordering::SeqCst) & lines != 0
     }
 
     /// Throws away the interrupts that were raised once, but for `kept`: a new life of the vCPU begins. Lines stay as they are.
     pub fn forget_raised(&self, kept: Option<usize>) {
-        self.edges.fetch_and(kept.map_or(0, bit), Ordering::SeqCst);
+        self.letters
+            .fetch_and(kept.map_or(0, bit) | FENCES, Ordering::SeqCst);
     }
 
     /// Throws everything away, lines too: the vCPU is being reset.
     pub fn clear(&self) {
-        self.edges.store(0, Ordering::SeqCst);
+        self.letters.store(0, Ordering::SeqCst);
         self.levels.store(0, Ordering::SeqCst);
-        self.fences.store(0, Ordering::SeqCst);
     }
 }
 

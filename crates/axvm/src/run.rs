@@ -1,10 +1,10 @@
 //! The exit loop: the guest runs, stops, is served, and runs again.
 
 use axaddrspace::{AxMmHal, FaultOutcome, GuestPhysAddr, MappingFlags};
-use axdevice::{AxVmDevices, BusError, CharBackend};
+use axdevice::{AxVmDevices, BusError, CharBackend, Device};
 use axvcpu::{
     ACCOUNT_CALL, AccessWidth, Account, AtHostInterrupt, AxVCpuExitReason, DeviceAccess,
-    FailReason, HypercallError, RawExit, VCpuError,
+    FailReason, HypercallError, MmioWindow, PortWindow, RawExit, VCpuError,
 };
 
 use crate::{AxVM, AxVMHal, GuestArch, VmError, account, console, door::VCpuDoor, link::Link, smp};
@@ -245,6 +245,20 @@ impl<M: AxMmHal, A> LoopDevices<'_, M, A> {
 }
 
 impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
+    type Registers = dyn Device;
+
+    fn mmio_window(
+        &self,
+        addr: GuestPhysAddr,
+        width: AccessWidth,
+    ) -> Option<MmioWindow<'_, dyn Device>> {
+        self.bus.mmio_window(addr, width)
+    }
+
+    fn port_window(&self, port: u16, width: AccessWidth) -> Option<PortWindow<'_, dyn Device>> {
+        self.bus.port_window(port, width)
+    }
+
     #[inline(always)]
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
         self.bus.handle_mmio_read(addr, width).ok()
@@ -287,7 +301,7 @@ impl<M: AxMmHal, A: GuestArch> DeviceAccess for LoopDevices<'_, M, A> {
     }
 
     fn console_write_byte(&self, byte: u8) -> Option<()> {
-        (self.console.write(&[byte]) == 1).then_some(())
+        self.console.put(byte)
     }
 
     fn at_host_interrupt(&self) -> AtHostInterrupt {

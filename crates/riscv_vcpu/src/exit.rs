@@ -7,7 +7,7 @@
 
 mod device;
 
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, RawExit};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, MmioWindow, RawExit};
 
 use crate::{
     ExitKind, RISCVVCpu,
@@ -23,28 +23,48 @@ use crate::{
 pub(crate) use device::{Decoded, device_handler};
 
 /// What the vCPU reaches of its VM while its loop runs.
-pub(crate) struct Context<'a, D> {
+pub(crate) struct Context<'a, D: DeviceAccess> {
     pub(crate) mailbox: &'a Mailbox,
     pub(crate) devices: &'a D,
+    /// The device that the last load met.
+    load: Option<MmioWindow<'a, D::Registers>>,
+    /// The device that the last store met.
+    store: Option<MmioWindow<'a, D::Registers>>,
+}
+
+impl<'a, D: DeviceAccess> Context<'a, D> {
+    #[inline(always)]
+    pub(crate) const fn new(mailbox: &'a Mailbox, devices: &'a D) -> Self {
+        Self {
+            mailbox,
+            devices,
+            load: None,
+            store: None,
+        }
+    }
 }
 
 /// Serves one trap of the guest.
 pub(crate) extern "C" fn vmexit_handler<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
-    context: &Context<'_, D>,
+    context: &mut Context<'_, D>,
 ) -> Next {
     match SCAUSE.read() {
         cause::CALL_FROM_VS => sbi::call(vcpu, context),
         cause::LOAD_GUEST_PAGE_FAULT => device::load_fault(vcpu, context),
         cause::STORE_GUEST_PAGE_FAULT => device::store_fault(vcpu, context),
-        scause => less_frequent(vcpu, scause),
+        scause => less_frequent(vcpu, context, scause),
     }
 }
 
 #[inline(never)]
-fn less_frequent<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, scause: u64) -> Next {
+fn less_frequent<H: AxVCpuHal, D: DeviceAccess>(
+    vcpu: &mut RISCVVCpu<H>,
+    context: &mut Context<'_, D>,
+    scause: u64,
+) -> Next {
     match scause {
-        cause::INSTRUCTION_GUEST_PAGE_FAULT => device::undecoded(vcpu),
+        cause::INSTRUCTION_GUEST_PAGE_FAULT => device::undecoded(vcpu, context),
         cause::VIRTUAL_INSTRUCTION => virtual_instruction(vcpu),
         _ if scause & interrupt::FLAG != 0 => host_interrupt(vcpu, scause),
         _ => rare(vcpu, scause),

@@ -58,28 +58,53 @@ pub(crate) enum Extension {
     Sign,
 }
 
+/// How many of a register's upper bits an access leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unused(u8);
+
+impl Unused {
+    const fn of(width: AccessWidth) -> Self {
+        Self(64 - 8 * width.bytes() as u8)
+    }
+
+    const fn zeroed(self, value: u64) -> u64 {
+        let count = self.0 as u32;
+        value.wrapping_shl(count).wrapping_shr(count)
+    }
+
+    const fn like_the_sign(self, value: u64) -> u64 {
+        let count = self.0 as u32;
+        (value.wrapping_shl(count) as i64).wrapping_shr(count) as u64
+    }
+}
+
 /// A load's other half, once the value is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) width: AccessWidth,
-    pub(crate) extension: Extension,
+    unused: Unused,
+    extension: Extension,
     pub(crate) to: Register,
 }
 
 impl Load {
     /// Stands where there was none.
-    pub(crate) const NONE: Self = Self {
-        width: AccessWidth::Byte,
-        extension: Extension::Zero,
-        to: Register(0),
-    };
+    pub(crate) const NONE: Self = Self::new(AccessWidth::Byte, Extension::Zero, Register(0));
+
+    const fn new(width: AccessWidth, extension: Extension, to: Register) -> Self {
+        Self {
+            width,
+            unused: Unused::of(width),
+            extension,
+            to,
+        }
+    }
 
     /// The register's value for what the device answered.
-    pub(crate) fn extend(self, value: u64) -> u64 {
-        let unused = 64 - 8 * self.width.bytes() as u32;
+    pub(crate) const fn extend(self, value: u64) -> u64 {
         match self.extension {
-            Extension::Zero => value & self.width.mask(),
-            Extension::Sign => ((value << unused) as i64 >> unused) as u64,
+            Extension::Zero => self.unused.zeroed(value),
+            Extension::Sign => self.unused.like_the_sign(value),
         }
     }
 }
@@ -88,19 +113,25 @@ impl Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Store {
     pub(crate) width: AccessWidth,
+    unused: Unused,
     pub(crate) from: Register,
 }
 
 impl Store {
     /// Stands where there was none.
-    pub(crate) const NONE: Self = Self {
-        width: AccessWidth::Byte,
-        from: Register(0),
-    };
+    pub(crate) const NONE: Self = Self::new(AccessWidth::Byte, Register(0));
+
+    const fn new(width: AccessWidth, from: Register) -> Self {
+        Self {
+            width,
+            unused: Unused::of(width),
+            from,
+        }
+    }
 
     /// What it writes.
     pub(crate) fn data(self, x: &[u64; 32]) -> u64 {
-        self.from.read(x) & self.width.mask()
+        self.unused.zeroed(self.from.read(x))
     }
 }
 
@@ -199,11 +230,7 @@ fn decode_standard(word: u32) -> Option<Operation> {
                 _ => return None,
             };
             let to = Register::at(word, 7);
-            Some(Operation::Load(Load {
-                width,
-                extension,
-                to,
-            }))
+            Some(Operation::Load(Load::new(width, extension, to)))
         }
         OPCODE_STORE => {
             let width = match funct3 {
@@ -214,7 +241,7 @@ fn decode_standard(word: u32) -> Option<Operation> {
                 _ => return None,
             };
             let from = Register::at(word, 20);
-            Some(Operation::Store(Store { width, from }))
+            Some(Operation::Store(Store::new(width, from)))
         }
         _ => None,
     }
@@ -222,14 +249,8 @@ fn decode_standard(word: u32) -> Option<Operation> {
 
 fn decode_compressed(word: u32) -> Option<Operation> {
     use AccessWidth::{Byte, Dword, Qword, Word};
-    let load = |width, extension, to| {
-        Some(Operation::Load(Load {
-            width,
-            extension,
-            to,
-        }))
-    };
-    let store = |width, from| Some(Operation::Store(Store { width, from }));
+    let load = |width, extension, to| Some(Operation::Load(Load::new(width, extension, to)));
+    let store = |width, from| Some(Operation::Store(Store::new(width, from)));
     let funct3 = word >> 13 & 0b111;
     match (word & 0b11, funct3) {
         // C.LW, C.LD, C.SW, C.SD: the register in bits 4:2.

@@ -96,7 +96,7 @@ mod hardware {
             registers: *mut core::ffi::c_void,
             handler: *const (),
             device_handler: *const (),
-            context: *const core::ffi::c_void,
+            context: *mut core::ffi::c_void,
             clock: *const core::ffi::c_void,
         );
         fn riscv_vcpu_save_float(registers: *mut u64);
@@ -108,17 +108,17 @@ mod hardware {
     /// Runs the guest until the exit handler says [`Next::Leave`]. The CSRs hold the guest's state, and host interrupts are off.
     pub(crate) fn enter<H: AxVCpuHal, D: DeviceAccess>(
         vcpu: &mut RISCVVCpu<H>,
-        context: &Context<'_, D>,
+        context: &mut Context<'_, D>,
     ) {
         // The assembly takes the vCPU's address for that of its registers.
         const { assert!(offset_of!(RISCVVCpu<H>, regs) == 0) };
-        let handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_, D>) -> Next =
+        let handler: extern "C" fn(&mut RISCVVCpu<H>, &mut Context<'_, D>) -> Next =
             vmexit_handler::<H, D>;
-        let device_handler: extern "C" fn(&mut RISCVVCpu<H>, &Context<'_, D>) -> Next =
+        let device_handler: extern "C" fn(&mut RISCVVCpu<H>, &mut Context<'_, D>) -> Next =
             device_handler::<H, D>;
         let account: *const Account = Arc::as_ptr(&vcpu.account);
         // SAFETY: the assembly follows the C calling convention: it returns with all callee-saved registers, gp, tp, sp and
-        // stvec as they were. It hands the exclusively borrowed vCPU, and the context, which outlives the call, to the handlers,
+        // stvec as they were. It hands the vCPU and the context, both borrowed exclusively until it returns, to the handlers,
         // which are of their types, one call at a time, and writes none but the first field, which is `repr(C)` and has the offsets that the assembly uses;
         // and the account's clock, an atomic word of an account that the vCPU keeps, by loads and stores of all of it. `sret` goes to the
         // guest (hstatus.SPV is set by the caller), which reaches only memory that its nested page table gives it.
@@ -127,7 +127,7 @@ mod hardware {
                 (&raw mut *vcpu).cast(),
                 handler as *const (),
                 device_handler as *const (),
-                (&raw const *context).cast(),
+                (&raw mut *context).cast(),
                 account.byte_add(Account::HYPERVISOR_CLOCK).cast(),
             );
         };
@@ -309,7 +309,7 @@ mod scripted {
 
     pub(crate) fn enter<H: AxVCpuHal, D: DeviceAccess>(
         vcpu: &mut RISCVVCpu<H>,
-        context: &Context<'_, D>,
+        context: &mut Context<'_, D>,
     ) {
         loop {
             vcpu.account.entering(H::now());

@@ -124,6 +124,12 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
         self.ram.iter().any(|range| range.contains(&addr))
     }
 
+    /// Whether it has RAM from the first to the last of these addresses, or in between.
+    pub(crate) fn has_ram_in(&self, (first, last): (GuestPhysAddr, GuestPhysAddr)) -> bool {
+        let overlaps = |range: &Range<GuestPhysAddr>| range.start <= last && first < range.end;
+        self.ram.iter().any(overlaps)
+    }
+
     /// Everything as after power-on, in memory.
     fn reset(&mut self) {
         let features = self.features;
@@ -194,7 +200,7 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Switches the CSRs that are switched at every entry, and runs the guest.
     #[inline]
-    fn enter<D: DeviceAccess>(&mut self, context: &Context<'_, D>) {
+    fn enter<D: DeviceAccess>(&mut self, context: &mut Context<'_, D>) {
         let host_sstatus = SSTATUS.swap(self.regs.guest_regs.sstatus);
         HSTATUS.write(self.regs.guest_regs.hstatus);
         SEPC.write(self.regs.guest_regs.sepc);
@@ -216,15 +222,6 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
     fn new(vm_id: usize, vcpu_id: usize, config: RISCVVCpuConfig) -> AxResult<Self> {
         if config.vcpu_count > MAX_CPUS {
             return ax_err!(InvalidInput, "a VM has at most 64 vCPUs");
-        }
-        // Exits remember pages in which there is no RAM.
-        let paged = |at: GuestPhysAddr| at.is_aligned(axaddrspace::FrameSize::Size4K.bytes());
-        if !config
-            .ram
-            .iter()
-            .all(|range| paged(range.start) && paged(range.end))
-        {
-            return ax_err!(InvalidInput, "RAM consists of pages of 4 KiB");
         }
         if vcpu_id >= config.vcpu_count {
             return ax_err!(InvalidInput, "vCPU id not below the VM's number of vCPUs");
@@ -321,7 +318,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.wait = WaitKind::Idle;
         mailbox.entering();
         self.open(mailbox.take());
-        self.enter(&Context { mailbox, devices });
+        self.enter(&mut Context::new(mailbox, devices));
         mailbox.left();
         self.residence.ran();
         if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {

@@ -34,7 +34,9 @@ use crate::{
 };
 
 pub use exit::{ControlAccess, ControlRegister, Direction, IoExit, IoKind};
-pub(crate) use exit::{Exit, ExitInfo, Frequent, Instruction, NestedFault, NestedPurpose};
+pub(crate) use exit::{
+    Exit, ExitInfo, Frequent, IO_WIDTHS, Instruction, NestedFault, NestedPurpose,
+};
 
 /// Who made the processor's virtualization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

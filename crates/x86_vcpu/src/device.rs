@@ -6,7 +6,7 @@
 
 use axaddrspace::GuestPhysAddr;
 use axerrno::{AxResult, ax_err};
-use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess};
+use axvcpu::{AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess, MmioRegisters, PortWindow};
 
 use crate::{
     ExitKind,
@@ -179,8 +179,53 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         Ok(Next::Resume)
     }
 
-    /// IN, OUT, INS, OUTS: the exit is one for `io`.
+    /// IN or OUT at the device in `ports`, which an earlier one met: the guest's RFLAGS past the instruction. `None`: nothing has happened.
     #[inline(always)]
+    pub(crate) fn port_at_hand<R: MmioRegisters + ?Sized>(
+        &mut self,
+        ports: Option<&PortWindow<'_, R>>,
+    ) -> Option<u64> {
+        let IoExit {
+            port,
+            width,
+            direction,
+            kind,
+        } = self.backend.io();
+        if kind == IoKind::String {
+            return None;
+        }
+        let (registers, offset) = ports?.reach(port, width)?;
+        match direction {
+            Direction::Read => {
+                let value = registers.load(offset, width)?;
+                self.counters.count(ExitKind::PortRead);
+                self.set_accumulator(width, value);
+            }
+            Direction::Write => {
+                let data = self.regs.gpr[gpr::RAX] & width.mask();
+                registers.store(offset, width, data)?;
+                self.counters.count(ExitKind::PortWrite);
+            }
+        }
+        Some(self.backend.complete_io())
+    }
+
+    /// Any other access to a port, whose device is at hand from now on.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn port_elsewhere<'a, D: DeviceAccess>(
+        &mut self,
+        ports: &mut Option<PortWindow<'a, D::Registers>>,
+        devices: &'a D,
+    ) -> Next {
+        let io = self.backend.io();
+        *ports = devices.port_window(io.port, io.width);
+        self.port_access(io, devices).unwrap_or_else(|next| next)
+    }
+
+    /// IN, OUT, INS, OUTS: the exit is one for `io`. Apart: the most are served before.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn port_access(&mut self, io: IoExit, devices: &dyn DeviceAccess) -> Step<Next> {
         let IoExit {
             port,
@@ -242,7 +287,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     }
 
     #[inline(always)]
-    fn look_past(&mut self, flags: u64) -> Next {
+    pub(crate) fn look_past(&mut self, flags: u64) -> Next {
         match self.past(flags) {
             Next::Resume | Next::Look => Next::Look,
             Next::Leave => Next::Leave,
@@ -284,5 +329,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
 
 #[cfg(test)]
 mod loop_tests;
+#[cfg(test)]
+mod port_tests;
 #[cfg(test)]
 mod tests;

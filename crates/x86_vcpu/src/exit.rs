@@ -39,9 +39,9 @@ pub(crate) type Step<T> = Result<T, Next>;
 
 impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Serves the exit that the backend has just made.
-    #[inline]
-    pub(crate) fn serve_exit(&mut self, devices: &dyn DeviceAccess) -> Next {
-        let next = match self.backend.frequent() {
+    #[inline(always)]
+    pub(crate) fn serve_exit(&mut self, exit: Frequent, devices: &dyn DeviceAccess) -> Next {
+        let next = match exit {
             Frequent::Cpuid => self.serve_cpuid(self.backend.length()),
             Frequent::Hypercall => {
                 let length = self.backend.length();

@@ -9,7 +9,7 @@
 //! - `regs`, `xsave` and `switch` hold what is switched, and when, `reset` the states that a vCPU starts in, `legal` what a state must
 //!   be; `event` what the guest is about to suffer.
 //! - `exit` serves the guest's exits, with `cpuid`, `msr` and `cr` for what the CPU is and obeys, `fetch`, `walk`, `opcode` and
-//!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU.
+//!   `decode` for instructions that must be read, `device`, `mmio`, `string`, `operand` and `alu` for accesses that leave the vCPU, `ram_map` for which those are.
 //! - `deliver` brings what comes from outside: interrupts, NMIs, timers.
 //! - `vcpu` is one vCPU on either, `vendors` the one that this machine has; that and `percpu` are what the outside sees.
 
@@ -42,6 +42,7 @@ mod opcode;
 mod operand;
 mod pages;
 mod percpu;
+mod ram_map;
 mod regs;
 mod reset;
 mod string;

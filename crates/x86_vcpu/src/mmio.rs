@@ -37,7 +37,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         let is_own = gpa.align_down(LocalApic::PAGE_SIZE) == LocalApic::PAGE;
         if fault.purpose == NestedPurpose::PageWalk
             || self.events.is_delivering()
-            || !is_own && self.is_ram(gpa)
+            || !is_own && self.ram.contains_after_all(gpa)
         {
             return None;
         }
@@ -78,7 +78,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
             access,
             purpose,
         } = fault;
-        if self.is_ram(gpa) {
+        if self.ram.contains(gpa) {
             self.counters.count(ExitKind::NestedFault);
             return Ok(self.leave(AxVCpuExitReason::NestedPageFault {
                 addr: gpa,

@@ -220,7 +220,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
             && (second.is_empty() || self.memory.write(operand.second, second));
         if written {
             Ok(())
-        } else if self.is_ram(operand.first) && self.is_ram(operand.second) {
+        } else if self.ram.contains(operand.first) && self.ram.contains(operand.second) {
             Err(self.general_protection())
         } else {
             Err(self.fail("an operand lies outside of the guest's RAM, beside one that is a device's or a register"))

@@ -275,11 +275,24 @@ impl World {
     }
 }
 
+/// The first of the pCPUs that tests have for themselves, each one of them.
+const FIRST_RESERVED: usize = crate::MAX_CPUS - 8;
+
+/// The test is on pCPU `n` of those from now on.
+pub(crate) fn reserve_pcpu(n: usize) {
+    PCPU.set(FIRST_RESERVED + n % (crate::MAX_CPUS - FIRST_RESERVED));
+}
+
+/// The pCPU that the test is on.
+pub(crate) fn this_pcpu() -> usize {
+    PCPU.get()
+}
+
 /// A processor as QEMU 10 shows it as `EPYC,+svm,+npt`, on a pCPU that no other test has.
 pub(crate) fn power_on() {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // More tests than pCPUs: two that meet on one find each other's state only where they look for it.
-    PCPU.set(NEXT.fetch_add(1, Ordering::SeqCst) as usize % crate::MAX_CPUS);
+    PCPU.set(NEXT.fetch_add(1, Ordering::SeqCst) as usize % FIRST_RESERVED);
     machine::with(|m| {
         *m = machine::Machine::default();
         m.cr0 = 0x8000_0011;
@@ -293,7 +306,7 @@ pub(crate) fn power_on() {
     }
 }
 
-fn qemu_epyc() -> alloc::collections::BTreeMap<(u32, u32), CpuidResult> {
+pub(crate) fn qemu_epyc() -> alloc::collections::BTreeMap<(u32, u32), CpuidResult> {
     let leaf = |eax, ebx, ecx, edx| CpuidResult { eax, ebx, ecx, edx };
     [
         ((0, 0), leaf(0xd, 0x6874_7541, 0x444d_4163, 0x6974_6e65)),

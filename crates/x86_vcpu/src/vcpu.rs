@@ -4,7 +4,7 @@
 //! runs is noted down in memory and takes effect at the next one, because only then is it certain to be in the hardware.
 
 use alloc::sync::Arc;
-use core::{fmt, marker::PhantomData, ops::Range};
+use core::{fmt, marker::PhantomData};
 
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, NestedMode, SharedPage, VmidTag};
 use axdevice::{InterruptFlag, Keeps, LocalInterrupts, Timed};
@@ -16,7 +16,7 @@ use axvcpu::{
 
 use crate::{
     ExitKind, GuestBytes, X86Start, X86VCpuConfig,
-    backend::{Vendor, VendorConfig, VendorVcpu},
+    backend::{Frequent, Vendor, VendorConfig, VendorVcpu},
     cpuid::CpuidTable,
     decode::DecodeCache,
     deliver::NEVER,
@@ -27,6 +27,7 @@ use crate::{
     hardware::InterruptsOff,
     msr::{self, MsrKind, MsrStorage},
     percpu::{self, Pcpu},
+    ram_map::RamMap,
     regs::{GPR_NAMES, GuestRegisters, Register, SegmentName, TableName, gpr, rflags},
     xsave::ExtendedState,
 };
@@ -79,7 +80,7 @@ pub(crate) struct VCpu<H: AxVCpuHal, V> {
     /// What of it the hardware keeps.
     pub(crate) keeps: Option<Keeps>,
     pub(crate) memory: Arc<dyn GuestBytes>,
-    pub(crate) ram: Arc<[Range<GuestPhysAddr>]>,
+    pub(crate) ram: RamMap,
     pub(crate) timed: Arc<[Arc<dyn Timed>]>,
     /// What the host's timer was last told.
     pub(crate) armed: u64,
@@ -117,11 +118,6 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         }
     }
 
-    /// Whether the VM has RAM there.
-    pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
-        self.ram.iter().any(|range| range.contains(&addr))
-    }
-
     /// What waits outside takes effect. The vCPU is in the hardware, and has said that it is entering.
     #[inline]
     fn open(&mut self, mail: Mail) -> AxResult<Next> {
@@ -156,49 +152,64 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
 
     /// Enters the guest until an exit leaves that the devices do not answer.
     #[inline]
-    fn enter(&mut self, mailbox: &Mailbox, devices: &dyn DeviceAccess) -> AxResult {
+    fn enter<D: DeviceAccess>(&mut self, mailbox: &Mailbox, devices: &D) -> AxResult {
+        let mut ports = None;
         let Some(cell) = self.residence.cell() else {
             return ax_err!(BadState, "a vCPU runs only where it is bound");
         };
-        if self.begin(mailbox)? == Next::Leave {
+        if self.open_all(mailbox)? == Next::Leave {
             return Ok(());
         }
         loop {
+            self.deliver();
             let now = H::now();
             self.counters.entering(now);
             let entered = self.backend.enter(&mut self.regs, now);
             self.counters.left(H::now());
             let next = match entered {
-                Ok(()) => self.serve_exit(devices),
+                Ok(()) => match self.backend.frequent() {
+                    // Of the frequent the most frequent: with a copy of what follows, so that nothing is asked twice.
+                    Frequent::Port => match self.port_at_hand(ports.as_ref()) {
+                        Some(flags) if flags & rflags::TRAP == 0 => {
+                            if self.look(cell.own(), mailbox, devices)? == Next::Leave {
+                                return Ok(());
+                            }
+                            continue;
+                        }
+                        Some(flags) => self.look_past(flags),
+                        None => self.port_elsewhere(&mut ports, devices),
+                    },
+                    exit => self.serve_exit(exit, devices),
+                },
                 Err(refused) => self.refused(refused),
             };
             if next != Next::Resume {
                 if next == Next::Leave && self.ask(devices) == Next::Leave {
                     return Ok(());
                 }
-                if devices.wants_exit() {
-                    self.leave(AxVCpuExitReason::Nothing);
-                    return Ok(());
-                }
-                // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
-                if (mailbox.has_changed_from(NO_LINES) || cell.own().is_stale())
-                    && self.open_all(mailbox)? == Next::Leave
-                {
+                if self.look(cell.own(), mailbox, devices)? == Next::Leave {
                     return Ok(());
                 }
             }
-            self.deliver();
         }
     }
 
-    /// All that has come since the last turn.
-    #[inline(never)]
-    fn begin(&mut self, mailbox: &Mailbox) -> AxResult<Next> {
-        let next = self.open_all(mailbox)?;
-        if next != Next::Leave {
-            self.deliver();
+    /// What the access that a device has answered did to this very vCPU.
+    #[inline(always)]
+    fn look(
+        &mut self,
+        pcpu: &Pcpu,
+        mailbox: &Mailbox,
+        devices: &dyn DeviceAccess,
+    ) -> AxResult<Next> {
+        if devices.wants_exit() {
+            return Ok(self.leave(AxVCpuExitReason::Nothing));
         }
-        Ok(next)
+        // An access that moves a deadline, or has something for this very vCPU, sends it a letter.
+        if mailbox.has_changed_from(NO_LINES) || pcpu.is_stale() {
+            return self.open_all(mailbox);
+        }
+        Ok(Next::Resume)
     }
 
     /// The hardware would not enter the guest.
@@ -274,7 +285,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
             keeps,
             local: config.local,
             memory: config.memory,
-            ram: config.ram,
+            ram: RamMap::new(config.ram),
             timed: config.timed,
             armed: NEVER,
             awaits_interrupts: false,

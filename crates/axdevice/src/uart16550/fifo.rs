@@ -16,7 +16,7 @@ impl ByteFifo {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 

@@ -51,7 +51,7 @@ impl Interrupt {
 
 /// Where received bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wiring {
+enum Wiring {
     Backend,
     Loopback,
 }
@@ -59,7 +59,7 @@ pub(super) enum Wiring {
 /// The registers of a UART.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) interrupt_enable: u8,
+    interrupt_enable: u8,
     line_control: u8,
     pub(super) modem_control: u8,
     pub(super) scratch: u8,
@@ -69,11 +69,11 @@ pub(super) struct State {
     pub(super) mode: Mode,
     pub(super) received: ByteFifo,
     /// Output that the backend had no room for. It holds as much in single mode, whose guests write one byte at a time.
-    pub(super) held: ByteFifo,
+    held: ByteFifo,
     /// `LSR_OVERRUN` or nothing: the only error that can happen.
     line_errors: u8,
     /// The transmitter ran empty, and the guest was not told yet.
-    pub(super) transmit_empty: bool,
+    transmit_empty: bool,
     /// The low half of the modem status register: which lines changed.
     modem_deltas: u8,
     /// The level of the interrupt line.
@@ -108,16 +108,22 @@ impl State {
         };
     }
 
-    /// What a read says that changes nothing, and thus no interrupt: of the registers that drivers poll, and of the plainest.
-    #[inline(always)]
-    pub(super) fn peek(&self, register: u64) -> Option<u8> {
-        match register {
-            reg::LSR if self.held.is_empty() && self.line_errors == 0 => {
-                Some(self.receiver_status() | TRANSMITTER_IDLE)
-            }
-            reg::SCR => Some(self.scratch),
-            _ => None,
+    /// The line status, if reading it changes nothing: it reports no error, and the transmitter holds nothing for which there may be room by now.
+    pub(super) const fn quiet_line_status(&self) -> Option<u8> {
+        if self.held.is_empty() && self.line_errors == 0 {
+            Some(self.receiver_status() | TRANSMITTER_IDLE)
+        } else {
+            None
         }
+    }
+
+    /// Whether a byte that the backend takes at once changes nothing here. The end of its transmission does not, where the guest is to be told of
+    /// one already.
+    pub(super) const fn is_transparent(&self) -> bool {
+        self.transmit_empty
+            && self.held.is_empty()
+            && !self.addresses_divisor()
+            && matches!(self.wiring(), Wiring::Backend)
     }
 
     pub(super) fn read(
@@ -161,7 +167,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn addresses_divisor(&self) -> bool {
+    const fn addresses_divisor(&self) -> bool {
         self.line_control & reg::LCR_DLAB != 0
     }
 
@@ -220,7 +226,7 @@ impl State {
         self.receiver_status() | transmitter | core::mem::take(&mut self.line_errors)
     }
 
-    fn receiver_status(&self) -> u8 {
+    const fn receiver_status(&self) -> u8 {
         if self.received.is_empty() {
             0
         } else {
@@ -253,7 +259,7 @@ impl State {
         self.refill(backend);
     }
 
-    pub(super) fn wiring(&self) -> Wiring {
+    const fn wiring(&self) -> Wiring {
         if self.modem_control & reg::MCR_LOOP != 0 {
             Wiring::Loopback
         } else {

@@ -1,5 +1,8 @@
 //! Trees as QEMU's virt machine has them, and what other machines do differently.
 
+mod memory;
+mod uart;
+
 use fdt::Fdt;
 use vm_fdt::{FdtReserveEntry, FdtWriter};
 
@@ -370,73 +373,6 @@ fn pcpus_are_named_to_the_sbi_in_masks() {
 }
 
 #[test]
-fn ram_is_whole_pages_in_any_number_of_nodes() {
-    let mut tree = virt(0..1);
-    tree.ram = vec![
-        (0x1_0000_0000, 512 * MIB),
-        (0x8000_0800, 128 * MIB),
-        // Continues the first.
-        (0x1_2000_0000, MIB),
-        (0xf000_0000, 0x800),
-    ];
-    assert_eq!(
-        tree.read().unwrap().ram.as_slice(),
-        [
-            (0x8000_1000, 128 * MIB as usize - 0x1000),
-            (0x1_0000_0000, 513 * MIB as usize)
-        ]
-    );
-    tree.ram = vec![(0x8000_0000, 0x800)];
-    assert_eq!(tree.read().err(), Some(Unusable::NoRam));
-    tree.ram = vec![];
-    assert_eq!(tree.read().err(), Some(Unusable::NoRam));
-    tree.ram = (0..=MAX_RANGES as u64)
-        .map(|i| (i * 2 * MIB, MIB))
-        .collect();
-    assert_eq!(tree.read().err(), Some(Unusable::TooManyRanges("RAM")));
-}
-
-#[test]
-fn reserved_memory_is_every_page_touched_from_every_source() {
-    let mut tree = virt(0..1);
-    tree.initrd = None;
-    tree.reserved = vec![
-        (0x8000_0800, 0x1000),
-        (0x9000_0000, 0),
-        (0xb000_0000, u64::MAX),
-    ];
-    tree.listed = vec![(0xa000_0fff, 2)];
-    let machine = tree.read().unwrap();
-    let pages = (0x123 + tree.size()).next_multiple_of(4096);
-    let top = usize::MAX & !0xfff;
-    assert_eq!(
-        machine.reserved.as_slice(),
-        [
-            (0x8000_0000, 0x2000),
-            (0x87e0_0000, pages),
-            (0xa000_0000, 0x2000),
-            (0xb000_0000, top - 0xb000_0000)
-        ]
-    );
-}
-
-#[test]
-fn more_reserved_memory_than_fits_is_refused() {
-    let mut tree = virt(0..1);
-    // The tree and the initrd are two more.
-    tree.reserved = (0..MAX_RANGES as u64 - 2)
-        .map(|i| (0x9000_0000 + i * 0x2000, 0x1000))
-        .collect();
-    assert_eq!(tree.read().unwrap().reserved.as_slice().len(), MAX_RANGES);
-    tree.listed = vec![(0xb000_0000, 1)];
-    let refused = tree.read().err();
-    assert_eq!(refused, Some(Unusable::TooManyRanges("reserved memory")));
-    // Any number fits in one that is there.
-    tree.listed = (0..100).map(|i| (0x9000_0000 + i * 16, 16)).collect();
-    assert_eq!(tree.read().unwrap().reserved.as_slice().len(), MAX_RANGES);
-}
-
-#[test]
 fn a_timebase_is_the_tree_s_word() {
     let mut tree = virt(0..2);
     tree.timebase = None;
@@ -447,106 +383,6 @@ fn a_timebase_is_the_tree_s_word() {
     assert_eq!(tree.read().unwrap().timebase_hz, 1_000_000);
     tree.timebase = Some(0);
     assert_eq!(tree.read().err(), Some(Unusable::NoTimebase));
-}
-
-#[test]
-fn stdout_path_chooses_the_uart() {
-    const OTHER: u64 = 0x1000_1000;
-    let mut tree = virt(0..1);
-    tree.serials.push(serial(OTHER));
-    tree.aliases.push(("serial1", "/soc/serial@10001000"));
-    tree.aliases.push(("loop", "loop"));
-    let mut uart = |path| {
-        tree.stdout = path;
-        tree.read().unwrap().uart.map(|uart| uart.base as u64)
-    };
-    for path in [
-        "/soc/serial@10001000",
-        "/soc/serial@10001000:115200n8",
-        "serial1",
-        "serial1:115200n8",
-    ] {
-        assert_eq!(uart(Some(path)), Some(OTHER), "{path}");
-    }
-    // What names nothing chooses nothing.
-    for path in [
-        None,
-        Some(""),
-        Some("serial7"),
-        Some("loop"),
-        Some("/x:9600"),
-    ] {
-        assert_eq!(uart(path), Some(SERIAL), "{path:?}");
-    }
-    // What is no 16550 is left to the firmware.
-    assert_eq!(uart(Some("/soc/plic@c000000")), None);
-}
-
-#[test]
-fn a_uart_must_be_in_order_and_drivable() {
-    const OTHER: u64 = 0x1000_1000;
-    let bad = [
-        Serial {
-            status: Some("disabled"),
-            ..serial(SERIAL)
-        },
-        Serial {
-            compatible: "sifive,uart0",
-            ..serial(SERIAL)
-        },
-        Serial {
-            numbers: vec![("reg-io-width", 2)],
-            ..serial(SERIAL)
-        },
-        Serial {
-            numbers: vec![("reg-io-width", 4)],
-            ..serial(SERIAL)
-        },
-        Serial {
-            numbers: vec![("reg-shift", 64)],
-            ..serial(SERIAL)
-        },
-        Serial {
-            numbers: vec![("reg-io-width", 4), ("reg-shift", 2)],
-            ..serial(SERIAL + 2)
-        },
-    ];
-    for bad in bad {
-        let mut tree = virt(0..1);
-        tree.stdout = None;
-        tree.serials = vec![bad.clone(), serial(OTHER)];
-        let uart = tree.read().unwrap().uart;
-        assert_eq!(uart.map(|uart| uart.base as u64), Some(OTHER), "{bad:?}");
-        tree.serials = vec![bad.clone()];
-        assert_eq!(tree.read().unwrap().uart, None, "{bad:?}");
-    }
-}
-
-#[test]
-fn a_uart_s_registers_are_as_the_tree_says() {
-    let mut tree = virt(0..1);
-    tree.serials = vec![Serial {
-        compatible: "snps,dw-apb-uart",
-        numbers: vec![("reg-shift", 2), ("reg-io-width", 4)],
-        // Of several interrupts, the first.
-        interrupts: vec![32, 33],
-        ..serial(SERIAL)
-    }];
-    let expected = Uart {
-        base: SERIAL as usize,
-        stride: 4,
-        width: Width::Word,
-        irq: Some(32),
-    };
-    assert_eq!(tree.read().unwrap().uart, Some(expected));
-    tree.serials[0].numbers = vec![("reg-shift", 2)];
-    tree.serials[0].interrupts = vec![];
-    let expected = Uart {
-        width: Width::Byte,
-        irq: None,
-        ..expected
-    };
-    assert_eq!(tree.read().unwrap().uart, Some(expected));
 }
 
 #[test]

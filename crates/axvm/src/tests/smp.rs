@@ -1,6 +1,9 @@
 //! What vCPUs ask of one another: in one thread to see each answer, in several to see that nothing
 //! is lost.
 
+mod fences;
+mod power;
+
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -159,18 +162,6 @@ fn a_suspended_vcpu_is_seen_as_such_until_it_runs() {
 }
 
 #[test]
-fn a_line_that_rises_while_a_vcpu_is_off_is_there_when_it_starts() {
-    let (vm, _) = booted::<41>(2);
-    let link = world::<41>().link();
-    link.set_line(1, EXTERNAL, LineLevel::High);
-    bring_up(&vm, 1);
-    assert_eq!(vm.vcpu(1).unwrap().mailbox().take().levels, 1 << EXTERNAL);
-    link.set_line(1, EXTERNAL, LineLevel::Low);
-    assert_eq!(vm.vcpu(1).unwrap().mailbox().take().levels, 0);
-    link.set_line(2, EXTERNAL, LineLevel::High);
-}
-
-#[test]
 fn interrupts_reach_whom_they_are_for() {
     let (vm, _) = booted::<42>(4);
     let world = world::<42>();
@@ -218,136 +209,6 @@ fn interrupts_reach_whom_they_are_for() {
     for wrong in wrong {
         assert_eq!(send(wrong), Err(HypercallError::InvalidParam), "{wrong:?}");
         assert_eq!(raised(), [0; 4], "a set that is wrong reaches nobody");
-    }
-}
-
-#[test]
-fn fences_are_asked_for_by_kind_and_wait_for_nobody_who_is_out() {
-    let (vm, _) = booted::<43>(3);
-    // Each owes a fence of instructions for its new life.
-    for id in 0..3 {
-        let _ = vm.vcpu(id).unwrap().mailbox().take();
-    }
-    let fence = |target, fence| answer(&vm, Exit::RemoteFence { target, fence });
-    let all = Fence::Translations {
-        start: Default::default(),
-        len: u64::MAX,
-        asid: None,
-    };
-    assert_eq!(fence(mask(0, 0b010), Fence::Instructions), Ok(0));
-    assert_eq!(fence(mask(0, 0b100), all), Ok(0));
-    assert_eq!(
-        fence(mask(0, 0b1000), all),
-        Err(HypercallError::InvalidParam)
-    );
-    let owed = |id: usize| {
-        let mail = vm.vcpu(id).unwrap().mailbox().take();
-        (mail.fence_instructions, mail.fence_translations)
-    };
-    assert_eq!(
-        (owed(0), owed(1), owed(2)),
-        ((false, false), (true, false), (false, true))
-    );
-}
-
-#[test]
-fn a_fence_is_over_only_when_the_other_is_out_of_its_guest() {
-    const W: usize = 44;
-    let (vm, _) = booted::<W>(2);
-    bring_up(&vm, 1);
-    static INSIDE: AtomicBool = AtomicBool::new(false);
-    let other = vm.clone();
-    let (entered, wait_entered) = std::sync::mpsc::channel();
-    world::<W>().then(1, move |mailbox| {
-        mailbox.entering();
-        mailbox.take();
-        INSIDE.store(true, Ordering::SeqCst);
-        entered.send(()).unwrap();
-        while world::<W>().kicks[2].load(Ordering::SeqCst) == 0 {
-            core::hint::spin_loop();
-        }
-        thread::sleep(std::time::Duration::from_millis(20));
-        INSIDE.store(false, Ordering::SeqCst);
-        mailbox.left();
-        Exit::Halt
-    });
-    let _ = world::<W>().kicked(2);
-    let task = thread::spawn(move || {
-        run_on(2);
-        let _ = other.doors[1].unpark();
-        other.run_vcpu(1)
-    });
-    wait_entered.recv().unwrap();
-    let exit = Exit::RemoteFence {
-        target: VCpuSet::All,
-        fence: Fence::Instructions,
-    };
-    assert_eq!(answer(&vm, exit), Ok(0));
-    assert!(!INSIDE.load(Ordering::SeqCst));
-    assert_eq!(task.join().unwrap(), Ok(Exit::Halt));
-}
-
-#[test]
-fn a_fence_is_given_up_when_the_vm_goes_down() {
-    const W: usize = 45;
-    let (vm, _) = booted::<W>(2);
-    // In its guest for ever, whatever it is kicked with.
-    vm.vcpu(1).unwrap().mailbox().entering();
-    let stopper = vm.clone();
-    let task = thread::spawn(move || {
-        while world::<W>().kicks[2].load(Ordering::SeqCst) == 0 {
-            thread::yield_now();
-        }
-        stopper.shutdown(SystemDownKind::Crash);
-    });
-    world::<W>().exits(
-        0,
-        &[Exit::RemoteFence {
-            target: VCpuSet::All,
-            fence: Fence::Instructions,
-        }],
-    );
-    assert_eq!(
-        vm.run_vcpu(0),
-        Ok(Exit::SystemDown {
-            kind: SystemDownKind::Crash
-        })
-    );
-    task.join().unwrap();
-}
-
-#[test]
-fn two_vcpus_that_fence_each_other_both_go_on() {
-    const W: usize = 46;
-    const TIMES: usize = 2000;
-    let (vm, _) = booted::<W>(2);
-    bring_up(&vm, 1);
-    vm.doors[1].unpark().unwrap();
-    for id in 0..2 {
-        for _ in 0..TIMES {
-            world::<W>().then(id, |mailbox| {
-                mailbox.entering();
-                mailbox.take();
-                mailbox.left();
-                Exit::RemoteFence {
-                    target: VCpuSet::All,
-                    fence: Fence::Instructions,
-                }
-            });
-        }
-        world::<W>().exits(id, &[Exit::Halt]);
-    }
-    let tasks: Vec<_> = (0..2)
-        .map(|id| {
-            let vm = vm.clone();
-            thread::spawn(move || {
-                run_on(id + 1);
-                vm.run_vcpu(id)
-            })
-        })
-        .collect();
-    for task in tasks {
-        assert_eq!(task.join().unwrap(), Ok(Exit::Halt));
     }
 }
 
@@ -439,138 +300,6 @@ fn no_wake_up_is_lost() {
     }
     assert!(!vm.running());
     assert_eq!(vm.vcpu_power(1), Some(PowerState::On));
-}
-
-/// The letter by which a device stops a vCPU.
-const STOP: usize = 5;
-
-/// vCPU 1's power, and whether the letter is in its mailbox.
-fn power_and_letter<const W: usize>(vm: &TestVm<W>) -> (PowerState, bool) {
-    let edges = vm.vcpu(1).unwrap().mailbox().take().edges;
-    (vm.vcpu_power(1).unwrap(), edges & 1 << STOP != 0)
-}
-
-#[test]
-fn a_device_stops_and_starts_vcpus() {
-    let (vm, _) = booted::<34>(2);
-    let (world, link) = (world::<34>(), world::<34>().link());
-    let page = GuestPhysAddr::new(RAM + 0x1000);
-    let pending = PowerState::StartPending {
-        entry: page,
-        arg: 0,
-    };
-    link.stop(1, STOP);
-    assert_eq!(
-        power_and_letter(&vm),
-        (PowerState::Off, false),
-        "off already"
-    );
-    link.start(1, page);
-    assert_eq!(power_and_letter(&vm), (pending, false));
-    assert!(vm.vcpu_should_wake(1));
-    link.stop(1, STOP);
-    assert_eq!(power_and_letter(&vm), (PowerState::Off, false), "never ran");
-    assert!(!vm.vcpu_should_wake(1));
-
-    bring_up(&vm, 1);
-    link.start(1, page);
-    assert_eq!(power_and_letter(&vm), (PowerState::On, false), "not heard");
-    link.stop(1, STOP);
-    assert!(!vm.vcpu_should_wake(1), "it waits, and is off");
-    link.start(1, page);
-    assert!(vm.vcpu_should_wake(1));
-    // The letter of its former life does not end the new one.
-    let _ = world.take_events(1);
-    world.then(1, |mailbox| {
-        assert_eq!(mailbox.take().edges & 1 << STOP, 0);
-        Exit::Halt
-    });
-    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
-    assert_eq!(
-        world.take_events(1)[0],
-        Event::Start(page.as_u64(), 0),
-        "where it was told"
-    );
-
-    // Stopped and started while it runs: it goes down, and comes up again.
-    let _ = vm.doors[1].unpark();
-    world.then(1, move |mailbox| {
-        link.stop(1, STOP);
-        link.start(1, page);
-        assert_ne!(mailbox.take().edges & 1 << STOP, 0);
-        Exit::CpuDown
-    });
-    world.exits(1, &[Exit::Halt]);
-    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
-    let starts = world.take_events(1);
-    let starts = starts
-        .iter()
-        .filter(|event| matches!(event, Event::Start(..)));
-    assert_eq!(starts.count(), 1);
-
-    let link = world.link();
-    for cpu in [2, usize::MAX] {
-        link.stop(cpu, STOP);
-        link.start(cpu, page);
-        link.raise(cpu, STOP);
-    }
-    link.shut_down(SystemDownKind::Reset(ResetCause::Asked));
-    link.shut_down(SystemDownKind::PowerOff);
-    assert_eq!(
-        vm.shutting_down(),
-        Some(SystemDownKind::Reset(ResetCause::Asked))
-    );
-    assert_eq!(
-        vm.drive(1),
-        VCpuNext::VmDown(SystemDownKind::Reset(ResetCause::Asked))
-    );
-}
-
-/// What is raised while a vCPU is off, as an NMI is that is sent to a CPU that waits for its start-up IPI, is nothing to it when it starts.
-#[test]
-fn what_is_raised_for_a_vcpu_that_is_off_is_not_for_its_next_life() {
-    const LETTER: usize = 1;
-    let (vm, _) = booted::<36>(2);
-    let (world, link) = (world::<36>(), world::<36>().link());
-    let page = GuestPhysAddr::new(RAM + 0x1000);
-    let edges = || vm.vcpu(1).unwrap().mailbox().take().edges;
-    link.raise(1, LETTER);
-    assert!(!vm.vcpu_should_wake(1), "it is off");
-    link.start(1, page);
-    assert_eq!(edges(), 0, "before the first start");
-    link.raise(1, LETTER);
-    assert_eq!(edges(), 1 << LETTER, "between start and first run");
-    link.stop(1, STOP);
-    bring_up(&vm, 1);
-
-    // Before it was stopped, and after, and by a device while it waits.
-    link.raise(1, LETTER);
-    link.stop(1, STOP);
-    link.raise(1, LETTER);
-    assert_eq!(vm.drive(1), VCpuNext::Off);
-    link.raise(1, LETTER);
-    link.start(1, page);
-    world.then(1, |mailbox| {
-        assert_eq!(mailbox.take().edges, 0);
-        Exit::Halt
-    });
-    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
-
-    // Of its own will, while it runs; and what comes after the start is kept.
-    let _ = vm.doors[1].unpark();
-    world.then(1, move |mailbox| {
-        link.raise(1, LETTER);
-        link.stop(1, STOP);
-        link.start(1, page);
-        assert_eq!(mailbox.take().edges, 1 << STOP);
-        link.raise(1, LETTER);
-        Exit::CpuDown
-    });
-    world.then(1, |mailbox| {
-        assert_eq!(mailbox.take().edges, 1 << LETTER);
-        Exit::CpuDown
-    });
-    assert_eq!(vm.drive(1), VCpuNext::Off);
 }
 
 #[test]

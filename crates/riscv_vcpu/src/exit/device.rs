@@ -1,11 +1,11 @@
 //! A guest's loads and stores of devices.
 //!
 //! A guest that polls, or fills a register, runs the same instruction at the same device again and again. So the last load and the last store
-//! are remembered decoded, by what the hardware says of them ([`Decoded`]); then the access is answered with no more of the guest's registers
-//! in memory than the trap stored. The rest takes the longer way: [`undecoded`], and [`device_handler`] with all registers in memory.
+//! are remembered decoded, by what the hardware says of them ([`Decoded`]), and with the device that they met ([`MmioWindow`]); then the access is
+//! answered with no more of the guest's registers in memory than the trap stored. The rest takes the longer way: [`undecoded`], and [`device_handler`] with all registers in memory.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, MmioRegisters, MmioWindow};
 
 use super::{Context, access_fault, fetch};
 use crate::{
@@ -21,10 +21,8 @@ use crate::{
 /// The last load, or the last store, that was decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decoded<T> {
-    /// What it was decoded from; [`NOTHING`] where the hardware did not say, so that it has to be decoded again.
+    /// What it was decoded from; [`NOTHING`] where it has to be decoded again.
     htinst: u64,
-    /// The page that it was in, in which there is no RAM.
-    page: u64,
     /// The bits of an address that it is not aligned with.
     misaligned: u64,
     /// How far the program counter moves past it.
@@ -42,7 +40,6 @@ impl<T> Decoded<T> {
     const fn none(access: T) -> Self {
         Self {
             htinst: NOTHING,
-            page: 0,
             misaligned: 0,
             length: 0,
             access,
@@ -50,17 +47,19 @@ impl<T> Decoded<T> {
         }
     }
 
-    /// Whether the present trap is of this instruction, at a place that it can be at. Its opcode says whether it loads or stores, as the cause does.
+    /// What the present trap is to the device in `window`, if it is of this instruction and meets that device. Its opcode says whether it loads or
+    /// stores, as the cause does.
     #[inline(always)]
-    fn traps(&self) -> bool {
-        HTINST.read() == self.htinst
-            && HTVAL.read() >> HTVAL_PAGE_SHIFT == self.page
-            && STVAL.read() & self.misaligned == 0
+    fn again<'a, R: ?Sized>(&self, window: &Option<MmioWindow<'a, R>>) -> Option<(&'a R, u64)> {
+        let window = window.as_ref()?;
+        let stval = STVAL.read();
+        if HTINST.read() != self.htinst || stval & self.misaligned != 0 {
+            return None;
+        }
+        let offset = window.offset(target(HTVAL.read(), stval))?;
+        Some((window.registers(), offset))
     }
 }
-
-/// How far `htval`, an address without its two lowest bits, is to be shifted to give a page.
-const HTVAL_PAGE_SHIFT: u32 = 12 - 2;
 
 impl Decoded<Load> {
     pub(crate) const NONE: Self = Self::none(Load::NONE);
@@ -70,23 +69,23 @@ impl Decoded<Store> {
     pub(crate) const NONE: Self = Self::none(Store::NONE);
 }
 
-/// What the present trap tried to reach.
+/// What the present trap tried to reach, if it was not the guest's page table: `htval` is the address without its two lowest bits.
 #[inline(always)]
-fn target() -> GuestPhysAddr {
-    GuestPhysAddr::new(HTVAL.read() << 2 | STVAL.read() & 0b11)
+fn target(htval: u64, stval: u64) -> GuestPhysAddr {
+    GuestPhysAddr::new(htval << 2 | stval & 0b11)
 }
 
 /// A load that the nested table does not allow.
 #[inline(never)]
 pub(super) fn load_fault<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
-    context: &Context<'_, D>,
+    context: &mut Context<'_, D>,
 ) -> Next {
-    if !vcpu.load.traps() {
-        return undecoded(vcpu);
-    }
+    let Some((registers, offset)) = vcpu.load.again(&context.load) else {
+        return undecoded(vcpu, context);
+    };
     match vcpu.load.register {
-        Stored::AtTrap => load(vcpu, context),
+        Stored::AtTrap => load(vcpu, context.mailbox, registers, offset),
         Stored::Later => Next::Device,
     }
 }
@@ -95,21 +94,24 @@ pub(super) fn load_fault<H: AxVCpuHal, D: DeviceAccess>(
 #[inline(never)]
 pub(super) fn store_fault<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
-    context: &Context<'_, D>,
+    context: &mut Context<'_, D>,
 ) -> Next {
-    if !vcpu.store.traps() {
-        return undecoded(vcpu);
-    }
+    let Some((registers, offset)) = vcpu.store.again(&context.store) else {
+        return undecoded(vcpu, context);
+    };
     match vcpu.store.register {
-        Stored::AtTrap => store(vcpu, context),
+        Stored::AtTrap => store(vcpu, context.mailbox, registers, offset),
         Stored::Later => Next::Device,
     }
 }
 
-/// As [`load_fault`] and [`store_fault`], where the instruction or the place is another than last time; also fetches.
+/// As [`load_fault`] and [`store_fault`], where the instruction or the device is another than last time; also fetches.
 #[cold]
 #[inline(never)]
-pub(super) fn undecoded<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
+    vcpu: &mut RISCVVCpu<H>,
+    context: &mut Context<'_, D>,
+) -> Next {
     let (scause, stval, pc, htinst) = (SCAUSE.read(), STVAL.read(), SEPC.read(), HTINST.read());
     let trapped = insn::decode_trap_instruction(htinst);
     let (low_bits, tried) = match trapped {
@@ -153,39 +155,46 @@ pub(super) fn undecoded<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
         | TrapInstruction::PageTableRead
         | TrapInstruction::PageTableWrite => return vcpu.suffer(access_fault(scause, stval)),
     };
-    let width = access.operation.width().bytes() as u64;
+    let width = access.operation.width();
+    let misaligned = width.bytes() as u64 - 1;
     let expected = match access.operation {
         Operation::Load(_) => cause::LOAD_GUEST_PAGE_FAULT,
         Operation::Store(_) => cause::STORE_GUEST_PAGE_FAULT,
     };
     // The code may have been changed between the fault and our look at it.
-    if scause != expected || !addr.is_aligned(width) {
+    if scause != expected || addr.as_u64() & misaligned != 0 {
         return vcpu.suffer(access_fault(scause, stval));
     }
-    let htinst = match trapped {
-        TrapInstruction::Access(_) => htinst,
-        TrapInstruction::Absent
-        | TrapInstruction::Other
-        | TrapInstruction::PageTableRead
-        | TrapInstruction::PageTableWrite => NOTHING,
+    let window = context.devices.mmio_window(addr, width);
+    let htinst = match (trapped, &window) {
+        (TrapInstruction::Access(_), Some(window)) if !vcpu.has_ram_in(window.starts()) => htinst,
+        // The next time is not known by what the hardware says of it, or it may be RAM.
+        (
+            TrapInstruction::Access(_)
+            | TrapInstruction::Absent
+            | TrapInstruction::Other
+            | TrapInstruction::PageTableRead
+            | TrapInstruction::PageTableWrite,
+            _,
+        ) => NOTHING,
     };
-    let (page, length) = (htval >> HTVAL_PAGE_SHIFT, access.length);
+    let length = access.length;
     match access.operation {
         Operation::Load(access) => {
+            context.load = window;
             vcpu.load = Decoded {
                 htinst,
-                page,
-                misaligned: width - 1,
+                misaligned,
                 length,
                 access,
                 register: Stored::of(access.to),
             }
         }
         Operation::Store(access) => {
+            context.store = window;
             vcpu.store = Decoded {
                 htinst,
-                page,
-                misaligned: width - 1,
+                misaligned,
                 length,
                 access,
                 register: Stored::of(access.from),
@@ -195,62 +204,78 @@ pub(super) fn undecoded<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
     Next::Device
 }
 
-/// Asks the VM's devices, with all of the guest's registers in memory.
+/// Asks the device that was found for the instruction that was decoded, with all of the guest's registers in memory.
 pub(crate) extern "C" fn device_handler<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
-    context: &Context<'_, D>,
+    context: &mut Context<'_, D>,
 ) -> Next {
+    fn found<'a, R: ?Sized>(window: &Option<MmioWindow<'a, R>>) -> Option<(&'a R, u64)> {
+        let window = window.as_ref()?;
+        let offset = window.offset(target(HTVAL.read(), STVAL.read()))?;
+        Some((window.registers(), offset))
+    }
     match SCAUSE.read() {
-        cause::LOAD_GUEST_PAGE_FAULT => load(vcpu, context),
-        _ => store(vcpu, context),
+        cause::LOAD_GUEST_PAGE_FAULT => match found(&context.load) {
+            Some((registers, offset)) => load(vcpu, context.mailbox, registers, offset),
+            None => unanswered_load(vcpu),
+        },
+        _ => match found(&context.store) {
+            Some((registers, offset)) => store(vcpu, context.mailbox, registers, offset),
+            None => unanswered_store(vcpu),
+        },
     }
 }
 
-/// The load that was decoded, whose register is in memory. What the devices do not answer leaves the loop.
+/// The load that was decoded, whose register is in memory. What the device does not answer leaves the loop.
 #[inline(always)]
-fn load<H: AxVCpuHal, D: DeviceAccess>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> Next {
-    vcpu.account.count(ExitKind::MmioRead);
-    let answer = context.devices.mmio_read(target(), vcpu.load.access.width);
-    let Some(value) = answer else {
+fn load<H: AxVCpuHal, R: MmioRegisters + ?Sized>(
+    vcpu: &mut RISCVVCpu<H>,
+    mailbox: &Mailbox,
+    registers: &R,
+    offset: u64,
+) -> Next {
+    let Some(value) = registers.load(offset, vcpu.load.access.width) else {
         return unanswered_load(vcpu);
     };
     let access = &vcpu.load.access;
     let (to, value) = (access.to, access.extend(value));
     to.write(&mut vcpu.regs.guest_regs.x, value);
-    answered(vcpu, context, vcpu.load.length)
+    vcpu.account.count(ExitKind::MmioRead);
+    answered(vcpu, mailbox, vcpu.load.length)
 }
 
 /// The store likewise.
 #[inline(always)]
-fn store<H: AxVCpuHal, D: DeviceAccess>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> Next {
-    vcpu.account.count(ExitKind::MmioWrite);
+fn store<H: AxVCpuHal, R: MmioRegisters + ?Sized>(
+    vcpu: &mut RISCVVCpu<H>,
+    mailbox: &Mailbox,
+    registers: &R,
+    offset: u64,
+) -> Next {
     let access = &vcpu.store.access;
     let (width, data) = (access.width, access.data(&vcpu.regs.guest_regs.x));
-    if context.devices.mmio_write(target(), width, data).is_none() {
+    if registers.store(offset, width, data).is_none() {
         return unanswered_store(vcpu);
     }
-    answered(vcpu, context, vcpu.store.length)
+    vcpu.account.count(ExitKind::MmioWrite);
+    answered(vcpu, mailbox, vcpu.store.length)
 }
 
 /// Past the instruction, and back.
 #[inline(always)]
-fn answered<H: AxVCpuHal, D>(
-    vcpu: &mut RISCVVCpu<H>,
-    context: &Context<'_, D>,
-    length: u64,
-) -> Next {
+fn answered<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, mailbox: &Mailbox, length: u64) -> Next {
     vcpu.advance(length);
     // The device may have moved a line of this very vCPU.
-    if context.mailbox.has_changed_from(vcpu.lines) {
-        open(vcpu, context)
+    if mailbox.has_changed_from(vcpu.lines) {
+        open(vcpu, mailbox)
     } else {
         Next::Resume
     }
 }
 
 #[inline(never)]
-fn open<H: AxVCpuHal, D>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> Next {
-    vcpu.open(context.mailbox.take());
+fn open<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>, mailbox: &Mailbox) -> Next {
+    vcpu.open(mailbox.take());
     Next::Resume
 }
 
@@ -258,10 +283,11 @@ fn open<H: AxVCpuHal, D>(vcpu: &mut RISCVVCpu<H>, context: &Context<'_, D>) -> N
 #[cold]
 #[inline(never)]
 fn unanswered_load<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+    vcpu.account.count(ExitKind::MmioRead);
     let Decoded { access, length, .. } = vcpu.load;
     vcpu.pending = Pending::Load(access);
     let exit = AxVCpuExitReason::MmioRead {
-        addr: target(),
+        addr: target(HTVAL.read(), STVAL.read()),
         width: access.width,
     };
     leave_past(vcpu, length, exit)
@@ -270,9 +296,10 @@ fn unanswered_load<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
 #[cold]
 #[inline(never)]
 fn unanswered_store<H: AxVCpuHal>(vcpu: &mut RISCVVCpu<H>) -> Next {
+    vcpu.account.count(ExitKind::MmioWrite);
     let Decoded { access, length, .. } = vcpu.store;
     let exit = AxVCpuExitReason::MmioWrite {
-        addr: target(),
+        addr: target(HTVAL.read(), STVAL.read()),
         width: access.width,
         data: access.data(&vcpu.regs.guest_regs.x),
     };

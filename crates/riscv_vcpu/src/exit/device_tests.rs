@@ -5,7 +5,7 @@ extern crate std;
 use core::cell::RefCell;
 
 use axaddrspace::GuestPhysAddr;
-use axvcpu::{AccessWidth, AxArchVCpu, LineLevel};
+use axvcpu::{AccessWidth, AxArchVCpu, LineLevel, MmioRegisters};
 
 use super::{
     tests::{C_LW_A0, LOAD, LW_A0, SD_S1, STORE, fault, suffered},
@@ -25,18 +25,13 @@ struct Register {
     printed: RefCell<std::vec::Vec<u8>>,
 }
 
-impl DeviceAccess for Register {
-    fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
-        (addr.as_u64() == DEVICE).then(|| *self.value.borrow() & width.mask())
+impl MmioRegisters for Register {
+    fn load(&self, offset: u64, _: AccessWidth) -> Option<u64> {
+        (offset == 0).then(|| *self.value.borrow())
     }
 
-    fn console_write_byte(&self, byte: u8) -> Option<()> {
-        let mut printed = self.printed.borrow_mut();
-        (printed.len() < 2).then(|| printed.push(byte))
-    }
-
-    fn mmio_write(&self, addr: GuestPhysAddr, _: AccessWidth, data: u64) -> Option<()> {
-        (addr.as_u64() == DEVICE).then(|| *self.value.borrow_mut() = data)?;
+    fn store(&self, offset: u64, _: AccessWidth, data: u64) -> Option<()> {
+        (offset == 0).then(|| *self.value.borrow_mut() = data)?;
         if let Some(mailbox) = self.line {
             let level = if data == 0 {
                 LineLevel::Low
@@ -46,6 +41,28 @@ impl DeviceAccess for Register {
             mailbox.set_line(crate::EXTERNAL_INTERRUPT, level);
         }
         Some(())
+    }
+}
+
+impl DeviceAccess for Register {
+    type Registers = Self;
+
+    fn mmio_window(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<MmioWindow<'_, Self>> {
+        let [first, last] = [DEVICE, DEVICE + 0xff].map(GuestPhysAddr::new);
+        MmioWindow::new(self, first, last, width).filter(|window| window.offset(addr).is_some())
+    }
+
+    fn mmio_read(&self, _: GuestPhysAddr, _: AccessWidth) -> Option<u64> {
+        None
+    }
+
+    fn mmio_write(&self, _: GuestPhysAddr, _: AccessWidth, _: u64) -> Option<()> {
+        None
+    }
+
+    fn console_write_byte(&self, byte: u8) -> Option<()> {
+        let mut printed = self.printed.borrow_mut();
+        (printed.len() < 2).then(|| printed.push(byte))
     }
 }
 

@@ -99,6 +99,14 @@ pub enum ControlAccess {
     },
 }
 
+/// The widths of port accesses, by what both vendors' words have of them in two bits. There is no fourth.
+pub(crate) const IO_WIDTHS: [AccessWidth; 4] = [
+    AccessWidth::Byte,
+    AccessWidth::Word,
+    AccessWidth::Dword,
+    AccessWidth::Dword,
+];
+
 /// How a port access moves its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoKind {

@@ -45,6 +45,8 @@ impl Devices<'_> {
 }
 
 impl DeviceAccess for Devices<'_> {
+    type Registers = axvcpu::NoDevices;
+
     fn mmio_read(&self, addr: GuestPhysAddr, _: AccessWidth) -> Option<u64> {
         self.read(addr.as_u64())
     }

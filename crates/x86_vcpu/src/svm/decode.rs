@@ -1,13 +1,12 @@
 //! What the VMCB says about an exit, put into no vendor's words.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
-use axvcpu::AccessWidth;
 
 use super::exit_code;
 use crate::{
     backend::{
-        ControlAccess, ControlRegister, Direction, Exit, ExitInfo, Instruction, IoExit, IoKind,
-        NestedFault, NestedPurpose,
+        ControlAccess, ControlRegister, Direction, Exit, ExitInfo, IO_WIDTHS, Instruction, IoExit,
+        IoKind, NestedFault, NestedPurpose,
     },
     event::{Event, InterruptInfo, vector},
 };
@@ -127,15 +126,10 @@ fn decode_control(raw: &RawSvmExit, code: u64) -> Exit {
 /// APM 2, "IOIO Intercept Information".
 #[inline]
 pub(super) fn decode_io(info: u64) -> IoExit {
-    // One of bits 4 to 6 is set: for 8, 16 or 32 bits.
-    let width = match info >> 5 & 0b11 {
-        0 => AccessWidth::Byte,
-        1 => AccessWidth::Word,
-        _ => AccessWidth::Dword,
-    };
     IoExit {
         port: (info >> 16) as u16,
-        width,
+        // One of bits 4 to 6 is set: for 8, 16 or 32 bits.
+        width: IO_WIDTHS[(info >> 5 & 0b11) as usize],
         direction: direction(info & 1 == 1),
         kind: if info >> 2 & 1 == 1 {
             IoKind::String

@@ -62,10 +62,9 @@ enum NmiState {
 pub struct SvmVcpu<H: AxVCpuHal> {
     pages: VmcbPages<H::MmHal>,
     features: SvmFeatures,
-    /// What this processor keeps of a VMCB: nothing, where it knows no clean bits.
+    /// What this processor keeps of a VMCB from an exit to the next entry: nothing, where it knows no clean bits. What changes in between is taken
+    /// out of the VMCB's own word.
     cacheable: Clean,
-    /// What has not changed since the last exit.
-    clean: Clean,
     nmi: NmiState,
 }
 
@@ -78,8 +77,9 @@ impl<H: AxVCpuHal> SvmVcpu<H> {
     /// For a change of what `group` covers.
     #[inline(always)]
     fn change(&mut self, group: Clean) -> &mut super::vmcb::Vmcb {
-        self.clean.remove(group);
-        self.pages.vmcb_mut()
+        let vmcb = self.pages.vmcb_mut();
+        vmcb.control.clean.remove(group);
+        vmcb
     }
 
     fn intercept(&mut self, what: Intercepts, wanted: bool) {
@@ -151,7 +151,6 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
             } else {
                 Clean::empty()
             },
-            clean: Clean::empty(),
             nmi: NmiState::Open,
         })
     }
@@ -161,9 +160,9 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn reset(&mut self) {
-        self.clean = Clean::empty();
         self.nmi = NmiState::Open;
         let control = &mut self.pages.vmcb_mut().control;
+        control.clean = Clean::empty();
         control.intercepts.remove(Intercepts::IRET);
         control.event_injection = 0;
         control.interrupt_shadow = 0;
@@ -171,7 +170,7 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
     }
 
     fn load(&mut self, tag: VmidAssignment) -> AxResult {
-        self.clean = Clean::empty();
+        self.pages.vmcb_mut().control.clean = Clean::empty();
         entry::save_host(&mut self.pages);
         self.retag(tag);
         Ok(())
@@ -204,16 +203,14 @@ impl<H: AxVCpuHal> VendorVcpu for SvmVcpu<H> {
 
     #[inline]
     fn enter(&mut self, registers: &mut GuestRegisters, _now: u64) -> Result<(), Infallible> {
-        let clean = self.clean & self.cacheable;
         let vmcb = self.pages.vmcb_mut();
-        vmcb.control.clean = clean;
         vmcb.save.rax = registers.gpr[gpr::RAX];
         entry::run(registers, &mut self.pages);
         let vmcb = self.pages.vmcb_mut();
         registers.gpr[gpr::RAX] = vmcb.save.rax;
         vmcb.control.event_injection = 0;
         vmcb.control.tlb_control = TlbControl::NOTHING;
-        self.clean = Clean::all();
+        vmcb.control.clean = self.cacheable;
         Ok(())
     }
 

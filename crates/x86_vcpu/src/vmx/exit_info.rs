@@ -4,12 +4,12 @@
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axdevice::LocalApic;
-use axvcpu::AccessWidth;
 
 use super::exit_reason::VmxExitReason;
 use crate::{
     backend::{
-        ControlAccess, ControlRegister, Direction, IoExit, IoKind, NestedFault, NestedPurpose,
+        ControlAccess, ControlRegister, Direction, IO_WIDTHS, IoExit, IoKind, NestedFault,
+        NestedPurpose,
     },
     event::InterruptInfo,
 };
@@ -55,18 +55,14 @@ impl IoExit {
     #[inline]
     #[must_use]
     pub const fn of_qualification(qualification: u64) -> Self {
-        const SIZE: u64 = 0b111;
+        const SIZE: u64 = 0b11;
         const IN: u64 = 1 << 3;
         const STRING: u64 = 1 << 4;
         const PORT_SHIFT: u32 = 16;
         Self {
             port: (qualification >> PORT_SHIFT) as u16,
-            // 0, 1 and 3: one less than the bytes. No other occurs.
-            width: match qualification & SIZE {
-                0 => AccessWidth::Byte,
-                1 => AccessWidth::Word,
-                _ => AccessWidth::Dword,
-            },
+            // 0, 1 and 3: one less than the bytes.
+            width: IO_WIDTHS[(qualification & SIZE) as usize],
             direction: if qualification & IN != 0 {
                 Direction::Read
             } else {

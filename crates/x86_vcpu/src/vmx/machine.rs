@@ -27,7 +27,14 @@ pub(crate) type Step = Box<dyn FnOnce(&mut GuestRegisters, &mut Fields<'_>)>;
 /// The fields of the current VMCS, for a [`Step`].
 pub(crate) struct Fields<'a>(&'a mut BTreeMap<u32, u64>);
 
+/// What a guest does in each of its turns, if there is no [`Step`] for it; also: what the entry injects.
+pub(crate) type Turn = Box<dyn FnMut(&mut GuestRegisters, &mut Fields<'_>, u32)>;
+
 impl Fields<'_> {
+    pub(crate) fn get(&self, encoding: u32) -> u64 {
+        self.0.get(&encoding).copied().unwrap_or(0)
+    }
+
     pub(crate) fn set(&mut self, encoding: u32, value: u64) {
         self.0.insert(encoding, value);
     }
@@ -41,6 +48,7 @@ pub(crate) struct Machine {
     pub(crate) regions: BTreeMap<u64, Vmcs>,
     pub(crate) forgotten: Vec<Forget>,
     pub(crate) script: VecDeque<Step>,
+    pub(crate) guest: Option<Turn>,
     /// Entries by VMLAUNCH and by VMRESUME.
     pub(crate) launches: usize,
     pub(crate) resumes: usize,
@@ -91,7 +99,8 @@ impl Machine {
         const LAUNCH_OF_LAUNCHED: u32 = 4;
         const RESUME_OF_CLEAR: u32 = 5;
         const VALID: u64 = 1 << 31;
-        let step = self.script.pop_front().expect("the guest has no script");
+        let step = self.script.pop_front();
+        let guest = self.guest.take();
         let (launches, resumes) = if launched { (0, 1) } else { (1, 0) };
         self.launches += launches;
         self.resumes += resumes;
@@ -103,10 +112,22 @@ impl Machine {
         }
         // An exit ends what was injected, and says whether a delivery was interrupted.
         let injected = vmcs.fields.entry(VmcsControl32::EntryInterruptInfo as u32);
-        injected.and_modify(|info| *info &= !VALID);
+        let injected = injected.or_default();
+        let info = core::mem::replace(injected, *injected & !VALID) as u32;
         vmcs.fields
             .insert(VmcsReadOnly32::IdtVectoringInfo as u32, 0);
-        step(registers, &mut Fields(&mut vmcs.fields));
+        let fields = &mut Fields(&mut vmcs.fields);
+        self.guest = match (step, guest) {
+            (Some(step), guest) => {
+                step(registers, fields);
+                guest
+            }
+            (None, Some(mut guest)) => {
+                guest(registers, fields, info);
+                Some(guest)
+            }
+            (None, None) => panic!("the guest has no script"),
+        };
         Ok(())
     }
 }

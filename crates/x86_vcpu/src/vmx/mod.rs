@@ -17,6 +17,8 @@ mod exit_reason;
 mod fields;
 mod guest_state;
 mod instruction_error;
+#[cfg(test)]
+mod kept;
 #[cfg(not(target_os = "none"))]
 #[cfg_attr(
     not(test),

@@ -30,6 +30,18 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Reads without a glance.
+fn look(uart: &Uart16550, offset: u64, width: AccessWidth) -> Result<u64, AccessFault> {
+    let register = uart.layout.register(offset, width)?;
+    uart.read_with_effect(uart.state.lock(), register)
+}
+
+/// Writes without a glance.
+fn put(uart: &Uart16550, offset: u64, width: AccessWidth, data: u64) -> Result<(), AccessFault> {
+    let register = uart.layout.register(offset, width)?;
+    uart.write_with_effect(uart.state.lock(), register, data as u8)
+}
+
 /// What is true whatever happened: the line says whether there is an interrupt, and nothing waits that could move.
 fn check(bench: &Bench, layout: RegisterLayout) -> Result<(), TestCaseError> {
     let state = bench.uart.state.lock();
@@ -40,6 +52,11 @@ fn check(bench: &Bench, layout: RegisterLayout) -> Result<(), TestCaseError> {
     };
     prop_assert_eq!(bench.line(), level);
     prop_assert!(state.received.len() <= state.mode.capacity());
+    let glance = &bench.uart.glance;
+    prop_assert!(
+        glance.line_status().is_none() || glance.line_status() == state.quiet_line_status()
+    );
+    prop_assert!(!glance.is_transparent() || state.is_transparent());
     if state.modem_control & reg::MCR_LOOP == 0 && state.received.is_empty() {
         prop_assert_eq!(bench.waiting_input(), 0);
     }
@@ -72,6 +89,35 @@ proptest! {
                 Step::Reset => bench.uart.reset(),
             }
             check(&bench, layout)?;
+        }
+    }
+
+    #[test]
+    fn a_glance_shows_what_a_look_shows(
+        layout in prop::sample::select(&[RegisterLayout::Packed, RegisterLayout::Spaced][..]),
+        steps in prop::collection::vec(any_step(), 1..200),
+    ) {
+        let [mut bench, mut looking] = [(); 2].map(|()| Bench::with_room(3));
+        bench.uart.layout = layout;
+        looking.uart.layout = layout;
+        for step in steps {
+            match step {
+                Step::Read(offset, width) => {
+                    let expected = look(&looking.uart, offset, width);
+                    prop_assert_eq!(bench.uart.read(offset, width), expected);
+                }
+                Step::Write(offset, width, data) => {
+                    let expected = put(&looking.uart, offset, width, data);
+                    prop_assert_eq!(bench.uart.write(offset, width, data), expected);
+                }
+                Step::Type(bytes) => [&bench, &looking].iter().for_each(|bench| bench.type_in(&bytes)),
+                Step::Room(room) => [&bench, &looking].iter().for_each(|bench| bench.make_room(room)),
+                Step::Reset => [&bench, &looking].iter().for_each(|bench| bench.uart.reset()),
+            }
+            let [shown, expected] = [&bench, &looking].map(|bench| {
+                (bench.backend.output.lock().clone(), bench.waiting_input(), bench.line())
+            });
+            prop_assert_eq!(shown, expected);
         }
     }
 

@@ -1,3 +1,5 @@
+use axvcpu::AccessWidth;
+
 use super::*;
 
 #[test]
