@@ -284,11 +284,7 @@ impl Mux {
 /// Shows bytes of the VM with the focus as they are, and remembers its unfinished line.
 fn show_focused(channel: &mut Channel, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
     out(bytes);
-    for &byte in bytes {
-        if channel.line.feed_shown(byte) == Fed::Complete {
-            channel.line.clear();
-        }
-    }
+    channel.line.feed_shown(bytes);
 }
 
 /// Shows text, with a dot for whatever a terminal would do something else with than show it.

@@ -70,10 +70,14 @@ impl<const SIZE: usize> Ring<SIZE> {
             .load(Ordering::Acquire)
             .wrapping_sub(read)
             .min(SIZE);
-        let (wrapped, oldest) = self.bytes.split_at(read % SIZE);
         let count = waiting.min(buf.len());
-        for (slot, byte) in buf.iter_mut().zip(oldest.iter().chain(wrapped)).take(count) {
-            *slot = byte.load(Ordering::Relaxed);
+        let (wrapped, oldest) = self.bytes.split_at(read % SIZE);
+        let (front, back) = buf.split_at_mut(oldest.len().min(count));
+        for (free, byte) in front.iter_mut().zip(oldest) {
+            *free = byte.load(Ordering::Relaxed);
+        }
+        for (free, byte) in back.iter_mut().zip(wrapped).take(count - front.len()) {
+            *free = byte.load(Ordering::Relaxed);
         }
         self.read.store(read.wrapping_add(count), Ordering::Release);
         count

@@ -1,5 +1,7 @@
 //! How a vCPU reaches its VM's devices without leaving its loop.
 
+use core::ops::Range;
+
 use axaddrspace::GuestPhysAddr;
 
 use crate::{AccessWidth, HypercallError};
@@ -86,14 +88,11 @@ impl<'a, R: ?Sized> MmioWindow<'a, R> {
         self.starts.offset(addr.as_u64())
     }
 
-    /// The first and the last address at which an access may begin.
+    /// Whether every access that [`offset`](Self::offset) answers begins in `range`.
     #[must_use]
-    pub const fn starts(&self) -> (GuestPhysAddr, GuestPhysAddr) {
+    pub fn starts_in(&self, range: &Range<GuestPhysAddr>) -> bool {
         let Starts { first, highest } = self.starts;
-        (
-            GuestPhysAddr::new(first),
-            GuestPhysAddr::new(first + highest),
-        )
+        range.start.as_u64() <= first && first + highest < range.end.as_u64()
     }
 }
 

@@ -60,21 +60,22 @@ pub(crate) enum Extension {
 
 /// How many of a register's upper bits an access leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unused(u8);
+pub(crate) struct Unused(u8);
 
 impl Unused {
-    const fn of(width: AccessWidth) -> Self {
+    pub(crate) const fn of(width: AccessWidth) -> Self {
         Self(64 - 8 * width.bytes() as u8)
     }
 
-    const fn zeroed(self, value: u64) -> u64 {
+    /// `value` with those bits as the extension has them.
+    #[inline(always)]
+    pub(crate) const fn extend(self, extension: Extension, value: u64) -> u64 {
         let count = self.0 as u32;
-        value.wrapping_shl(count).wrapping_shr(count)
-    }
-
-    const fn like_the_sign(self, value: u64) -> u64 {
-        let count = self.0 as u32;
-        (value.wrapping_shl(count) as i64).wrapping_shr(count) as u64
+        let shifted = value.wrapping_shl(count);
+        match extension {
+            Extension::Zero => shifted.wrapping_shr(count),
+            Extension::Sign => (shifted as i64).wrapping_shr(count) as u64,
+        }
     }
 }
 
@@ -82,30 +83,21 @@ impl Unused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) width: AccessWidth,
-    unused: Unused,
-    extension: Extension,
+    pub(crate) extension: Extension,
     pub(crate) to: Register,
 }
 
 impl Load {
     /// Stands where there was none.
-    pub(crate) const NONE: Self = Self::new(AccessWidth::Byte, Extension::Zero, Register(0));
-
-    const fn new(width: AccessWidth, extension: Extension, to: Register) -> Self {
-        Self {
-            width,
-            unused: Unused::of(width),
-            extension,
-            to,
-        }
-    }
+    pub(crate) const NONE: Self = Self {
+        width: AccessWidth::Byte,
+        extension: Extension::Zero,
+        to: Register(0),
+    };
 
     /// The register's value for what the device answered.
     pub(crate) const fn extend(self, value: u64) -> u64 {
-        match self.extension {
-            Extension::Zero => self.unused.zeroed(value),
-            Extension::Sign => self.unused.like_the_sign(value),
-        }
+        Unused::of(self.width).extend(self.extension, value)
     }
 }
 
@@ -113,25 +105,19 @@ impl Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Store {
     pub(crate) width: AccessWidth,
-    unused: Unused,
     pub(crate) from: Register,
 }
 
 impl Store {
     /// Stands where there was none.
-    pub(crate) const NONE: Self = Self::new(AccessWidth::Byte, Register(0));
-
-    const fn new(width: AccessWidth, from: Register) -> Self {
-        Self {
-            width,
-            unused: Unused::of(width),
-            from,
-        }
-    }
+    pub(crate) const NONE: Self = Self {
+        width: AccessWidth::Byte,
+        from: Register(0),
+    };
 
     /// What it writes.
     pub(crate) fn data(self, x: &[u64; 32]) -> u64 {
-        self.unused.zeroed(self.from.read(x))
+        Unused::of(self.width).extend(Extension::Zero, self.from.read(x))
     }
 }
 
@@ -230,7 +216,11 @@ fn decode_standard(word: u32) -> Option<Operation> {
                 _ => return None,
             };
             let to = Register::at(word, 7);
-            Some(Operation::Load(Load::new(width, extension, to)))
+            Some(Operation::Load(Load {
+                width,
+                extension,
+                to,
+            }))
         }
         OPCODE_STORE => {
             let width = match funct3 {
@@ -241,7 +231,7 @@ fn decode_standard(word: u32) -> Option<Operation> {
                 _ => return None,
             };
             let from = Register::at(word, 20);
-            Some(Operation::Store(Store::new(width, from)))
+            Some(Operation::Store(Store { width, from }))
         }
         _ => None,
     }
@@ -249,8 +239,14 @@ fn decode_standard(word: u32) -> Option<Operation> {
 
 fn decode_compressed(word: u32) -> Option<Operation> {
     use AccessWidth::{Byte, Dword, Qword, Word};
-    let load = |width, extension, to| Some(Operation::Load(Load::new(width, extension, to)));
-    let store = |width, from| Some(Operation::Store(Store::new(width, from)));
+    let load = |width, extension, to| {
+        Some(Operation::Load(Load {
+            width,
+            extension,
+            to,
+        }))
+    };
+    let store = |width, from| Some(Operation::Store(Store { width, from }));
     let funct3 = word >> 13 & 0b111;
     match (word & 0b11, funct3) {
         // C.LW, C.LD, C.SW, C.SD: the register in bits 4:2.

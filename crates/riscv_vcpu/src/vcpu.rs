@@ -121,13 +121,22 @@ impl<H: AxVCpuHal> RISCVVCpu<H> {
 
     /// Whether the VM has RAM there.
     pub(crate) fn is_ram(&self, addr: GuestPhysAddr) -> bool {
-        self.ram.iter().any(|range| range.contains(&addr))
+        self.gap_in_ram(addr).is_none()
     }
 
-    /// Whether it has RAM from the first to the last of these addresses, or in between.
-    pub(crate) fn has_ram_in(&self, (first, last): (GuestPhysAddr, GuestPhysAddr)) -> bool {
-        let overlaps = |range: &Range<GuestPhysAddr>| range.start <= last && first < range.end;
-        self.ram.iter().any(overlaps)
+    /// The addresses around `addr` at which there is no RAM; `None` if it is there. The last address of all is in no gap.
+    pub(crate) fn gap_in_ram(&self, addr: GuestPhysAddr) -> Option<Range<GuestPhysAddr>> {
+        let mut gap = GuestPhysAddr::new(0)..GuestPhysAddr::new(u64::MAX);
+        for range in &*self.ram {
+            if addr < range.start {
+                gap.end = gap.end.min(range.start);
+            } else if addr < range.end {
+                return None;
+            } else {
+                gap.start = gap.start.max(range.end);
+            }
+        }
+        Some(gap)
     }
 
     /// Everything as after power-on, in memory.

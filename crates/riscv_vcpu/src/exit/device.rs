@@ -5,14 +5,16 @@
 //! answered with no more of the guest's registers in memory than the trap stored. The rest takes the longer way: [`undecoded`], and [`device_handler`] with all registers in memory.
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, MmioRegisters, MmioWindow};
+use axvcpu::{
+    AccessWidth, AxVCpuExitReason, AxVCpuHal, DeviceAccess, Mailbox, MmioRegisters, MmioWindow,
+};
 
 use super::{Context, access_fault, fetch};
 use crate::{
     ExitKind, RISCVVCpu,
     csr::{HTINST, HTVAL, SCAUSE, SEPC, STVAL},
     exception::cause,
-    insn::{self, Load, Operation, Store, TrapInstruction},
+    insn::{self, Access, Extension, Load, Operation, Store, TrapInstruction, Unused},
     regs::TrapCsrs,
     trap::{Next, Stored},
     vcpu::{LastAccess, Pending},
@@ -28,6 +30,8 @@ pub(crate) struct Decoded<T> {
     /// How far the program counter moves past it.
     length: u64,
     access: T,
+    /// What it leaves of its register.
+    unused: Unused,
     /// Where its register is while the trap is served.
     register: Stored,
 }
@@ -43,6 +47,7 @@ impl<T> Decoded<T> {
             misaligned: 0,
             length: 0,
             access,
+            unused: Unused::of(AccessWidth::Byte),
             register: Stored::Later,
         }
     }
@@ -112,7 +117,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &mut Context<'_, D>,
 ) -> Next {
-    let (scause, stval, pc, htinst) = (SCAUSE.read(), STVAL.read(), SEPC.read(), HTINST.read());
+    let (scause, stval, htinst) = (SCAUSE.read(), STVAL.read(), HTINST.read());
     let trapped = insn::decode_trap_instruction(htinst);
     let (low_bits, tried) = match trapped {
         // The guest's page table lies there; its entries are aligned, and the address in stval is not theirs.
@@ -130,20 +135,22 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     let htval = HTVAL.read();
     let addr = GuestPhysAddr::new(htval << 2 | low_bits);
 
-    if vcpu.is_ram(addr) {
+    let Some(gap) = vcpu.gap_in_ram(addr) else {
         vcpu.account.count(ExitKind::NestedFault);
         vcpu.regs.trap_csrs = TrapCsrs::read();
-        let fault = access_fault(scause, stval);
-        vcpu.last_access = Some(LastAccess { pc, fault });
+        vcpu.last_access = Some(LastAccess {
+            pc: SEPC.read(),
+            fault: access_fault(scause, stval),
+        });
         return vcpu.leave(AxVCpuExitReason::NestedPageFault {
             addr,
             access_flags: tried,
         });
-    }
+    };
     let access = match trapped {
         TrapInstruction::Access(access) => access,
         TrapInstruction::Absent if scause != cause::INSTRUCTION_GUEST_PAGE_FAULT => {
-            match fetch(pc).map(insn::decode) {
+            match fetch_access(SEPC.read()) {
                 // Its code is gone since: let it fault on that itself.
                 None => return Next::Resume,
                 Some(None) => return vcpu.suffer(access_fault(scause, stval)),
@@ -167,7 +174,7 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
     }
     let window = context.devices.mmio_window(addr, width);
     let htinst = match (trapped, &window) {
-        (TrapInstruction::Access(_), Some(window)) if !vcpu.has_ram_in(window.starts()) => htinst,
+        (TrapInstruction::Access(_), Some(window)) if window.starts_in(&gap) => htinst,
         // The next time is not known by what the hardware says of it, or it may be RAM.
         (
             TrapInstruction::Access(_)
@@ -179,32 +186,48 @@ pub(super) fn undecoded<H: AxVCpuHal, D: DeviceAccess>(
         ) => NOTHING,
     };
     let length = access.length;
-    match access.operation {
+    let register = match access.operation {
         Operation::Load(access) => {
+            let register = Stored::of(access.to);
             context.load = window;
             vcpu.load = Decoded {
                 htinst,
                 misaligned,
                 length,
                 access,
-                register: Stored::of(access.to),
-            }
+                unused: Unused::of(width),
+                register,
+            };
+            register
         }
         Operation::Store(access) => {
+            let register = Stored::of(access.from);
             context.store = window;
             vcpu.store = Decoded {
                 htinst,
                 misaligned,
                 length,
                 access,
-                register: Stored::of(access.from),
-            }
+                unused: Unused::of(width),
+                register,
+            };
+            register
         }
+    };
+    match register {
+        Stored::AtTrap => device_handler(vcpu, context),
+        Stored::Later => Next::Device,
     }
-    Next::Device
 }
 
-/// Asks the device that was found for the instruction that was decoded, with all of the guest's registers in memory.
+/// The load or store at `pc`, if it is one; `None` if it cannot be read. Apart, as it takes registers that what `htinst` says does not.
+#[cold]
+#[inline(never)]
+fn fetch_access(pc: u64) -> Option<Option<Access>> {
+    fetch(pc).map(insn::decode)
+}
+
+/// Asks the device that was found for the instruction that was decoded, whose register is in memory.
 pub(crate) extern "C" fn device_handler<H: AxVCpuHal, D: DeviceAccess>(
     vcpu: &mut RISCVVCpu<H>,
     context: &mut Context<'_, D>,
@@ -237,9 +260,9 @@ fn load<H: AxVCpuHal, R: MmioRegisters + ?Sized>(
     let Some(value) = registers.load(offset, vcpu.load.access.width) else {
         return unanswered_load(vcpu);
     };
-    let access = &vcpu.load.access;
-    let (to, value) = (access.to, access.extend(value));
-    to.write(&mut vcpu.regs.guest_regs.x, value);
+    let Decoded { access, unused, .. } = &vcpu.load;
+    let value = unused.extend(access.extension, value);
+    access.to.write(&mut vcpu.regs.guest_regs.x, value);
     vcpu.account.count(ExitKind::MmioRead);
     answered(vcpu, mailbox, vcpu.load.length)
 }
@@ -252,9 +275,9 @@ fn store<H: AxVCpuHal, R: MmioRegisters + ?Sized>(
     registers: &R,
     offset: u64,
 ) -> Next {
-    let access = &vcpu.store.access;
-    let (width, data) = (access.width, access.data(&vcpu.regs.guest_regs.x));
-    if registers.store(offset, width, data).is_none() {
+    let Decoded { access, unused, .. } = &vcpu.store;
+    let data = unused.extend(Extension::Zero, access.from.read(&vcpu.regs.guest_regs.x));
+    if registers.store(offset, access.width, data).is_none() {
         return unanswered_store(vcpu);
     }
     vcpu.account.count(ExitKind::MmioWrite);

@@ -7,12 +7,16 @@ use AccessWidth::{Byte, Dword, Qword, Word};
 
 fn load(width: AccessWidth, extension: Extension, to: u8) -> Operation {
     let to = Register(to);
-    Operation::Load(Load::new(width, extension, to))
+    Operation::Load(Load {
+        width,
+        extension,
+        to,
+    })
 }
 
 fn store(width: AccessWidth, from: u8) -> Operation {
     let from = Register(from);
-    Operation::Store(Store::new(width, from))
+    Operation::Store(Store { width, from })
 }
 
 /// Assembled by hand: `imm(rs1)` forms with an immediate whose bits are all over the place.
@@ -166,11 +170,22 @@ fn loads_extend() {
         (Qword, all, all),
     ] {
         let to = Register(1);
-        let extended = |extension| Load::new(width, extension, to).extend(all);
+        let extended = |extension| {
+            Load {
+                width,
+                extension,
+                to,
+            }
+            .extend(all)
+        };
         assert_eq!(extended(Extension::Sign), sign);
         assert_eq!(extended(Extension::Zero), zero);
     }
-    let positive = Load::new(Byte, Extension::Sign, Register(1));
+    let positive = Load {
+        width: Byte,
+        extension: Extension::Sign,
+        to: Register(1),
+    };
     assert_eq!(positive.extend(0x17f), 0x7f);
 }
 

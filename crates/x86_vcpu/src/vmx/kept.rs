@@ -92,6 +92,8 @@ struct Devices {
 }
 
 impl DeviceAccess for Devices {
+    type Registers = axvcpu::NoDevices;
+
     fn mmio_read(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<u64> {
         let answer = self.bus.handle_mmio_read(addr, width);
         Some(answer.unwrap_or(u64::MAX))
