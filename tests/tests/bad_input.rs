@@ -293,3 +293,38 @@ fn a_machine_that_cannot_run_guests() {
         on(X86_64, cpu(name), &["[axhv] error: ", why, remedy]);
     }
 }
+
+#[test]
+fn boot_options_that_say_nothing() {
+    let options = "apicv=foo longest_turn_us=abc bogus=1 apicv=tpr";
+    let machine = Machine::new().arguments(["-append", options]);
+    let ended = machine
+        .boot(&with_good_vm(Bundle::new(X86_64), X86_64))
+        .end();
+    let error = "[axhv] error: boot option ";
+    ended.says(&[
+        error,
+        "\"apicv=foo\": must be one of on, registers, tpr, off; ignored",
+    ]);
+    ended.says(&[
+        error,
+        "\"longest_turn_us=abc\": must be a number of microseconds above 0; ignored",
+    ]);
+    assert_eq!(
+        ended.output.matches("boot option").count(),
+        2,
+        "{}",
+        ended.output
+    );
+    ended.all_well();
+}
+
+#[test]
+fn no_vm_at_all() {
+    for arch in BOTH {
+        let bundle = Bundle::new(arch).vm("bad", "");
+        let ended = Machine::new().boot(&bundle).end();
+        ended.says(&["[axhv] no VM runs: powering off"]);
+        ended.failed();
+    }
+}
