@@ -1,7 +1,6 @@
 //! The VMs, from config to end.
 
 use alloc::{
-    collections::BTreeSet,
     format,
     string::{String, ToString},
     sync::Arc,
@@ -465,11 +464,12 @@ fn free(life: Life) -> String {
 
 fn describe(vm: &Vm) -> String {
     let usage = vm.memory_usage();
-    let homes: Vec<usize> = vm.config().vm.vcpus.iter().map(home).collect();
+    let mut homes: Vec<usize> = vm.config().vm.vcpus.iter().map(home).collect();
     let vcpus = homes.len();
     // Several may share one.
-    let pcpus: BTreeSet<usize> = homes.into_iter().collect();
-    let pcpus: Vec<_> = pcpus.iter().map(ToString::to_string).collect();
+    homes.sort_unstable();
+    homes.dedup();
+    let pcpus: Vec<_> = homes.iter().map(ToString::to_string).collect();
     let plural = |count| if count == 1 { "" } else { "s" };
     format!(
         "VM {:?} starts: {vcpus} vCPU{} on pCPU{} {}, {} MiB of RAM, {} KiB of tables",
