@@ -22,7 +22,7 @@ OUT := target/$(ARCH)
 TOOLCHAIN := . scripts/toolchain.sh && axhv_toolchain $(ARCH)
 HOST_CARGO := $(TOOLCHAIN) && $$CARGO
 
-BENCH_FLAGS = $(if $(SHORT),--short) $(if $(PEER),--peer $(PEER)) $(if $(ACCEPT),--accept)
+BENCH_FLAGS = $(if $(SHORT),--short) $(if $(PEER),--peer $(PEER)) $(if $(ACCEPT),--accept) $(if $(ROW),--row $(ROW))
 
 ifneq ($(A),apps/hv)
 $(error A=$(A): the only application is apps/hv)
@@ -39,6 +39,27 @@ $(error EMU=$(EMU) is not supported; use EMU=qemu, or on x86_64 EMU=bochs)
 endif
 ifneq ($(filter-out kvm,$(PEER)),)
 $(error PEER=$(PEER) is not supported; use PEER=kvm)
+endif
+ifneq ($(filter-out 1,$(SHORT)),)
+$(error SHORT=$(SHORT) is not supported; use SHORT=1, or leave it out)
+endif
+ifneq ($(filter-out 1,$(ACCEPT)),)
+$(error ACCEPT=$(ACCEPT) is not supported; use ACCEPT=1, or leave it out)
+endif
+ifneq ($(words $(LOG))-$(filter $(LOG),off error warn info debug trace),1-$(LOG))
+$(error LOG=$(LOG) is not supported; use LOG=off, error, warn, info, debug or trace)
+endif
+ifneq ($(words $(SMP))-$(filter $(SMP),1 2 3 4 5 6 7 8),1-$(SMP))
+$(error SMP=$(SMP) is not supported; use SMP=1 to SMP=8)
+endif
+# What is wrong with it, if anything.
+MEM_WRONG := $(shell [[ '$(subst ','\'',$(MEM))' =~ ^([1-9][0-9]{0,5})([MG])$$ ]] || { echo 'is not supported; use a number with M or G, as MEM=512M or MEM=1G'; exit; }; \
+	unit=$${BASH_REMATCH[2]/G/* 1024}; (($${BASH_REMATCH[1]} $${unit/M/} >= 128)) || echo 'is less than the image needs; use MEM=128M or more')
+ifneq ($(MEM_WRONG),)
+$(error MEM=$(MEM) $(MEM_WRONG))
+endif
+ifeq ($(strip $(VM_CONFIGS)),)
+$(error VM_CONFIGS is empty; name one VM config or more, as VM_CONFIGS=configs/vms/hello-$(ARCH).toml)
 endif
 ifeq ($(EMU)-$(ACCEL),bochs-kvm)
 $(error ACCEL=kvm with EMU=bochs: Bochs emulates every instruction; leave out one of the two)
@@ -59,7 +80,7 @@ help:
 	@echo 'make run      boot the hypervisor with VM_CONFIGS (sets everything up first)'
 	@echo 'make test     every test of both architectures: units on this machine, whole systems in QEMU and Bochs (sets everything up first)'
 	@echo 'make bench    count what everything costs, and fail if a budget is exceeded; with PEER=kvm beside KVM, with SHORT=1 exits only,'
-	@echo '              with ACCEPT=1 the result is kept in benches/ and lowers budgets'
+	@echo '              with ACCEPT=1 the result is kept in benches/ and lowers budgets, with ROW=cpuid, say, that row alone'
 	@echo 'make check    formatting, lints and documentation, warnings denied'
 	@echo 'make setup    install what is missing'
 	@echo 'make image    build the hypervisor'
@@ -86,8 +107,7 @@ bundle: guests
 
 run: image bundle
 	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-Y says how the VMs are; $(END_$(EMU))'
-	@status=0; SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/$(EMU).sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio || status=$$?; \
-		[ "$(ARCH)-$$status" = x86_64-33 ] || exit $$status
+	@EMU=$(EMU) SMP=$(SMP) MEM=$(MEM) ACCEL=$(ACCEL) scripts/run.sh $(ARCH) $(OUT)/$(IMAGE_$(ARCH)) $(OUT)/bundle.cpio
 
 test:
 	@$(MAKE) --no-print-directory image guests ARCH=riscv64 EMU=qemu
@@ -110,3 +130,7 @@ check:
 clean:
 	@rm -rf target
 	@echo 'clean: removed target/'
+
+.DEFAULT:
+	@echo "make: there is no target '$@'; \`make help\` lists those that there are" >&2
+	@exit 2

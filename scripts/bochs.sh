@@ -3,7 +3,8 @@
 # Bochs 2.7 may hold interrupts of the host's back from a guest that has its own off (SDM vol. 3, 26.2 has them take it out): BOOTARGS tells the
 # hypervisor not to leave guests alone for long. It also delivers virtual interrupts to a guest that has its own off when one of the host's comes, and
 # not to one in HLT (30.2.2 has it the other way round): BOOTARGS tells the hypervisor to deliver interrupts itself.
-# Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well.
+# Bochs ends with the same status whatever happened, so this judges by what the image prints last: status 0 if all VMs ended well, 1 if not, and 130
+# if the user ended Bochs before.
 # With CMDLINE the image is a Linux kernel, booted with these options and the bundle as its initramfs; how that ended is for its caller to judge.
 # usage: [SMP=4] [MEM=512M] [CPU=corei7_haswell_4770] [BOOTARGS="longest_turn_us=10000 apicv=registers"] scripts/bochs.sh x86_64 IMAGE BUNDLE
 set -euo pipefail
@@ -102,4 +103,13 @@ if [ ! -s "$serial" ]; then
 fi
 [ -z "${CMDLINE:-}" ] || exit 0
 # The image's last line, where no device takes its status; nothing like it comes from a guest, whose lines stand before.
-[ "$(tr -d '\r' <"$serial" | grep . | tail -n 1)" = "axhv: all ended well" ]
+case $(tr -d '\r' <"$serial" | grep . | tail -n 1) in
+    "axhv: all ended well") exit 0 ;;
+    "axhv: "*) exit 1 ;;
+esac
+# What Bochs ends itself for, as a triple fault.
+if grep -h '>>PANIC<<' "$dir/bochs.log" >&2; then
+    echo "bochs: the hypervisor crashed" >&2
+    exit 1
+fi
+exit 130

@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 
 arch=${1:?usage: scripts/image.sh ARCH [LOG]}
 axhv_toolchain "$arch" || { echo "image: no Rust toolchain; run: make setup ARCH=$arch" >&2; exit 1; }
-# ArceOS takes both when it is compiled.
-export AX_CONFIG_PATH=$PWD/configs/platforms/$arch.toml AX_LOG=${2:-warn}
+# ArceOS takes these when it is compiled; the last two it prints.
+export AX_CONFIG_PATH=$PWD/configs/platforms/$arch.toml AX_LOG=${2:-warn} AX_TARGET=$TARGET AX_MODE=release
 echo "image: building the hypervisor for $arch (log level $AX_LOG)"
 "$CARGO" build --quiet "${BUILD_FLAGS[@]}" -p hv
 mkdir -p "target/$arch"

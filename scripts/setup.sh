@@ -31,28 +31,39 @@ as_root() {
 have_apt() { command -v apt-get >/dev/null; }
 
 apt_updated=
+apt_update() {
+    [ -z "$apt_updated" ] || return 0
+    say "refreshing the package lists"
+    as_root apt-get update -qq || return
+    apt_updated=1
+}
+
+# Called where set -e is off, too, so each step says itself what follows if it fails. What apt complains of is shown.
 apt_install() { # [-t suite] package...
-    if [ -z "$apt_updated" ]; then
-        say "refreshing the package lists"
-        as_root apt-get update -qq
-        apt_updated=1
-    fi
+    apt_update || return
     say "installing: $*"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+apt_must_install() { # package...
+    apt_install "$@" || die "apt could not install $*: see above"
 }
 
 # Debian 12 has a QEMU that is too old in its main suite and a new one in its backports; the mirror is the machine's own.
 add_backports() {
     # shellcheck disable=SC1091
     local codename mirror list=/etc/apt/sources.list.d/axhv-backports.list
-    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $codename" | sort -u | head -n 1)
-    [ -n "$mirror" ] || die "apt names no mirror for $codename; install QEMU $qemu_major or newer by hand"
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $codename" | sort -u | head -n 1) || true
+    [ -n "$codename" ] && [ -n "$mirror" ] || die "apt names no mirror for this system; install QEMU $qemu_major or newer by hand"
     say "adding $codename-backports of your mirror as $list"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $codename-backports main" |
         as_root tee "$list" >/dev/null
     apt_updated=
-    apt_install -t "$codename-backports" "${qemu_packages[@]}"
+    apt_install -t "$codename-backports" "${qemu_packages[@]}" || {
+        as_root rm -f "$list"
+        die "apt could not install QEMU from $codename-backports: see above, or install QEMU $qemu_major by hand ($list is removed)"
+    }
 }
 
 qemu_is_new_enough() {
@@ -61,12 +72,22 @@ qemu_is_new_enough() {
     [ -n "$major" ] && [ "$major" -ge "$qemu_major" ]
 }
 
+# The major version of QEMU that apt would install; 0 if it knows none. Older suites have no package of this name.
+qemu_candidate() {
+    local version
+    version=$(LC_ALL=C apt-cache policy "${qemu_packages[0]}" | sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9]*\)\..*/\2/p')
+    echo "${version:-0}"
+}
+
 setup_qemu() {
     qemu_is_new_enough && return
     have_apt || die "install $qemu, version $qemu_major or newer (for riscv64 with OpenSBI)"
-    # Older suites have no package of this name.
-    apt_install "${qemu_packages[@]}" 2>/dev/null || say "${qemu_packages[*]}: not in this suite"
-    qemu_is_new_enough || add_backports
+    apt_update || die "apt could not read the package lists: see above, or install QEMU $qemu_major by hand"
+    if [ "$(qemu_candidate)" -ge "$qemu_major" ]; then
+        apt_install "${qemu_packages[@]}" || die "apt could not install QEMU: see above, or install QEMU $qemu_major by hand"
+    else
+        add_backports
+    fi
     qemu_is_new_enough || die "found no $qemu of version $qemu_major or newer; install one and run this again"
 }
 
@@ -83,7 +104,7 @@ setup_bochs() {
     command -v setpriv >/dev/null || missing+=(util-linux)
     [ ${#missing[@]} = 0 ] && return
     have_apt || die "install: ${missing[*]}"
-    apt_install "${missing[@]}"
+    apt_must_install "${missing[@]}"
 }
 
 setup_tools() {
@@ -97,7 +118,7 @@ setup_tools() {
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
     [ ${#missing[@]} = 0 ] && return
     have_apt || die "install: ${missing[*]}"
-    apt_install "${missing[@]}"
+    apt_must_install "${missing[@]}"
 }
 
 toolchain_is_ready() {
@@ -109,7 +130,7 @@ toolchain_is_ready() {
 
 debian_rust() {
     have_apt && can_be_root || return 1
-    [ -n "$(apt-cache --names-only search '^rust-web-src$')" ] || { as_root apt-get update -qq && apt_updated=1; }
+    [ -n "$(apt-cache --names-only search '^rust-web-src$')" ] || apt_update || return
     [ -n "$(apt-cache --names-only search '^rust-web-src$')" ] || return 1
     apt_install rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
 }
@@ -131,4 +152,4 @@ setup_tools
 setup_qemu
 [ "$arch-${EMU:-}" != x86_64-bochs ] || setup_bochs
 setup_rust
-say "ready: $("$RUSTC" --version | cut -d'(' -f1), $("$qemu" --version | head -n 1)"
+say "ready: $("$RUSTC" --version | cut -d' ' -f1,2), $("$qemu" --version | head -n 1)"

@@ -2,26 +2,26 @@
 
 use alloc::{format, string::String, string::ToString, vec::Vec};
 
-use axvmconfig::{Bundle, MachineLimits, VmConfig, validate};
+use axvmconfig::{Bundle, VmConfig};
 
 use crate::{arch, host};
 
 /// What a bundle says.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The VMs that may start.
+    /// The VMs whose configs are right by themselves.
     pub(crate) configs: Vec<VmConfig>,
     /// Where their images are.
     pub(crate) bundle: Bundle<'static>,
-    /// What is wrong with the other VMs, a line each.
-    pub(crate) refusals: Vec<String>,
+    /// What is wrong with the other configs, a line each.
+    pub(crate) errors: Vec<String>,
 }
 
-/// Reads the bundle and holds every config against all others and against the machine.
+/// Reads the bundle, and every config by itself.
 ///
 /// # Errors
 /// There is no bundle, or it is none, or it has no config: nothing can start.
-pub(crate) fn plan(limits: &MachineLimits) -> Result<Plan, String> {
+pub(crate) fn plan() -> Result<Plan, String> {
     let remedy = "make one with `hvctl pack` and pass it as the initrd (QEMU: -initrd)";
     let bytes = host::initrd()
         .ok_or_else(|| format!("the bootloader handed over no bundle of VM configs: {remedy}"))?;
@@ -29,32 +29,21 @@ pub(crate) fn plan(limits: &MachineLimits) -> Result<Plan, String> {
         format!("the bundle that the bootloader handed over cannot be read: {error}: {remedy}")
     })?;
     let mut configs = Vec::new();
-    let mut refusals = Vec::new();
+    let mut errors = Vec::new();
     for file in bundle.configs() {
         match VmConfig::parse_bytes(file.path, file.data, arch::ISA) {
             Ok(config) => configs.push(config),
-            Err(errors) => refusals.extend(errors.iter().map(ToString::to_string)),
+            Err(wrong) => errors.extend(wrong.iter().map(ToString::to_string)),
         }
     }
-    if configs.is_empty() && refusals.is_empty() {
+    if configs.is_empty() && errors.is_empty() {
         return Err(format!(
             "the bundle has no VM config (vms/*.toml): {remedy}"
         ));
     }
-    if let Err(refused) = validate(&configs, limits) {
-        let mut place = 0;
-        configs.retain(|_| {
-            let admitted = refused.iter().all(|refusal| refusal.vm != place);
-            place += 1;
-            admitted
-        });
-        refusals.extend(refused.iter().map(ToString::to_string));
-    }
-    // The order in which they start; the first has the console.
-    configs.sort_by_key(|config| config.id);
     Ok(Plan {
         configs,
         bundle,
-        refusals,
+        errors,
     })
 }

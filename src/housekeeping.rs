@@ -129,11 +129,13 @@ impl Housekeeping {
             if manager.all_ended() {
                 return manager.result();
             }
+            let deadlines = [pumped.deadline, manager.news_due()];
+            let deadline = deadlines.into_iter().flatten().min();
             match pumped {
                 Pumped { again: true, .. } => park::give_way(),
                 // What came since will not be told of again.
-                _ if written || self.mux.has_output() => self.doze(pumped.deadline),
-                _ => self.sleep(pumped.deadline),
+                _ if written || self.mux.has_output() => self.doze(deadline),
+                _ => self.sleep(deadline),
             }
         }
     }

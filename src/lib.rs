@@ -18,9 +18,9 @@ mod park;
 mod passed;
 mod vcpu_task;
 
-use alloc::{format, sync::Arc};
+use alloc::{format, string::ToString, sync::Arc};
 
-use axvmconfig::MachineLimits;
+use axvmconfig::{MachineLimits, NotStarted, start_all};
 
 use crate::{
     host::RunResult,
@@ -44,7 +44,7 @@ pub fn run() -> ! {
 }
 
 fn run_vms(house: &mut Housekeeping) -> RunResult {
-    let machine = match arch::describe_machine() {
+    let machine = match arch::describe_machine(house) {
         Ok(machine) => machine,
         Err(why) => {
             house.error(&format!("this machine cannot run guests: {why}"));
@@ -59,44 +59,54 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
         devices: Some(arch::describe_devices()),
     };
     house.note(&format!(
-        "AxHV {}: {} pCPUs, {} MiB of free RAM, {}",
+        "AxHV {}: {} pCPU{}, {} MiB of free RAM, {}",
         env!("CARGO_PKG_VERSION"),
         machine.pcpus,
+        if machine.pcpus == 1 { "" } else { "s" },
         limits.ram_bytes >> 20,
         machine.nested_mode.name(),
     ));
     match arch::unused_cpus() {
         0 => {}
+        1 => house.note(&format!(
+            "1 more CPU stays off: one image serves {}",
+            machine.pcpus
+        )),
         unused => house.note(&format!(
             "{unused} more CPUs stay off: one image serves {}",
             machine.pcpus
         )),
     }
-    let plan = match bundle::plan(&limits) {
+    let plan = match bundle::plan() {
         Ok(plan) => plan,
         Err(error) => {
             house.error(&error);
             return RunResult::Failed;
         }
     };
-    for refusal in &plan.refusals {
-        house.error(refusal);
+    for error in &plan.errors {
+        house.error(error);
     }
     let alone = host::own_memory();
     let mut manager = Manager::new(machine, Images::new(plan.bundle));
-    let mut started = plan.refusals.is_empty();
-    for config in plan.configs {
-        match manager.start(config, house) {
-            Ok(()) => {}
-            Err(error) => {
-                house.error(&error);
-                started = false;
-            }
-        }
+    let mut all_start = plan.errors.is_empty();
+    let refused = start_all(plan.configs, &limits, |config| {
+        manager.start(config.clone(), house).map_err(|error| {
+            house.error(&error);
+            all_start = false;
+            NotStarted
+        })
+    });
+    for error in &refused {
+        house.error(&error.to_string());
     }
+    all_start &= refused.is_empty();
     note_memory(house, &alone, &manager);
+    if manager.count() == 0 {
+        house.note("no VM runs: powering off");
+    }
     let ended = house.keep(&mut manager);
-    if started { ended } else { RunResult::Failed }
+    if all_start { ended } else { RunResult::Failed }
 }
 
 /// Says what memory is not the VMs': the image, what is allocated without VMs, and what they take besides their RAM.

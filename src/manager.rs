@@ -10,7 +10,7 @@ use alloc::{
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axconsole::VmPort;
-use axvcpu::{AxVCpuHal, SystemDownKind};
+use axvcpu::{AxVCpuHal, ResetCause, SystemDownKind};
 use axvm::{AxVM, AxVMConfig, AxVMRef, Homes, ImageSource, Machine, Restarts, VmErrorCause};
 use axvmconfig::{Bundle, VCpuPlacement, VmConfig};
 use kspin::SpinNoIrq;
@@ -25,6 +25,12 @@ use crate::{
 
 /// How long a VM has lived at the least when it starts again. A guest that resets its machine before waits, so that no guest keeps the host at work by that.
 const SHORTEST_LIFE_MILLIS: u64 = 100;
+
+/// How long restarts of a VM are gathered before they are told, but for the first.
+const NEWS_PAUSE_MILLIS: u64 = 1000;
+
+/// So many triple faults within that time are no accident.
+const SUSPICIOUS: usize = 3;
 
 /// This image's VMs.
 pub(crate) type Vm = AxVM<Host, VCpu>;
@@ -82,6 +88,8 @@ pub(crate) struct Life {
     /// vCPUs whose task has not left this life.
     inside: AtomicUsize,
     restarts: Restarts,
+    /// Why it started again last.
+    cause: SpinNoIrq<ResetCause>,
     over: AtomicBool,
     outcome: SpinNoIrq<Option<Outcome>>,
     /// Why a task could not run its vCPU at all.
@@ -93,7 +101,12 @@ impl Life {
         Arc::new(Self {
             inside: AtomicUsize::new(vm.vcpu_list().len()),
             vm,
-            restarts: Restarts::new(Host::now(), host::ticks_of_millis(SHORTEST_LIFE_MILLIS)),
+            restarts: Restarts::new(
+                Host::now(),
+                host::ticks_of_millis(SHORTEST_LIFE_MILLIS),
+                host::ticks_of_millis(NEWS_PAUSE_MILLIS),
+            ),
+            cause: SpinNoIrq::new(ResetCause::Asked),
             over: AtomicBool::new(false),
             outcome: SpinNoIrq::new(None),
             refused: SpinNoIrq::new(None),
@@ -117,7 +130,7 @@ impl Life {
     /// When the last one out may [decide](Self::decide) what follows a life that ended as `kind` says; 0: at once.
     pub(crate) fn earliest(&self, kind: SystemDownKind) -> u64 {
         match kind {
-            SystemDownKind::Reset => self.restarts.earliest(),
+            SystemDownKind::Reset(_) => self.restarts.earliest(),
             SystemDownKind::PowerOff | SystemDownKind::Crash => 0,
         }
     }
@@ -137,7 +150,7 @@ impl Life {
     pub(crate) fn decide(&self, kind: SystemDownKind) {
         let outcome = match kind {
             SystemDownKind::PowerOff => Outcome::PoweredOff,
-            SystemDownKind::Reset => match self.restart() {
+            SystemDownKind::Reset(cause) => match self.restart(cause) {
                 Ok(()) => return,
                 Err(error) => Outcome::NotRestarted(error),
             },
@@ -154,7 +167,8 @@ impl Life {
         self.tell_all();
     }
 
-    fn restart(&self) -> Result<(), String> {
+    fn restart(&self, cause: ResetCause) -> Result<(), String> {
+        *self.cause.lock() = cause;
         self.restarts.begin();
         housekeeping::wake();
         self.vm.boot().map_err(|error| error.to_string())?;
@@ -169,6 +183,20 @@ impl Life {
     pub(crate) fn refuse(&self, why: String) {
         self.refused.lock().get_or_insert(why);
         self.vm.shutdown(SystemDownKind::Crash);
+    }
+
+    /// Says that the VM has started again so many times, and why the last time.
+    fn tell_restarts(&self, times: usize) -> String {
+        let cause = *self.cause.lock();
+        let hint = match cause {
+            ResetCause::TripleFault if times >= SUSPICIOUS => "; its kernel may be wrong",
+            ResetCause::TripleFault | ResetCause::Asked => "",
+        };
+        let times = match times {
+            1 => String::new(),
+            times => format!(" ({times} times)"),
+        };
+        format!("VM {:?} starts again{times}: {cause}{hint}", self.vm.name())
     }
 
     /// Says how the VM, which is over, ended, and what its time went into.
@@ -192,7 +220,7 @@ impl Life {
                 lines.push(format!("error: VM {name:?} does not start again: {why}"));
                 RunResult::Failed
             }
-            None => RunResult::AllWell,
+            None => RunResult::Failed,
         };
         self.tell_statistics(lines);
         result
@@ -381,16 +409,17 @@ impl Manager {
         let life = entry.running()?;
         // It is over before the lines are made, or they come another time.
         let over = life.over.load(Ordering::SeqCst);
-        let restarts = life.restarts.take_news();
+        let restarts = if over {
+            life.restarts.take_all_news()
+        } else {
+            life.restarts.take_news(Host::now())
+        };
         if restarts == 0 && !over {
             return None;
         }
         let mut lines = Vec::new();
-        let name = life.vm().name();
-        match restarts {
-            0 => {}
-            1 => lines.push(format!("VM {name:?} starts again")),
-            times => lines.push(format!("VM {name:?} starts again ({times} times)")),
+        if restarts > 0 {
+            lines.push(life.tell_restarts(restarts));
         }
         if !over {
             return Some(News {
@@ -404,6 +433,12 @@ impl Manager {
             lines,
             then: Then::Over,
         })
+    }
+
+    /// When there is news to [take](Self::take_news) that is not to be taken before.
+    pub(crate) fn news_due(&self) -> Option<u64> {
+        let lives = self.vms.iter().filter_map(Entry::running);
+        lives.filter_map(|life| life.restarts.news_due()).min()
     }
 
     /// Whether no VM runs any more.
@@ -434,18 +469,18 @@ fn free(life: Life) -> String {
 
 fn describe(vm: &Vm) -> String {
     let usage = vm.memory_usage();
-    let pcpus: Vec<_> = vm
-        .config()
-        .vm
-        .vcpus
-        .iter()
-        .map(|vcpu| home(vcpu).to_string())
-        .collect();
-    let vcpus = pcpus.len();
+    let mut homes: Vec<usize> = vm.config().vm.vcpus.iter().map(home).collect();
+    let vcpus = homes.len();
+    // Several may share one.
+    homes.sort_unstable();
+    homes.dedup();
+    let pcpus: Vec<_> = homes.iter().map(ToString::to_string).collect();
+    let plural = |count| if count == 1 { "" } else { "s" };
     format!(
-        "VM {:?} starts: {vcpus} vCPU{} on pCPU {}, {} MiB of RAM, {} KiB of tables",
+        "VM {:?} starts: {vcpus} vCPU{} on pCPU{} {}, {} MiB of RAM, {} KiB of tables",
         vm.name(),
-        if vcpus == 1 { "" } else { "s" },
+        plural(vcpus),
+        plural(pcpus.len()),
         pcpus.join(", "),
         usage.ram_bytes >> 20,
         usage.table_bytes >> 10,

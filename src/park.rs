@@ -25,8 +25,7 @@ struct Pcpu {
     at_last_turn: AtomicUsize,
 }
 
-/// As many as the widest platform config allows.
-const MAX_PCPUS: usize = 64;
+const MAX_PCPUS: usize = axvcpu::MAX_CPUS;
 
 static PCPUS: [Pcpu; MAX_PCPUS] = [const {
     Pcpu {

@@ -8,7 +8,10 @@ use axvm::{IsaInfo, Machine, RiscvMachine};
 use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use riscv_vcpu::MachineIds;
 
-use crate::host::{self, Host};
+use crate::{
+    host::{self, Host},
+    housekeeping::Housekeeping,
+};
 
 pub(crate) use axplat_riscv64 as platform;
 
@@ -17,7 +20,9 @@ pub(crate) type PerCpu = riscv_vcpu::RISCVPerCpu<Host>;
 pub(crate) type MachineInfo = RiscvMachine;
 pub(crate) const ISA: Isa = Isa::Riscv64;
 
-pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, &'static str> {
+pub(crate) fn describe_machine(
+    _house: &Housekeeping,
+) -> Result<Machine<MachineInfo>, &'static str> {
     let host = platform::machine();
     let [cbom_block_size, cboz_block_size] = host.cache_blocks;
     Ok(Machine {

@@ -1,12 +1,17 @@
 //! x86_64 with Intel's VMX or AMD's SVM, whichever the CPUs have.
 
+use alloc::format;
+
 use axaddrspace::PcpuMask;
 use axvcpu::{AccessWidth, AxVCpuHal};
 use axvm::{Machine, X86Machine};
 use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use x86_vcpu::Unfit;
 
-use crate::host::{self, Host};
+use crate::{
+    host::{self, Host},
+    housekeeping::Housekeeping,
+};
 
 pub(crate) use axplat_x86_64 as platform;
 
@@ -15,15 +20,14 @@ pub(crate) type PerCpu = x86_vcpu::X86PerCpu<Host>;
 pub(crate) type MachineInfo = X86Machine;
 pub(crate) const ISA: Isa = Isa::X86_64;
 
-pub(crate) fn describe_machine() -> Result<Machine<MachineInfo>, Unfit> {
+pub(crate) fn describe_machine(house: &Housekeeping) -> Result<Machine<MachineInfo>, Unfit> {
     let found = platform::machine();
     let isa = X86Machine {
         epoch_s: found.epoch_s,
         ..X86Machine::default()
     };
-    let isa = isa.told(found.bootargs).unwrap_or_else(|option| {
-        log::error!("the command line's {option} says nothing that is known: longest_turn_us is a number above 0, apicv one of on, registers, tpr and off");
-        isa
+    let isa = isa.with_options(found.bootargs, |option, rule| {
+        house.error(&format!("boot option {option:?}: must be {rule}; ignored"));
     });
     Ok(Machine {
         timebase_hz: found.timebase_hz,

@@ -43,6 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(400);
 #[derive(Clone, Debug)]
 pub struct Machine {
     emulator: Emulator,
+    script: &'static str,
     patience: Duration,
     variables: Vec<(&'static str, String)>,
     arguments: Vec<String>,
@@ -66,10 +67,19 @@ impl Machine {
     pub const fn emulated_by(emulator: Emulator) -> Self {
         Self {
             emulator,
+            script: emulator.script(),
             patience: PATIENCE,
             variables: Vec::new(),
             arguments: Vec::new(),
         }
+    }
+
+    /// As `make run` boots it, whose exit status that of the run then is.
+    #[must_use]
+    pub fn by_make(mut self) -> Self {
+        self.script = "scripts/run.sh";
+        let name = self.emulator.name().into();
+        self.variable("EMU", name)
     }
 
     /// With so much time for a run.
@@ -203,7 +213,7 @@ impl Machine {
     }
 
     fn command(&self, arch: Arch, files: [&Path; 2]) -> Command {
-        self.script(self.emulator.script(), arch, files)
+        self.script(self.script, arch, files)
     }
 
     fn script<const N: usize>(&self, script: &str, arch: Arch, files: [&Path; N]) -> Command {

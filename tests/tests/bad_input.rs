@@ -139,6 +139,20 @@ fn the_same_id_twice() {
     second_is_refused((1, 2), &["vms/b.toml:2:", "id", "vms/a.toml:2"]);
 }
 
+/// A VM that could not start, whatever it claimed, costs nobody else the same.
+#[test]
+fn what_a_vm_without_an_image_claims() {
+    for arch in BOTH {
+        let absent = hello_with(arch, &[("hello.bin", "absent.bin")]);
+        let heir = hello(arch, 1, "heir", 1);
+        let bundle = Bundle::new(arch).vm("bad", &absent).vm("heir", &heir);
+        let ended = beside_a_good_vm(arch, bundle);
+        ended.says(&["vms/bad.toml:", "absent.bin"]);
+        ended.says(&["VM \"heir\" powered off"]);
+        assert!(!ended.output.contains("vms/heir.toml"), "{}", ended.output);
+    }
+}
+
 /// A VM whose kernel is the file `image`, with 4 MiB of RAM.
 fn small_vm_with(arch: Arch, image: &[u8]) -> Bundle {
     let replace = [("8MiB", "4MiB"), (&*hello_path(arch), "image")];
@@ -167,13 +181,29 @@ fn corrupt_gzip() {
 
 #[test]
 fn an_elf_for_another_architecture() {
-    // The guests of a PC are 32-bit ELF files: they start as Multiboot has it.
-    for (arch, other, why) in [
-        (Riscv64, X86_64, "ELF file is not 64-bit"),
-        (X86_64, Riscv64, "ELF file is for another machine"),
-    ] {
+    for (arch, other) in [(Riscv64, X86_64), (X86_64, Riscv64)] {
         let bundle = small_vm_with(arch, &other.guest("hello.elf"));
-        refused_with(arch, bundle, &["kernel_path", why]);
+        let words = format!("for {}, and this machine is {}", other.name(), arch.name());
+        refused_with(arch, bundle, &["kernel_path", "ELF", &words]);
+    }
+}
+
+/// Whoever sets one of ARCH and VM_CONFIGS, and not the other, is told so.
+#[test]
+fn a_linux_for_another_architecture() {
+    for (arch, kernel, words) in [
+        (
+            Riscv64,
+            X86_64.guest("bzImage"),
+            "an x86_64 Linux bzImage, and this machine is riscv64",
+        ),
+        (
+            X86_64,
+            Riscv64.guest("Image"),
+            "a riscv64 Linux Image, and this machine is x86_64",
+        ),
+    ] {
+        refused_with(arch, small_vm_with(arch, &kernel), &["kernel_path", words]);
     }
 }
 
@@ -216,7 +246,7 @@ fn a_bz_image_that_cannot_boot() {
 #[test]
 fn an_x86_vm_without_low_ram() {
     let config = hello_with(X86_64, &[("[[\"8MiB\"]]", "[[0x4000_0000, 0x80_0000]]")]);
-    refused_on(X86_64, &config, &["memory_regions", "not within"]);
+    refused_on(X86_64, &config, &["memory_regions", "first MiB"]);
 }
 
 /// Nothing can start without a bundle that is whole: one clear line, and the machine ends as failed.
@@ -261,5 +291,40 @@ fn a_machine_that_cannot_run_guests() {
         ("EPYC,+svm,-npt", "the CPU's SVM has no nested paging"),
     ] {
         on(X86_64, cpu(name), &["[axhv] error: ", why, remedy]);
+    }
+}
+
+#[test]
+fn boot_options_that_say_nothing() {
+    let options = "apicv=foo longest_turn_us=abc bogus=1 apicv=tpr";
+    let machine = Machine::new().arguments(["-append", options]);
+    let ended = machine
+        .boot(&with_good_vm(Bundle::new(X86_64), X86_64))
+        .end();
+    let error = "[axhv] error: boot option ";
+    ended.says(&[
+        error,
+        "\"apicv=foo\": must be one of on, registers, tpr, off; ignored",
+    ]);
+    ended.says(&[
+        error,
+        "\"longest_turn_us=abc\": must be a number of microseconds above 0; ignored",
+    ]);
+    assert_eq!(
+        ended.output.matches("boot option").count(),
+        2,
+        "{}",
+        ended.output
+    );
+    ended.all_well();
+}
+
+#[test]
+fn no_vm_at_all() {
+    for arch in BOTH {
+        let bundle = Bundle::new(arch).vm("bad", "");
+        let ended = Machine::new().boot(&bundle).end();
+        ended.says(&["[axhv] no VM runs: powering off"]);
+        ended.failed();
     }
 }

@@ -77,7 +77,7 @@ fn reboot(arch: Arch) {
     let mut run = Machine::new().boot(&main_job(arch));
     expect_shell(&mut run);
     run.send("reboot\n");
-    run.expect("VM \"linux\" starts again");
+    run.expect("VM \"linux\" starts again: its guest reset it");
     expect_shell(&mut run);
     run.send("echo alive-$((40 + 2))\n");
     run.expect("alive-42");

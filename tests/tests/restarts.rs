@@ -47,7 +47,6 @@ fn restart(run: &mut Run, rounds: usize) {
     for _ in 0..rounds {
         run.expect(READY);
         run.send("r");
-        run.expect("VM \"restless\" starts again");
     }
     run.expect(READY);
 }
@@ -64,6 +63,27 @@ fn given_back(mut run: Run) -> (u64, Ended) {
     let ended = run.end();
     ended.says(&["VM \"witness\" powered off"]);
     (kib, ended)
+}
+
+/// A kernel that is wrong is named as what may be wrong, not often.
+#[test]
+fn a_kernel_that_faults_at_once_is_told_of_once_a_second() {
+    let config = "[base]\nid = 1\nname = \"wrong\"\nphys_cpu_ids = [1]\n\
+        [kernel]\nkernel_path = \"wrong\"\nmemory_regions = [[\"8MiB\"]]\n";
+    // UD2, and nothing that could handle it.
+    let bundle = Bundle::new(X86_64)
+        .vm("wrong", config)
+        .file("wrong", &[0x0f, 0x0b]);
+    let mut run = Machine::new().harts(2).counted().boot(&bundle);
+    run.expect("VM \"wrong\" starts again: triple fault\r\n");
+    for _ in 0..3 {
+        run.expect("VM \"wrong\" starts again (");
+        let rest = run.rest_of_line();
+        let (times, hint) = rest.split_once(" times): ").expect("gathered");
+        let times: usize = times.parse().expect("a number");
+        assert!((5..=11).contains(&times), "{times}");
+        assert_eq!(hint, "triple fault; its kernel may be wrong");
+    }
 }
 
 /// However often the guest starts again, in the end it gives back what it would have given after the first start.

@@ -44,6 +44,9 @@ struct Cli {
     /// Run the same guest under a peer too, on the same machine.
     #[arg(long)]
     peer: Option<Peer>,
+    /// Measure this row of the guest's alone, once, and hold it to nothing.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["peer", "accept"])]
+    row: Option<String>,
     /// Keep the result under benches/results/, to be committed, and lower the budgets that it leaves room in.
     #[arg(long)]
     accept: bool,
@@ -76,6 +79,12 @@ fn run(cli: &Cli) -> Result<ExitCode, Failed> {
     let expectations = Expectations::load(subject)?;
     let committed = Record::load(&record::committed_path(subject))?;
 
+    if let Some(row) = &cli.row {
+        let figures = measure::one(subject, row)?;
+        let table = table::render(subject, &figures, None, &expectations, committed.as_ref());
+        print!("{table}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let measured = measure::axhv(subject, scope)?;
     let peer = match cli.peer {
         Some(Peer::Kvm) => Some(measure::kvm(subject)?),

@@ -87,17 +87,48 @@ const PAIR: &str = "ipi-round-trip";
 
 /// Measures that row, with the vCPUs on pCPUs 1 and 2.
 fn pair(subject: Subject, measured: &mut Measured) -> Result<(), Failed> {
-    let replace = [
-        ("phys_cpu_ids = [1]", "cpu_num = 2\nphys_cpu_ids = [1, 2]"),
-        ("cmdline = \"", "cmdline = \"only=ipi-round-trip "),
-    ];
-    let bundle = Bundle::new(subject.arch())
-        .shipped_vm("bench", &replace)
-        .guest("bench.bin");
     let what = "IPIs between two vCPUs";
+    let bundle = bundle_of(subject, PAIR);
     let ended = boot_alike(subject, Scope::Full, what, 3, &bundle, &mut measured.unlike)?;
     measured.figures.add(PAIR, figures(&ended)?.value(PAIR));
     Ok(())
+}
+
+/// The guest that counts one row alone, on as many vCPUs as that needs.
+fn bundle_of(subject: Subject, row: &str) -> Bundle {
+    let only = format!("cmdline = \"only={row} ");
+    let vcpus = match row {
+        PAIR => "cpu_num = 2\nphys_cpu_ids = [1, 2]",
+        _ => "phys_cpu_ids = [1]",
+    };
+    let replace = [("phys_cpu_ids = [1]", vcpus), ("cmdline = \"", &only)];
+    Bundle::new(subject.arch())
+        .shipped_vm("bench", &replace)
+        .guest("bench.bin")
+}
+
+/// Measures one of the guest's rows alone, once.
+pub(crate) fn one(subject: Subject, row: &str) -> Result<Figures, Failed> {
+    let none = || {
+        Failed(format!(
+            "the guest has no row {row:?}; a whole run lists them"
+        ))
+    };
+    // It goes into a config.
+    if !row
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
+        return Err(none());
+    }
+    let cpus = match row {
+        PAIR => 3,
+        _ => 2,
+    };
+    let bundle = bundle_of(subject, row);
+    let mut unlike = Vec::new();
+    let ended = boot_alike(subject, Scope::Short, row, cpus, &bundle, &mut unlike)?;
+    Figures::of_guest(&ended.output).map_err(|_| none())
 }
 
 /// Boots a bundle as often as the scope says, and notes in what the runs differ.

@@ -1,6 +1,7 @@
 //! `hvctl check`: the rules of `axvmconfig`, for files.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -24,7 +25,10 @@ pub(crate) struct ConfigFile {
 
 pub(crate) fn run(machine: &Machine, files: &[PathBuf]) -> Result<(), Failed> {
     let files = read(machine, files)?;
-    check(machine, &files)?;
+    let named = check_names(&files);
+    let checked = check(machine, &files);
+    // Both were done before either counts, so that all errors are told.
+    named.and(checked)?;
     for file in &files {
         for device in file.config.iter().flat_map(|config| &config.passed) {
             println!("{}: {device}", file.path.display());
@@ -59,6 +63,26 @@ fn read_one(machine: &Machine, path: &Path) -> Result<ConfigFile, Failed> {
 /// The path of a config in a bundle.
 pub(crate) fn bundled_name(path: &Path) -> String {
     bundle::config_path(&path.to_string_lossy())
+}
+
+/// Whether each config has a name of its own in a bundle.
+pub(crate) fn check_names(files: &[ConfigFile]) -> Result<(), Failed> {
+    let mut outcome = Ok(());
+    let mut owners = BTreeMap::new();
+    for file in files {
+        let name = bundled_name(&file.path);
+        if !bundle::is_config(&name) {
+            let rule = "a config's name must end in .toml";
+            outcome = Err(report::file_error(&file.path, rule));
+        } else if let Some(owner) = owners.insert(name.clone(), &file.path) {
+            let rule = format!(
+                "has the same name in the bundle ({name}) as {}: rename one",
+                owner.display()
+            );
+            outcome = Err(report::file_error(&file.path, rule));
+        }
+    }
+    outcome
 }
 
 /// Holds configs against all rules.

@@ -12,7 +12,7 @@ mod report;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use axvmconfig::{Isa, MachineLimits, parse_size};
+use axvmconfig::{Isa, MachineLimits, SizeError, parse_size};
 use clap::{Args, Parser, Subcommand};
 
 /// The companion of AxHV on the developer's machine.
@@ -56,14 +56,14 @@ const MOST_PCPUS: u16 = 8;
 /// The machine that the VMs are for.
 #[derive(Debug, Args)]
 struct Machine {
-    /// Its architecture: a config does not say it, and it decides where RAM and devices are.
+    /// The machine's architecture, which a config does not name.
     #[arg(long, value_parser = parse_isa, value_name = "riscv64|x86_64")]
     isa: Isa,
-    /// How many pCPUs it has; by default, as many as an image serves.
-    #[arg(long, value_name = "N", default_value_t = MOST_PCPUS, value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many pCPUs the machine has; by default, as many as an image serves.
+    #[arg(long, value_name = "N", default_value_t = MOST_PCPUS, value_parser = clap::value_parser!(u16).range(1..=64))]
     pcpus: u16,
     /// How much memory all VMs together may have, like 1GiB; by default, any amount.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_ram)]
     ram: Option<u64>,
 }
 
@@ -75,6 +75,15 @@ fn parse_isa(name: &str) -> Result<Isa, String> {
             let names: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();
             format!("must be one of {}", names.join(", "))
         })
+}
+
+fn parse_ram(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| match error {
+        SizeError::Malformed => {
+            "must be a whole number with KiB, MiB, GiB or TiB, like 256MiB".into()
+        }
+        SizeError::TooLarge => error.to_string(),
+    })
 }
 
 impl Machine {

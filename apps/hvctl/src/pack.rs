@@ -6,11 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use axvmconfig::{
-    ConfigError, Size, VmConfig,
-    bundle::{self, BundleWriter},
-    keys,
-};
+use axvmconfig::{ConfigError, Size, VmConfig, bundle::BundleWriter, keys};
 use clap::Args;
 
 use crate::{
@@ -38,17 +34,26 @@ pub(crate) struct Options {
 
 pub(crate) fn run(machine: &Machine, options: &Options, files: &[PathBuf]) -> Result<(), Failed> {
     let configs = check::read(machine, files)?;
+    let named = check::check_names(&configs);
     let checked = if options.no_check {
         Ok(())
     } else {
         check::check(machine, &configs)
     };
     let images = find_images(options, &configs);
-    // Both were done before either counts, so that all errors are told.
-    checked?;
-    let archive = archive(&configs, &images?)?;
+    // All were done before any counts, so that all errors are told.
+    named.and(checked)?;
+    let images = images?;
+    let archive = archive(&configs, &images)?;
     fs::write(&options.output, &archive)
         .map_err(|error| report::file_error(&options.output, error))?;
+    println!(
+        "packed {}: VM configs: {}, images: {}, {} KiB",
+        options.output.display(),
+        configs.len(),
+        images.len(),
+        archive.len().div_ceil(1024)
+    );
     Ok(())
 }
 
@@ -125,11 +130,16 @@ fn find_image(
             Some((metadata, candidate))
         });
     let Some((metadata, found)) = found else {
-        let places: Vec<_> = places
-            .iter()
-            .map(|place| place.display().to_string())
-            .collect();
-        let rule = format!("no file \"{path}\" in {}", places.join(", nor in "));
+        let rule = match places.iter().find(|place| place.join(path).is_dir()) {
+            Some(place) => format!("\"{path}\" in {} is a folder, no file", place.display()),
+            None => {
+                let places: Vec<_> = places
+                    .iter()
+                    .map(|place| place.display().to_string())
+                    .collect();
+                format!("no file \"{path}\" in {}", places.join(", nor in "))
+            }
+        };
         let severity = if options.allow_missing {
             Severity::Warning
         } else {
@@ -137,6 +147,10 @@ fn find_image(
         };
         return Err((severity, config.error(key, rule)));
     };
+    if !options.no_check && metadata.len() == 0 {
+        let rule = format!("\"{path}\" is empty");
+        return Err((Severity::Error, config.error(key, rule)));
+    }
     let memory = config.memory_bytes();
     if !options.no_check && metadata.len() > memory {
         let (size, memory) = (metadata.len(), Size(memory));
@@ -155,24 +169,19 @@ fn search_places(options: &Options, config_file: &Path) -> Vec<PathBuf> {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         Some(_) | None => PathBuf::from("."),
     };
-    let mut places = vec![beside];
-    places.extend(env::current_dir());
-    places
+    let here = env::current_dir().ok();
+    // The same folder may have two names.
+    let is_other = |here: &PathBuf| here.canonicalize().ok() != beside.canonicalize().ok();
+    let here = here.filter(is_other);
+    [beside].into_iter().chain(here).collect()
 }
 
 /// The bundle. The same files give the same bytes.
 fn archive(configs: &[ConfigFile], images: &Images) -> Result<Vec<u8>, Failed> {
     let mut writer = BundleWriter::new();
     for config in configs {
-        let path = check::bundled_name(&config.path);
-        if !bundle::is_config(&path) {
-            return Err(report::file_error(
-                &config.path,
-                "a config's name must end in .toml",
-            ));
-        }
         writer
-            .add(&path, &config.bytes)
+            .add(&check::bundled_name(&config.path), &config.bytes)
             .map_err(|error| report::file_error(&config.path, error))?;
     }
     for (path, file) in images {

@@ -48,14 +48,14 @@ fn render(severity: Severity, error: &ConfigError, text: &str) -> String {
         message,
     } = error;
     let separator = if key.is_empty() { "" } else { ": " };
+    let place = line.map_or(String::new(), |line| format!("{line}:"));
     let mut rendered = format!(
-        "{file}:{line}: {}: {key}{separator}{message}",
+        "{file}:{place} {}: {key}{separator}{message}",
         severity.word()
     );
-    let index = usize::try_from(*line)
-        .ok()
-        .and_then(|line| line.checked_sub(1));
-    if let Some(content) = index.and_then(|index| text.lines().nth(index))
+    let index = |line: u32| usize::try_from(line).ok()?.checked_sub(1);
+    if let Some(line) = line
+        && let Some(content) = index(*line).and_then(|index| text.lines().nth(index))
         && !content.trim().is_empty()
     {
         // A config is not trusted with the terminal either.

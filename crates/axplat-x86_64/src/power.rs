@@ -42,10 +42,14 @@ pub(crate) fn off() -> ! {
     axcpu::asm::disable_irqs();
     console::drain();
     end_by_debug_exit();
-    if ALL_WELL.load(Ordering::Relaxed) {
-        axplat::console_println!("axhv: all ended well");
-        console::drain();
-    }
+    axplat::console_println!(
+        "axhv: {}",
+        match ALL_WELL.load(Ordering::Relaxed) {
+            true => "all ended well",
+            false => "not all ended well",
+        }
+    );
+    console::drain();
     if let Some(way) = crate::machine::found().and_then(|machine| machine.power_off) {
         end_by_acpi(way);
     }

@@ -61,13 +61,31 @@ impl VCpuSet {
     }
 }
 
+/// Why a system starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetCause {
+    /// The guest asked for it.
+    Asked,
+    /// An exception that the guest's CPU could not deliver, nor the one that followed from that (x86).
+    TripleFault,
+}
+
+impl fmt::Display for ResetCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "its guest reset it",
+            Self::TripleFault => "triple fault",
+        })
+    }
+}
+
 /// How a system goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemDownKind {
     /// The guest is done.
     PowerOff,
-    /// The guest wants to start again.
-    Reset,
+    /// The guest starts again.
+    Reset(ResetCause),
     /// The guest says that it failed.
     Crash,
 }

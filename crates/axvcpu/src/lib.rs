@@ -27,7 +27,8 @@ pub use devices::{
     AtHostInterrupt, DeviceAccess, MmioRegisters, MmioWindow, NoDevices, PortWindow,
 };
 pub use exit::{
-    AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, SystemDownKind, VCpuSet,
+    AccessWidth, AxVCpuExitReason, ConsoleCall, FailReason, Fence, RawExit, ResetCause,
+    SystemDownKind, VCpuSet,
 };
 pub use hal::AxVCpuHal;
 pub use mailbox::{DEVICE_LETTER, Mail, Mailbox};

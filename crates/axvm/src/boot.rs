@@ -25,6 +25,7 @@ pub(crate) mod testing;
 use core::fmt;
 
 use axaddrspace::{GuestMemoryError, GuestPhysAddr};
+use axvmconfig::Isa;
 
 pub use elf::ElfError;
 pub use gzip::GzipError;
@@ -57,6 +58,13 @@ pub enum ImageError {
     },
     /// It is not what the config says; this is what it should be.
     NotOfFormat(&'static str),
+    /// It is a Linux kernel of another instruction set than the machine's.
+    Foreign {
+        /// What it is.
+        what: &'static str,
+        /// The machine's.
+        machine: Isa,
+    },
     /// The Linux header asks for something that cannot be.
     Header(&'static str),
     /// The Multiboot header asks for something that cannot be.
@@ -92,6 +100,13 @@ impl fmt::Display for ImageError {
                 Bytes(*room)
             ),
             Self::NotOfFormat(what) => write!(f, "the file is not {what} (kernel_format)"),
+            Self::Foreign { what, machine } => {
+                write!(
+                    f,
+                    "the file is {what}, and this machine is {}",
+                    machine.name()
+                )
+            }
             Self::Header(what) => write!(f, "bad Linux image header: {what}"),
             Self::Multiboot(what) => write!(f, "Multiboot: {what}"),
             Self::Place(why) => write!(f, "{why}"),

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use axaddrspace::{
     AddrSpace, AddrSpaceError, AxMmHal, FixedRam, GuestPhysAddr, HostPhysAddr, RamPage,
 };
-use axvcpu::{AxArchVCpu, LineLevel, SystemDownKind};
+use axvcpu::{AxArchVCpu, LineLevel, ResetCause, SystemDownKind};
 use spin::{Mutex, Once};
 
 use crate::door::VCpuDoor;
@@ -60,7 +60,8 @@ pub trait VmLink: Send + Sync {
 const NOT_DOWN: u8 = 0;
 const POWER_OFF: u8 = 1;
 const RESET: u8 = 2;
-const CRASH: u8 = 3;
+const TRIPLE_FAULT: u8 = 3;
+const CRASH: u8 = 4;
 
 /// A VM's link.
 pub(crate) struct Link<M: AxMmHal, A> {
@@ -98,7 +99,8 @@ impl<M: AxMmHal, A: AxArchVCpu> Link<M, A> {
     pub(crate) fn shut_down(&self, kind: SystemDownKind) {
         let how = match kind {
             SystemDownKind::PowerOff => POWER_OFF,
-            SystemDownKind::Reset => RESET,
+            SystemDownKind::Reset(ResetCause::Asked) => RESET,
+            SystemDownKind::Reset(ResetCause::TripleFault) => TRIPLE_FAULT,
             SystemDownKind::Crash => CRASH,
         };
         // Fails for whoever comes second.
@@ -116,7 +118,8 @@ impl<M: AxMmHal, A: AxArchVCpu> Link<M, A> {
         match self.down.load(Ordering::SeqCst) {
             NOT_DOWN => None,
             POWER_OFF => Some(SystemDownKind::PowerOff),
-            RESET => Some(SystemDownKind::Reset),
+            RESET => Some(SystemDownKind::Reset(ResetCause::Asked)),
+            TRIPLE_FAULT => Some(SystemDownKind::Reset(ResetCause::TripleFault)),
             _ => Some(SystemDownKind::Crash),
         }
     }

@@ -12,8 +12,8 @@ use core::fmt;
 pub struct ConfigError {
     /// The config's file name.
     pub file: String,
-    /// The line, counted from 1.
-    pub line: u32,
+    /// The line, counted from 1; `None` where the file has no table in which what is missing could stand.
+    pub line: Option<u32>,
     /// The key, with its tables: `base.cpu_num`; empty where the text is no TOML at all.
     pub key: String,
     /// The rule, and what was found instead.
@@ -21,7 +21,7 @@ pub struct ConfigError {
 }
 
 impl fmt::Display for ConfigError {
-    /// `file:line: key: message`.
+    /// `file:line: key: message`, without what there is not.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             file,
@@ -29,9 +29,13 @@ impl fmt::Display for ConfigError {
             key,
             message,
         } = self;
+        write!(f, "{file}:")?;
+        if let Some(line) = line {
+            write!(f, "{line}:")?;
+        }
         match key.as_str() {
-            "" => write!(f, "{file}:{line}: {message}"),
-            key => write!(f, "{file}:{line}: {key}: {message}"),
+            "" => write!(f, " {message}"),
+            key => write!(f, " {key}: {message}"),
         }
     }
 }
@@ -73,15 +77,17 @@ impl Source {
     /// The line, counted from 1, of `key`; of the table or list around it where the file does not say `key`.
     #[must_use]
     pub fn line(&self, key: &str) -> u32 {
+        self.place(key).unwrap_or(1)
+    }
+
+    /// The same, if the file says any of that.
+    fn place(&self, key: &str) -> Option<u32> {
         let mut key = key;
         loop {
             if let Some(&line) = self.lines.get(key) {
-                return line;
+                return Some(line);
             }
-            match key.rfind(['.', '[']) {
-                Some(end) => key = key.get(..end).unwrap_or(""),
-                None => return 1,
-            }
+            key = key.get(..key.rfind(['.', '['])?)?;
         }
     }
 
@@ -90,7 +96,7 @@ impl Source {
     pub fn error(&self, key: &str, message: impl fmt::Display) -> ConfigError {
         ConfigError {
             file: self.file.clone(),
-            line: self.line(key),
+            line: self.place(key),
             key: key.to_owned(),
             message: message.to_string(),
         }

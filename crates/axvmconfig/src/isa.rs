@@ -52,14 +52,14 @@ impl Window {
 }
 
 impl fmt::Display for Window {
-    /// First and last address: `0x80000000..=0x8fffffff`.
+    /// First and last address: `0x80000000 to 0x8fffffff`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self
             .size
             .checked_sub(1)
             .and_then(|last| self.base.checked_add(last))
         {
-            Some(last) => write!(f, "{}..={last}", self.base),
+            Some(last) => write!(f, "{} to {last}", self.base),
             None => write!(f, "{} and {:#x} bytes on", self.base, self.size),
         }
     }
@@ -124,6 +124,8 @@ pub struct GuestMap {
     pub uart_irq: u32,
     /// The fewest bits of guest-physical address that the hypervisor offers on any machine.
     pub min_phys_bits: u32,
+    /// Where every VM must have RAM, because the hypervisor writes there what a guest boots with.
+    pub boot_ram: &'static [Window],
 }
 
 /// RISC-V: the places of QEMU's `virt` machine, which guests are used to.
@@ -143,6 +145,7 @@ static RISCV64: GuestMap = GuestMap {
     uart_irq: 10,
     // Sv39x4.
     min_phys_bits: 41,
+    boot_ram: &[],
 };
 
 /// x86: the places of a PC, as far as it has any choice.
@@ -179,6 +182,12 @@ static X86_64: GuestMap = GuestMap {
     uart_irq: 4,
     // The smallest physical address space of a CPU with nested paging.
     min_phys_bits: 36,
+    boot_ram: &[
+        // Boot data.
+        Window::new(0x9_0000, 0x8000),
+        // ACPI tables.
+        Window::new(0xe_0000, 0x2_0000),
+    ],
 };
 
 /// The first port of an x86 VM's ACPI power management registers.

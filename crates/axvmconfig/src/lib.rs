@@ -22,6 +22,7 @@ mod parse;
 mod passed;
 mod pcpu;
 mod size;
+mod start;
 mod validate;
 
 pub use bundle::Bundle;
@@ -37,4 +38,5 @@ pub use passed::{
 };
 pub use pcpu::{PcpuSet, Sharing};
 pub use size::{Size, SizeError, parse_size};
+pub use start::{NotStarted, start_all};
 pub use validate::{MachineLimits, Refusal, validate};

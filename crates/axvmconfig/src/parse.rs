@@ -30,7 +30,7 @@ pub(crate) fn parse(file: &str, text: &str, isa: Isa) -> Result<VmConfig, Vec<Co
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     if !syntax_errors.is_empty() {
         for error in &syntax_errors {
-            report.syntax_error(error);
+            report.syntax_error(error, text);
         }
         let mut errors = report.into_errors();
         errors.dedup_by_key(|error| error.line);
@@ -63,6 +63,6 @@ pub(crate) fn parse(file: &str, text: &str, isa: Isa) -> Result<VmConfig, Vec<Co
 pub(crate) fn not_text(file: &str, text: &[u8]) -> ConfigError {
     let newlines = text.iter().filter(|&&byte| byte == b'\n').count();
     let mut error = Source::new(file).error("", "not TOML: a config is UTF-8 text");
-    error.line = u32::try_from(newlines).map_or(u32::MAX, |line| line.saturating_add(1));
+    error.line = Some(u32::try_from(newlines).map_or(u32::MAX, |line| line.saturating_add(1)));
     error
 }

@@ -3,7 +3,7 @@
 //! Configs are taken in the order in which they are given, that of their file names. What a VM claims (its
 //! id, its name, its pCPUs, its memory, its devices of the machine) is its own from then on, and a later VM that claims it too is
 //! refused: one of the two runs, and always the same one. A VM that is refused claims nothing, so that its
-//! mistakes cost nobody else.
+//! mistakes cost nobody else; nor does one that could not start, which is [`start_all`](crate::start_all)'s affair.
 
 mod passed;
 #[cfg(test)]
@@ -98,7 +98,11 @@ fn check_pcpus(config: &VmConfig, machine: &MachineLimits, errors: &mut Vec<Conf
         let key = placement_key(vcpu);
         let missing = vcpu.pcpus.difference(existing);
         if !missing.is_empty() {
-            let rule = format_args!("this machine has pCPUs {existing}, and not {missing}");
+            let word = match existing.len() {
+                1 => "pCPU",
+                _ => "pCPUs",
+            };
+            let rule = format_args!("this machine has {word} {existing}, and not {missing}");
             errors.push(config.error(&key, rule));
         }
         match vcpu.sharing_on(machine.pcpus) {
@@ -144,7 +148,11 @@ fn check_pcpu_owners(
                 (Sharing::Dedicated | Sharing::Shared, Sharing::Dedicated) => "is dedicated to",
                 (Sharing::Dedicated, Sharing::Shared) => "cannot be dedicated: it is shared by",
             };
-            let owner = vm_at(owner, &placement_key(other));
+            let owner = if core::ptr::eq(owner, config) {
+                String::from("this VM already")
+            } else {
+                vm_at(owner, &placement_key(other))
+            };
             let rule = format_args!("pCPU {both} {claim} vCPU {} of {owner}", other.vcpu_id);
             errors.push(config.error(&placement_key(vcpu), rule));
         }
@@ -193,9 +201,27 @@ fn check_memory(
     let left = machine.ram_bytes.saturating_sub(taken);
     let needed = config.memory_bytes();
     if needed > left {
-        let (needed, left, all) = (Size(needed), Size(left), Size(machine.ram_bytes));
-        let rule = format_args!("{needed} are more than the {left} left of {all} for VMs");
+        let (needed, left, all) = (Size(needed), Left(left), Left(machine.ram_bytes));
+        let mut rule = format!("{needed} are more than the {left} left of {all} for VMs");
+        for (position, other) in admitted.iter().enumerate() {
+            let separator = if position == 0 { ":" } else { "," };
+            let owner = vm_at(other, keys::MEMORY_REGIONS);
+            rule += &format!("{separator} {owner} has {}", Size(other.memory_bytes()));
+        }
         errors.push(config.error(keys::MEMORY_REGIONS, rule));
+    }
+}
+
+/// An amount that is left, in whole MiB, of which people write sizes. Rounded down: what does not fit never reads as what would.
+struct Left(u64);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: u64 = 1 << 20;
+        match self.0 {
+            bytes if bytes < MIB => Size(bytes).fmt(f),
+            bytes => Size(bytes / MIB * MIB).fmt(f),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod msr;
 
 use axvcpu::{
     AtHostInterrupt, AxVCpuExitReason, AxVCpuHal, DeviceAccess, FailReason, HypercallError,
-    SystemDownKind,
+    ResetCause, SystemDownKind,
 };
 
 use crate::{
@@ -405,7 +405,7 @@ pub(crate) fn hypercall_answer(answer: Result<u64, HypercallError>) -> u64 {
 
 /// The processor shut down: a PC resets.
 const TRIPLE_FAULT: AxVCpuExitReason = AxVCpuExitReason::SystemDown {
-    kind: SystemDownKind::Reset,
+    kind: SystemDownKind::Reset(ResetCause::TripleFault),
 };
 
 #[cfg(test)]

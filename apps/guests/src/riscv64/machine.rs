@@ -188,13 +188,11 @@ impl Display for Machine {
             "SBI {major}.{minor} of implementation {:#x}",
             sbi::implementation()
         )?;
-        write!(
-            f,
-            ", {} harts, RAM {:#x} to {:#x}",
-            self.harts().count(),
-            ram.start,
-            ram.end
-        )?;
+        match self.harts().count() {
+            1 => f.write_str(", 1 hart")?,
+            count => write!(f, ", {count} harts")?,
+        }
+        write!(f, ", RAM {:#x} to {:#x}", ram.start, ram.end)?;
         write!(f, ", UART {:#x}, timer ", uart::base())?;
         f.write_str(if self.timer().sstc {
             "stimecmp"

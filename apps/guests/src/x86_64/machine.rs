@@ -139,7 +139,11 @@ impl Display for Machine {
             Some(signature) => write!(f, "hypervisor {}, ", signature.escape_ascii())?,
             None => f.write_str("no hypervisor, ")?,
         }
-        write!(f, "{} CPUs, RAM to ", self.cpus().count())?;
+        match self.cpus().count() {
+            1 => f.write_str("1 CPU")?,
+            count => write!(f, "{count} CPUs")?,
+        }
+        f.write_str(", RAM to ")?;
         match self.ram_end() {
             Some(end) => write!(f, "{end:#x}")?,
             None => f.write_str("somewhere")?,

@@ -38,6 +38,8 @@ pub enum ElfError {
     WrongMachine {
         /// What it says (`e_machine`).
         found: u16,
+        /// What the machine is.
+        machine: Isa,
     },
     /// It has no loadable segment, or too many.
     Segments(usize),
@@ -56,8 +58,19 @@ impl fmt::Display for ElfError {
             Self::Malformed => write!(f, "malformed ELF file"),
             Self::WrongClass(Isa::Riscv64) => write!(f, "ELF file is not 64-bit little-endian"),
             Self::WrongClass(Isa::X86_64) => write!(f, "ELF file is not little-endian"),
-            Self::WrongMachine { found } => {
-                write!(f, "ELF file is for another machine (e_machine {found})")
+            Self::WrongMachine { found, machine } => {
+                let machine = machine.name();
+                match isa_of(*found) {
+                    Some(isa) => write!(
+                        f,
+                        "ELF file is for {}, and this machine is {machine}",
+                        isa.name()
+                    ),
+                    None => write!(
+                        f,
+                        "ELF file is not for {machine} (its e_machine is {found})"
+                    ),
+                }
             }
             Self::Segments(count) => {
                 write!(
@@ -189,15 +202,21 @@ fn parse(front: &[u8], isa: Isa) -> Result<Headers, ElfError> {
         Class::ELF64 => HEADER_LEN_64,
         Class::ELF32 => HEADER_LEN_32,
     };
+    let tail = front.get(IDENT_LEN..header_len).ok_or(malformed)?;
+    let header = FileHeader::parse_tail(ident, tail).map_err(|_| malformed)?;
+    let wrong_machine = ElfError::WrongMachine {
+        found: header.e_machine,
+        machine: isa,
+    };
+    // That it is another instruction set's says more than what of this one's it lacks for that.
+    if isa_of(header.e_machine).is_some_and(|found| found != isa) {
+        return Err(wrong_machine);
+    }
     if ident.0 != AnyEndian::Little || !classes(isa).contains(&class) {
         return Err(ElfError::WrongClass(isa));
     }
-    let tail = front.get(IDENT_LEN..header_len).ok_or(malformed)?;
-    let header = FileHeader::parse_tail(ident, tail).map_err(|_| malformed)?;
     if !machines(isa, class).contains(&header.e_machine) {
-        return Err(ElfError::WrongMachine {
-            found: header.e_machine,
-        });
+        return Err(wrong_machine);
     }
     let table = usize::try_from(header.e_phoff).ok().and_then(|start| {
         let len = usize::from(header.e_phnum).checked_mul(header.e_phentsize.into())?;
@@ -219,6 +238,15 @@ fn parse(front: &[u8], isa: Isa) -> Result<Headers, ElfError> {
         loadable: table.iter().filter(loadable).collect(),
         notes_at: notes_at.unwrap_or(0..0),
     })
+}
+
+/// The instruction set of a number in an ELF header, if it is one that machines of ours have.
+const fn isa_of(e_machine: u16) -> Option<Isa> {
+    match e_machine {
+        abi::EM_RISCV => Some(Isa::Riscv64),
+        abi::EM_386 | abi::EM_X86_64 => Some(Isa::X86_64),
+        _ => None,
+    }
 }
 
 /// How wide the addresses may be in an instruction set's kernels.

@@ -51,6 +51,29 @@ pub(crate) fn load<'m, T>(
     Ok((plan.finish(len, map)?, more))
 }
 
+/// A RISC-V Linux `Image` has this at this place (Linux, Documentation/arch/riscv/boot-image-header.rst).
+pub(crate) const RISCV_IMAGE: (usize, &[u8]) = (0x38, b"RSC\x05");
+
+/// An x86 bzImage this (Linux, Documentation/arch/x86/boot.rst).
+pub(crate) const X86_IMAGE: (usize, &[u8]) = (0x202, b"HdrS");
+
+/// Whether the file that begins with `front` has that mark.
+pub(crate) fn has_mark(front: &[u8], (at, mark): (usize, &[u8])) -> bool {
+    front.get(at..).is_some_and(|rest| rest.starts_with(mark))
+}
+
+/// Refuses a file that would pass for a flat binary, and is a Linux kernel of another instruction set than `machine`.
+pub(crate) fn check_native(front: &[u8], machine: Isa) -> Result<(), ImageError> {
+    let (mark, what) = match machine {
+        Isa::Riscv64 => (X86_IMAGE, "an x86_64 Linux bzImage"),
+        Isa::X86_64 => (RISCV_IMAGE, "a riscv64 Linux Image"),
+    };
+    if has_mark(front, mark) {
+        return Err(ImageError::Foreign { what, machine });
+    }
+    Ok(())
+}
+
 /// The address `offset` bytes above the start of RAM.
 pub(crate) fn above_base(map: &RamMap<'_>, offset: u64) -> Result<GuestPhysAddr, PlaceError> {
     let base = map.base().ok_or(PlaceError::NoRoom { size: 0, ram: 0 })?;

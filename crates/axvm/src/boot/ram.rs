@@ -60,7 +60,10 @@ impl GuestRange {
 
 impl fmt::Display for GuestRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}..{:#x}", self.start, self.end)
+        match self.size().checked_sub(1) {
+            Some(last) => write!(f, "{} to {:#x}", self.start, self.start.as_u64() + last),
+            None => write!(f, "nothing at {}", self.start),
+        }
     }
 }
 

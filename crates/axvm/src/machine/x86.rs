@@ -41,32 +41,34 @@ const LOCAL_APIC: &str = "apicv=";
 const LONGEST_TURN: &str = "longest_turn_us=";
 
 impl X86Machine {
-    /// With what the hypervisor's command line says of the machine. All else on the line is a bootloader's.
+    /// With what the hypervisor's command line says of the machine. All else on the line is a bootloader's. Each option whose value is none of
+    /// these is passed to `refuse` with what it must be, and ignored.
     ///
     /// - `longest_turn_us=N`: for one that may hold the host's interrupts back from a guest that has its own off (Bochs).
     /// - `apicv=off`, `apicv=tpr`, `apicv=registers`, `apicv=on`: how much of guests' local APICs its CPUs may keep.
-    ///
-    /// # Errors
-    /// The option whose value is none of those.
-    pub fn told(self, command_line: &str) -> Result<Self, &str> {
-        let mut told = self;
+    #[must_use]
+    pub fn with_options<'a>(
+        mut self,
+        command_line: &'a str,
+        mut refuse: impl FnMut(&'a str, &'static str),
+    ) -> Self {
         for word in command_line.split_ascii_whitespace() {
             if let Some(value) = word.strip_prefix(LONGEST_TURN) {
                 match value.parse() {
-                    Ok(us) if us > 0 => told.longest_turn_us = Some(us),
-                    Ok(_) | Err(_) => return Err(word),
+                    Ok(us) if us > 0 => self.longest_turn_us = Some(us),
+                    Ok(_) | Err(_) => refuse(word, "a number of microseconds above 0"),
                 }
             } else if let Some(value) = word.strip_prefix(LOCAL_APIC) {
-                told.local_apic = match value {
-                    "on" => LocalApicLimit::None,
-                    "registers" => LocalApicLimit::Most(Keeps::Registers),
-                    "tpr" => LocalApicLimit::Most(Keeps::TaskPriority),
-                    "off" => LocalApicLimit::Nothing,
-                    _ => return Err(word),
-                };
+                match value {
+                    "on" => self.local_apic = LocalApicLimit::None,
+                    "registers" => self.local_apic = LocalApicLimit::Most(Keeps::Registers),
+                    "tpr" => self.local_apic = LocalApicLimit::Most(Keeps::TaskPriority),
+                    "off" => self.local_apic = LocalApicLimit::Nothing,
+                    _ => refuse(word, "one of on, registers, tpr, off"),
+                }
             }
         }
-        Ok(told)
+        self
     }
 
     /// The longest turn in ticks of a counter of this rate; [`u64::MAX`]: there is none.
@@ -79,61 +81,72 @@ impl X86Machine {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{format, vec::Vec};
+
     use super::*;
+
+    /// What of the command line is taken, and the options that are refused.
+    fn told(line: &str) -> (X86Machine, Vec<&str>) {
+        let mut refused = Vec::new();
+        let machine = X86Machine::default().with_options(line, |option, _| refused.push(option));
+        (machine, refused)
+    }
 
     #[test]
     fn the_command_line_says_how_long_a_turn_may_be() {
         let turn = |line| {
-            let told = X86Machine::default().told(line);
-            told.map(|machine| machine.longest_turn(200_000_000))
+            let (machine, refused) = told(line);
+            assert!(refused.is_empty(), "{line}");
+            machine.longest_turn(200_000_000)
         };
         for line in ["", "/boot/hv.elf", "nolongest_turn_us=3 quiet"] {
-            assert_eq!(turn(line), Ok(u64::MAX), "{line}");
+            assert_eq!(turn(line), u64::MAX, "{line}");
         }
-        assert_eq!(
-            turn("/boot/hv.elf  longest_turn_us=10000 quiet"),
-            Ok(2_000_000)
-        );
-        for line in [
-            "longest_turn_us=",
-            "longest_turn_us=0",
-            "longest_turn_us=1ms",
-        ] {
-            assert_eq!(turn(line), Err(line));
-        }
+        assert_eq!(turn("/boot/hv.elf  longest_turn_us=10000 quiet"), 2_000_000);
     }
 
     #[test]
     fn the_command_line_says_what_of_local_apics_is_kept() {
         let kept = |line| {
-            let told = X86Machine::default().told(line);
-            told.map(|machine| {
-                let kept = |can| machine.local_apic.of(can);
-                [
-                    Some(Keeps::Everything),
-                    Some(Keeps::Registers),
-                    Some(Keeps::TaskPriority),
-                    None,
-                ]
-                .map(kept)
-            })
+            let (machine, refused) = told(line);
+            assert!(refused.is_empty(), "{line}");
+            [
+                Some(Keeps::Everything),
+                Some(Keeps::Registers),
+                Some(Keeps::TaskPriority),
+                None,
+            ]
+            .map(|can| machine.local_apic.of(can))
         };
         let (all, priority) = (Some(Keeps::Everything), Some(Keeps::TaskPriority));
         let registers = Some(Keeps::Registers);
         for line in ["", "apicv=on", "apicv=off apicv=on", "xapicv=off"] {
-            assert_eq!(kept(line), Ok([all, registers, priority, None]), "{line}");
+            assert_eq!(kept(line), [all, registers, priority, None], "{line}");
         }
         assert_eq!(
             kept("apicv=registers"),
-            Ok([registers, registers, priority, None])
+            [registers, registers, priority, None]
         );
         assert_eq!(
             kept("longest_turn_us=3 apicv=tpr"),
-            Ok([priority, priority, priority, None])
+            [priority, priority, priority, None]
         );
-        assert_eq!(kept("/boot/hv.elf apicv=off"), Ok([None; 4]));
-        for line in ["apicv=", "apicv=no"] {
-            assert_eq!(kept(line), Err(line));
-        }
+        assert_eq!(kept("/boot/hv.elf apicv=off"), [None; 4]);
+    }
+
+    #[test]
+    fn each_wrong_option_is_named_and_the_others_are_heeded() {
+        let wrong = [
+            "apicv=",
+            "apicv=no",
+            "longest_turn_us=",
+            "longest_turn_us=0",
+            "longest_turn_us=1ms",
+        ];
+        let line = format!("longest_turn_us=7 {} apicv=off", wrong.join(" "));
+        let (machine, refused) = told(&line);
+        assert_eq!(refused, wrong);
+        assert_eq!(machine.longest_turn_us, Some(7));
+        assert_eq!(machine.local_apic, LocalApicLimit::Nothing);
     }
 }

@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering;
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 use axvcpu::{
-    AccessWidth, AxVCpuExitReason as Exit, FailReason, HypercallError, RawExit, SystemDownKind,
-    VCpuError, VCpuState,
+    AccessWidth, AxVCpuExitReason as Exit, FailReason, HypercallError, RawExit, ResetCause,
+    SystemDownKind, VCpuError, VCpuState,
 };
 
 use crate::{
@@ -213,7 +213,7 @@ fn what_the_vm_does_not_decide_is_returned_unbound() {
         Exit::CpuDown,
         Exit::Halt,
         Exit::SystemDown {
-            kind: SystemDownKind::Reset,
+            kind: SystemDownKind::Reset(ResetCause::Asked),
         },
         Exit::FailEntry { reason },
         Exit::Unknown(RAW),
@@ -231,17 +231,17 @@ fn what_the_vm_does_not_decide_is_returned_unbound() {
 #[test]
 fn a_vm_that_goes_down_runs_no_guest() {
     let (vm, _) = booted::<10>(1);
-    vm.shutdown(SystemDownKind::Reset);
+    vm.shutdown(SystemDownKind::Reset(ResetCause::Asked));
     vm.shutdown(SystemDownKind::Crash);
     assert_eq!(
         vm.shutting_down(),
-        Some(SystemDownKind::Reset),
+        Some(SystemDownKind::Reset(ResetCause::Asked)),
         "the first word counts"
     );
     assert_eq!(
         vm.run_vcpu(0),
         Ok(Exit::SystemDown {
-            kind: SystemDownKind::Reset
+            kind: SystemDownKind::Reset(ResetCause::Asked)
         })
     );
     assert_eq!(world::<10>().take_events(0), [Event::Bind, Event::Unbind]);
@@ -405,11 +405,13 @@ fn devices_answer_within_the_loop_until_the_vm_goes_down() {
         assert_eq!(devices.sys_reg_write(0x804, 3), Some(()));
         assert_eq!(devices.sys_reg_write(0x900, 3), None);
         assert!(!devices.wants_exit());
-        world.link().shut_down(SystemDownKind::Reset);
+        world
+            .link()
+            .shut_down(SystemDownKind::Reset(ResetCause::Asked));
         assert!(devices.wants_exit());
         Exit::Nothing
     });
-    let down = SystemDownKind::Reset;
+    let down = SystemDownKind::Reset(ResetCause::Asked);
     assert_eq!(vm.run_vcpu(0), Ok(Exit::SystemDown { kind: down }));
     let writes = world.take_events(0).into_iter();
     let writes: Vec<_> = writes

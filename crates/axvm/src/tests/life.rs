@@ -4,7 +4,9 @@ use alloc::string::ToString;
 use core::sync::atomic::Ordering;
 
 use axaddrspace::PcpuMask;
-use axvcpu::{AxVCpuExitReason as Exit, FailReason, RawExit, SystemDownKind, VCpuState};
+use axvcpu::{
+    AxVCpuExitReason as Exit, FailReason, RawExit, ResetCause, SystemDownKind, VCpuState,
+};
 
 use crate::{
     PowerState, VCpuNext, VmErrorCause,
@@ -134,10 +136,13 @@ fn a_wait_ends_by_interrupt_deadline_or_shutdown() {
     assert!(vm.vcpu_should_wake(0));
 
     wait(200);
-    vm.shutdown(SystemDownKind::Reset);
+    vm.shutdown(SystemDownKind::Reset(ResetCause::Asked));
     assert_eq!(world.kicked(0), 1);
     assert!(vm.vcpu_should_wake(0));
-    assert_eq!(vm.drive(0), VCpuNext::VmDown(SystemDownKind::Reset));
+    assert_eq!(
+        vm.drive(0),
+        VCpuNext::VmDown(SystemDownKind::Reset(ResetCause::Asked))
+    );
     assert!(!vm.running());
 }
 

@@ -10,8 +10,8 @@ use std::thread;
 
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{
-    AxVCpuExitReason as Exit, Fence, HypercallError, LineLevel, Mailbox, SystemDownKind, VCpuSet,
-    Wait, WaitKind,
+    AxVCpuExitReason as Exit, Fence, HypercallError, LineLevel, Mailbox, ResetCause,
+    SystemDownKind, VCpuSet, Wait, WaitKind,
 };
 
 use crate::{

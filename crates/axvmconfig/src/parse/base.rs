@@ -1,12 +1,16 @@
 //! `[base]`: who the VM is, and where its vCPUs run.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
-use super::reader::{Report, Table, Value, is_name};
+use super::reader::{NAME_RULE, Report, Table, Value, is_name, quoted};
 use crate::{PcpuSet, Sharing, VCpuPlacement, keys};
 
 /// How many vCPUs a VM may have.
 const MAX_VCPUS: usize = 64;
+
+/// The name under which the console shows what the hypervisor says.
+const RESERVED: &str = "axhv";
+const RESERVED_RULE: &str = "\"axhv\" is the hypervisor's own name at the console";
 
 /// What `[base]` says.
 #[derive(Default)]
@@ -35,15 +39,28 @@ fn read_id(table: &mut Table<'_>, report: &mut Report) -> Option<usize> {
 
 /// The name, by default that of the file.
 fn read_name(table: &mut Table<'_>, file: &str, report: &mut Report) -> Option<String> {
-    if let Some(name) = table.get(keys::NAME, report) {
-        return name.name(report);
+    if let Some(value) = table.get(keys::NAME, report) {
+        let name = value.name(report)?;
+        if name.eq_ignore_ascii_case(RESERVED) {
+            value.wrong(RESERVED_RULE, report);
+            return None;
+        }
+        return Some(name);
     }
     let stem = file.rsplit('/').next().unwrap_or(file);
     let stem = stem.strip_suffix(".toml").unwrap_or(stem);
-    if is_name(stem) {
+    let rule = if !is_name(stem) {
+        format!("{} is no name ({NAME_RULE})", quoted(stem))
+    } else if stem.eq_ignore_ascii_case(RESERVED) {
+        RESERVED_RULE.to_owned()
+    } else {
         return Some(stem.to_owned());
-    }
-    report.error(keys::NAME, "missing, and the file's name cannot be a VM's");
+    };
+    let missing = "missing, and would be that of the file";
+    report.error(
+        keys::NAME,
+        format_args!("{missing}, but {rule}: say `name = \"…\"`"),
+    );
     None
 }
 

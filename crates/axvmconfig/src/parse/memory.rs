@@ -230,13 +230,13 @@ fn read_map_type(value: &Value<'_>, report: &mut Report) -> Option<MapKind> {
         MapType::Here(kind) => Some(kind),
         MapType::Identical => {
             value.unsupported(
-                "memory at the same address as on the host; 0 (\"alloc\") is",
+                "memory at the same address as on the host; use 0 (\"alloc\")",
                 report,
             );
             None
         }
         MapType::Reserved => {
-            value.unsupported("memory that the host set aside; 0 (\"alloc\") is", report);
+            value.unsupported("memory that the host set aside; use 0 (\"alloc\")", report);
             None
         }
     }

@@ -41,13 +41,19 @@ impl Report {
         self.errors.push(error);
     }
 
-    /// Says that the text is not TOML.
-    pub(super) fn syntax_error(&mut self, error: &toml::de::Error) {
-        let line = self.line_of(error.span().map_or(0, |span| span.start));
-        let mut error = self
-            .source
-            .error("", format_args!("not TOML: {}", error.message()));
-        error.line = line;
+    /// Says that `text` is not TOML.
+    pub(super) fn syntax_error(&mut self, error: &toml::de::Error, text: &str) {
+        let span = error.span().unwrap_or(0..0);
+        let line = self.line_of(span.start);
+        // Of a key that stands twice the parser gives the place only.
+        let what = match (error.message(), text.get(span)) {
+            ("duplicate key", Some(key)) => {
+                format!("the key {} stands twice", quoted_key(key.trim()))
+            }
+            (message, _) => message.to_owned(),
+        };
+        let mut error = self.source.error("", format_args!("not TOML: {what}"));
+        error.line = Some(line);
         self.errors.push(error);
     }
 
@@ -76,9 +82,11 @@ impl Report {
         }
     }
 
-    /// What is wrong, in the order of the file.
+    /// What is wrong, in the order of the file; what is missing with all its table comes last, for a
+    /// misspelt table may be the cause.
     pub(super) fn into_errors(mut self) -> Vec<ConfigError> {
-        self.errors.sort_by_key(|error| error.line);
+        self.errors
+            .sort_by_key(|error| error.line.unwrap_or(u32::MAX));
         self.errors
     }
 
@@ -292,10 +300,7 @@ impl<'a> Value<'a> {
         if is_name(text) {
             Some(text.to_owned())
         } else {
-            self.wrong(
-                "must be 1 to 32 visible ASCII characters, no blanks",
-                report,
-            );
+            self.wrong(format_args!("must be {NAME_RULE}"), report);
             None
         }
     }
@@ -363,7 +368,10 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The name that a VM without one gets from its file, where that can be a name.
+/// What a name is.
+pub(super) const NAME_RULE: &str = "1 to 32 visible ASCII characters, no blanks";
+
+/// Whether `text` can be the name of a VM or a device.
 pub(super) fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -385,7 +393,7 @@ fn quoted_key(name: &str) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or("")),
         None => format!("{text:?}"),
@@ -401,7 +409,6 @@ fn found(value: &DeValue<'_>) -> String {
         DeValue::Datetime(_) => "a date or time".to_owned(),
         DeValue::Array(elements) => match elements.len() {
             0 => "an empty list".to_owned(),
-            1 => "a list of 1".to_owned(),
             len => format!("a list of {len}"),
         },
         DeValue::Table(_) => "a table".to_owned(),

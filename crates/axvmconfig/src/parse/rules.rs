@@ -30,6 +30,7 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     check_images(config, report);
     if memory_is_known {
         check_load_addresses(config, report);
+        check_boot_ram(config, report);
     }
 }
 
@@ -244,5 +245,19 @@ fn check_load_addresses(config: &VmConfig, report: &mut Report) {
                 format_args!("{rule} (memory_regions, line {line}), found {addr}"),
             );
         }
+    }
+}
+
+/// Whether there is RAM where every VM of this instruction set needs it.
+fn check_boot_ram(config: &VmConfig, report: &mut Report) {
+    let is_ram = |needed: &&Window| {
+        let holds = |window: Window| window.contains(needed.base) && window.end() >= needed.end();
+        config.memory.iter().any(|region| holds(region.window()))
+    };
+    // One that is missing is enough to say.
+    let mut needed = config.isa.guest_map().boot_ram.iter();
+    if let Some(missing) = needed.find(|window| !is_ram(window)) {
+        let rule = "a PC needs RAM in its first MiB, in one region at";
+        report.error(keys::MEMORY_REGIONS, format_args!("{rule} {missing}"));
     }
 }

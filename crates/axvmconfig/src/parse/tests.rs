@@ -288,7 +288,7 @@ fn syntax_errors_have_their_lines() {
     assert_refused(
         "base",
         "phys_cpu_ids = [1]\nphys_cpu_ids = [2]",
-        "duplicate key",
+        "the key phys_cpu_ids stands twice",
     );
 }
 
@@ -472,7 +472,7 @@ fn memory_rules() {
         ),
         (
             "[[0x8000_0000, \"8KiB\"], [0x8000_1000, \"4KiB\"]]",
-            "memory region 1 (0x80001000..=0x80001fff) overlaps memory region 0 (line 5) (0x80000000..=0x80001fff)",
+            "memory region 1 (0x80001000 to 0x80001fff) overlaps memory region 0 (line 5) (0x80000000 to 0x80001fff)",
         ),
         (
             "[\"1GiB\", [0x8000_1000, \"4KiB\"]]",
@@ -480,7 +480,7 @@ fn memory_rules() {
         ),
         (
             "[[0x1000_0000, \"4KiB\"]]",
-            "memory region 0 (0x10000000..=0x10000fff) overlaps device \"uart0\" (0x10000000..=0x100000ff)",
+            "memory region 0 (0x10000000 to 0x10000fff) overlaps device \"uart0\" (0x10000000 to 0x100000ff)",
         ),
         (
             "[[0x0c5f_f000, \"4KiB\"]]",
@@ -639,7 +639,8 @@ fn assert_decided(text: &str) {
         assert!(!errors.is_empty());
         let lines = text.bytes().filter(|&byte| byte == b'\n').count() + 1;
         for error in errors {
-            assert!((1..=lines).contains(&(error.line as usize)), "{error}");
+            let line = error.line.map_or(1, |line| line as usize);
+            assert!((1..=lines).contains(&line), "{error}");
             assert!(!error.message.is_empty());
             assert!(!error.to_string().contains('\n'), "{error}");
         }
@@ -691,7 +692,7 @@ proptest! {
         let Some(equals) = lines[line].find(" =") else { return Ok(()) };
         lines[line].insert(letter % (equals + 1), 'x');
         let errors = parse(&lines.join("\n")).expect_err("no such key");
-        let of_line = errors.iter().find(|error| error.line as usize == line + 1);
+        let of_line = errors.iter().find(|error| error.line == u32::try_from(line + 1).ok());
         prop_assert!(of_line.is_some_and(|error| error.message.contains("unknown key")));
     }
 
@@ -782,4 +783,66 @@ fn the_memory_of_a_pc_goes_around_its_devices() {
 fn a_pc_has_no_device_tree() {
     let error = pc_error("memory_regions = [[\"8MiB\"]]\ndtb_path = \"tree\"", "");
     assert!(error.contains("ACPI"), "{error}");
+}
+
+#[test]
+fn a_misspelt_table_is_told_before_what_it_makes_missing() {
+    let text = "[base]\nid = 1\nphys_cpu_ids = [1]\n[kernal]\nkernel_path = \"Image\"\nmemory_regions = [\"1MiB\"]\n";
+    assert_eq!(
+        errors(text),
+        [
+            "vms/test.toml:4: kernal: unknown key, did you mean `kernel`?",
+            "vms/test.toml: kernel.kernel_path: missing: the kernel image's path in the bundle, like \"guests/Image\"",
+            "vms/test.toml: kernel.memory_regions: missing: the VM's memory, like [[\"256MiB\"]]",
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_stands_twice_is_named() {
+    assert_eq!(
+        errors("[base]\nid = 1\nid = 2\n"),
+        ["vms/test.toml:3: not TOML: the key id stands twice"]
+    );
+}
+
+/// The console's lines of that name are the hypervisor's own.
+#[test]
+fn no_vm_has_the_hypervisors_name() {
+    for name in ["axhv", "AxHV"] {
+        let rule = "\"axhv\" is the hypervisor's own name at the console";
+        assert_refused("base", &format!("name = \"{name}\""), rule);
+        let file = format!("vms/{name}.toml");
+        let errors = VmConfig::parse(&file, SMALL, Isa::Riscv64).expect_err("reserved");
+        assert!(errors[0].to_string().contains(rule), "{errors:?}");
+    }
+    let errors = VmConfig::parse("vms/sp ace.toml", SMALL, Isa::Riscv64).expect_err("no name");
+    assert_eq!(
+        errors[0].to_string(),
+        "vms/sp ace.toml:1: base.name: missing, and would be that of the file, but \"sp ace\" is no name \
+         (1 to 32 visible ASCII characters, no blanks): say `name = \"…\"`"
+    );
+}
+
+/// What a PC boots with is written there.
+#[test]
+fn a_pc_has_ram_in_its_first_mib() {
+    for (regions, at) in [
+        ("[[0x8000_0000, \"8MiB\"]]", "0x90000 to 0x97fff"),
+        (
+            "[[0x1000, 0x9_6000], [0x10_0000, \"8MiB\"]]",
+            "0x90000 to 0x97fff",
+        ),
+        (
+            "[[0, 0xf_0000], [0x10_0000, \"8MiB\"]]",
+            "0xe0000 to 0xfffff",
+        ),
+    ] {
+        let kernel = format!("memory_regions = {regions}");
+        let errors = parse_pc(&kernel, "").expect_err("no RAM there");
+        let rule = format!("a PC needs RAM in its first MiB, in one region at {at}");
+        assert!(errors[0].to_string().contains(&rule), "{errors:?}");
+    }
+    let parts = "memory_regions = [[0, 0xa_0000], [0xe_0000, \"8MiB\"]]";
+    assert!(parse_pc(parts, "").is_ok());
 }

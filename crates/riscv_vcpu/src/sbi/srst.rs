@@ -1,6 +1,6 @@
 //! SRST: the VM goes down (SBI specification, "System Reset Extension").
 
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, SystemDownKind};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, HypercallError, ResetCause, SystemDownKind};
 use sbi_spec::srst::{
     EID_SRST, RESET_REASON_NO_REASON, RESET_REASON_SYSTEM_FAILURE, RESET_TYPE_COLD_REBOOT,
     RESET_TYPE_SHUTDOWN, RESET_TYPE_WARM_REBOOT, SYSTEM_RESET,
@@ -33,7 +33,7 @@ fn kind(reset_type: u64, reason: u64) -> Result<SystemDownKind, HypercallError> 
         (
             RESET_TYPE_COLD_REBOOT | RESET_TYPE_WARM_REBOOT,
             RESET_REASON_NO_REASON | RESET_REASON_SYSTEM_FAILURE,
-        ) => Ok(SystemDownKind::Reset),
+        ) => Ok(SystemDownKind::Reset(ResetCause::Asked)),
         _ => Err(HypercallError::InvalidParam),
     }
 }

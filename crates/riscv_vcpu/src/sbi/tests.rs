@@ -6,7 +6,7 @@ mod power;
 extern crate std;
 
 use axaddrspace::{GuestPhysAddr, GuestVirtAddr};
-use axvcpu::{AxArchVCpu, ConsoleCall, Fence, SystemDownKind, VCpuSet, WaitKind};
+use axvcpu::{AxArchVCpu, ConsoleCall, Fence, ResetCause, SystemDownKind, VCpuSet, WaitKind};
 use proptest::prelude::*;
 
 use super::*;

@@ -14,7 +14,7 @@ use axdevice::{
     HostTrigger, I8042, InterruptController, IoApic, IrqLine, IsaLines, LocalApic, NoPci,
     PassedInterrupt, PassedPorts, Pic8259, Pit8254, SystemPower, Timed, TimerWidth,
 };
-use axvcpu::SystemDownKind;
+use axvcpu::{ResetCause, SystemDownKind};
 use axvmconfig::{ConfigError, DeviceModel, IrqTrigger, PassedIrq, X86_ACPI_PORTS, keys};
 
 use super::super::{GuestDevices, serial_port};
@@ -220,7 +220,7 @@ impl SystemPower for Power {
     }
 
     fn reset(&self) {
-        self.0.shut_down(SystemDownKind::Reset);
+        self.0.shut_down(SystemDownKind::Reset(ResetCause::Asked));
     }
 }
 

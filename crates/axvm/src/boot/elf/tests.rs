@@ -134,7 +134,19 @@ fn headers_that_do_not_fit_us_are_refused() {
         file[at] = value;
         error(&file)
     };
-    assert_eq!(with(18, 62), ElfError::WrongMachine { found: 62 });
+    let foreign = |found| ElfError::WrongMachine {
+        found,
+        machine: Isa::Riscv64,
+    };
+    assert_eq!(with(18, 62), foreign(62));
+    assert_eq!(
+        with(18, 62).to_string(),
+        "ELF file is for x86_64, and this machine is riscv64"
+    );
+    assert_eq!(
+        with(18, 183).to_string(),
+        "ELF file is not for riscv64 (its e_machine is 183)"
+    );
     assert_eq!(with(4, 9), ElfError::Malformed);
     assert_eq!(error(&elf(BASE, &[])), ElfError::Segments(0));
     let many: Vec<_> = (0..65).map(|at| segment(BASE + at * 16, 4, 4)).collect();

@@ -6,7 +6,7 @@ use axvmconfig::{Isa, KernelConfig, KernelFormat};
 use crate::boot::{
     ImageError,
     elf::is_elf,
-    kernel::{self, FlatPlan, Plan, above_base, plan_elf},
+    kernel::{self, FlatPlan, Plan, RISCV_IMAGE, above_base, check_native, has_mark, plan_elf},
     ram::{GuestRam, RamMap},
 };
 
@@ -61,12 +61,18 @@ impl Format {
     fn of(front: &[u8], wanted: KernelFormat) -> Result<Self, ImageError> {
         match wanted {
             KernelFormat::Auto if is_elf(front) => Ok(Self::Elf),
-            KernelFormat::Auto => Ok(ImageHeader::parse(front)?.map_or(Self::Flat, Self::Image)),
+            KernelFormat::Auto => match ImageHeader::parse(front)? {
+                Some(header) => Ok(Self::Image(header)),
+                None => check_native(front, Isa::Riscv64).map(|()| Self::Flat),
+            },
             KernelFormat::Elf if is_elf(front) => Ok(Self::Elf),
             KernelFormat::Elf => Err(ImageError::NotOfFormat("an ELF file")),
             KernelFormat::Linux => match ImageHeader::parse(front)? {
                 Some(header) => Ok(Self::Image(header)),
-                None => Err(ImageError::NotOfFormat("a RISC-V Linux Image")),
+                None => {
+                    check_native(front, Isa::Riscv64)?;
+                    Err(ImageError::NotOfFormat("a RISC-V Linux Image"))
+                }
             },
             KernelFormat::Flat => Ok(Self::Flat),
         }
@@ -86,7 +92,6 @@ impl ImageHeader {
     const TEXT_OFFSET: usize = 0x08;
     const IMAGE_SIZE: usize = 0x10;
     const FLAGS: usize = 0x18;
-    const MAGIC2: usize = 0x38;
     const FLAG_BIG_ENDIAN: u64 = 1 << 0;
 
     /// The header at the front of a file; `None` if it has none.
@@ -94,7 +99,7 @@ impl ImageHeader {
         let Some(header) = front.first_chunk::<{ Self::LEN }>() else {
             return Ok(None);
         };
-        if header.get(Self::MAGIC2..Self::MAGIC2 + 4) != Some(b"RSC\x05") {
+        if !has_mark(header, RISCV_IMAGE) {
             return Ok(None);
         }
         let word = |at: usize| {

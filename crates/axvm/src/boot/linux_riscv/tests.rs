@@ -143,7 +143,7 @@ fn errors_name_file_key_and_rule() {
         }],
     );
     let text = error(vec![("image", outside)], "");
-    let expected = "ELF segment 0: 0x0..0x4 is not within the VM's RAM (memory_regions)";
+    let expected = "ELF segment 0: 0x0 to 0x3 is not within the VM's RAM (memory_regions)";
     assert!(text.ends_with(expected), "{text}");
 
     let text = error(vec![image()], "ramdisk_path = \"disk\"");
@@ -162,7 +162,7 @@ fn errors_name_file_key_and_rule() {
     );
     let text = error(vec![image(), ("disk", vec![0; 4])], &at_kernel);
     assert!(
-        text.contains("overlaps the kernel at 0x80200000..0x80202710"),
+        text.contains("overlaps the kernel at 0x80200000 to 0x8020270f"),
         "{text}"
     );
     let text = error(vec![image(), ("tree", vec![0; 64])], "dtb_path = \"tree\"");

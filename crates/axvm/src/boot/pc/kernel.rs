@@ -104,13 +104,19 @@ fn plan(
         KernelFormat::Auto if is_elf(front) => plan_elf(front, config, map),
         KernelFormat::Auto => match header()? {
             Some(header) => plan_linux(header, claimed, config, map),
-            None => plan_flat(front, claimed, config, map),
+            None => {
+                kernel::check_native(front, Isa::X86_64)?;
+                plan_flat(front, claimed, config, map)
+            }
         },
         KernelFormat::Elf if is_elf(front) => plan_elf(front, config, map),
         KernelFormat::Elf => Err(ImageError::NotOfFormat("an ELF file")),
         KernelFormat::Linux => match header()? {
             Some(header) => plan_linux(header, claimed, config, map),
-            None => Err(ImageError::NotOfFormat("an x86 Linux bzImage")),
+            None => {
+                kernel::check_native(front, Isa::X86_64)?;
+                Err(ImageError::NotOfFormat("an x86 Linux bzImage"))
+            }
         },
         KernelFormat::Flat => plan_flat(front, claimed, config, map),
     }

@@ -6,7 +6,11 @@ use alloc::vec::Vec;
 use axaddrspace::GuestPhysAddr;
 
 use super::{ACPI, BootFacts, CMDLINE, InfoPage, Limits};
-use crate::boot::{ImageError, ram::RamMap};
+use crate::boot::{
+    ImageError,
+    kernel::{X86_IMAGE, has_mark},
+    ram::RamMap,
+};
 
 /// Where in the file, and in the boot parameters, the header begins, and the latest end that it has
 /// there.
@@ -16,7 +20,7 @@ const SETUP_SECTS: usize = 0x1f1;
 const SYSSIZE: usize = 0x1f4;
 const BOOT_FLAG: usize = 0x1fe;
 const JUMP_LEN: usize = 0x201;
-const MAGIC: usize = 0x202;
+const MAGIC: usize = X86_IMAGE.0;
 const VERSION: usize = 0x206;
 const TYPE_OF_LOADER: usize = 0x210;
 const LOADFLAGS: usize = 0x211;
@@ -72,7 +76,7 @@ pub(super) struct SetupHeader {
 impl SetupHeader {
     /// The header in the file that begins with `front`; `None` if there is none.
     pub(super) fn parse(front: &[u8]) -> Result<Option<Self>, ImageError> {
-        if front.get(MAGIC..MAGIC + 4) != Some(b"HdrS") {
+        if !has_mark(front, X86_IMAGE) {
             return Ok(None);
         }
         let Some(header) = front.first_chunk::<HEADER_END>() else {

@@ -87,10 +87,16 @@ fn a_device_stops_and_starts_vcpus() {
         link.start(cpu, page);
         link.raise(cpu, STOP);
     }
-    link.shut_down(SystemDownKind::Reset);
+    link.shut_down(SystemDownKind::Reset(ResetCause::Asked));
     link.shut_down(SystemDownKind::PowerOff);
-    assert_eq!(vm.shutting_down(), Some(SystemDownKind::Reset));
-    assert_eq!(vm.drive(1), VCpuNext::VmDown(SystemDownKind::Reset));
+    assert_eq!(
+        vm.shutting_down(),
+        Some(SystemDownKind::Reset(ResetCause::Asked))
+    );
+    assert_eq!(
+        vm.drive(1),
+        VCpuNext::VmDown(SystemDownKind::Reset(ResetCause::Asked))
+    );
 }
 
 /// What is raised while a vCPU is off, as an NMI is that is sent to a CPU that waits for its start-up IPI, is nothing to it when it starts.

@@ -132,14 +132,15 @@ fn suspend_types_that_are_not_there() {
 #[test]
 fn going_down() {
     use SystemDownKind::{Crash, PowerOff, Reset};
+    let reset = Reset(ResetCause::Asked);
     let mut vcpu = vcpu();
     for (args, kind) in [
         ([0, 0], PowerOff),
         ([0, 1], Crash),
-        ([1, 0], Reset),
-        ([1, 1], Reset),
-        ([2, 0], Reset),
-        ([2, 1], Reset),
+        ([1, 0], reset),
+        ([1, 1], reset),
+        ([2, 0], reset),
+        ([2, 1], reset),
     ] {
         assert_eq!(
             left(&mut vcpu, SRST, 0, &args),

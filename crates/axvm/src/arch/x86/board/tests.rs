@@ -250,7 +250,11 @@ fn the_ways_out_take_the_vm_down() {
     assert_eq!(bench.vm.take(), down(SystemDownKind::PowerOff));
     for (port, value) in [(0xcf9, 6), (0x64, 0xfe), (0x92, 1)] {
         bench.out(port, value);
-        assert_eq!(bench.vm.take(), down(SystemDownKind::Reset), "{port:#x}");
+        assert_eq!(
+            bench.vm.take(),
+            down(SystemDownKind::Reset(ResetCause::Asked)),
+            "{port:#x}"
+        );
     }
 }
 

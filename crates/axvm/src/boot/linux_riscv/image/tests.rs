@@ -7,7 +7,7 @@ use super::*;
 use crate::boot::ram::PlaceError;
 use crate::boot::{
     ElfError, GuestRange,
-    testing::{Segment, TestRam, elf, gzip, linux_image, range},
+    testing::{Segment, TestRam, bz_image, elf, gzip, linux_image, range},
 };
 
 const BASE: u64 = 0x8000_0000;
@@ -301,5 +301,19 @@ proptest! {
         config.load_addr = load_addr.map(GuestPhysAddr::new);
         let loaded = load(&file, &config);
         prop_assert!(!matches!(loaded.result, Err(ImageError::Ram(_))), "wrote outside RAM");
+    }
+}
+
+#[test]
+fn a_kernel_for_a_pc_is_no_flat_binary_unless_the_config_says_so() {
+    let image = bz_image().0;
+    for file in [image.clone(), gzip(&image)] {
+        for format in [KernelFormat::Auto, KernelFormat::Linux] {
+            assert_eq!(
+                load(&file, &config(format)).result.unwrap_err().to_string(),
+                "the file is an x86_64 Linux bzImage, and this machine is riscv64"
+            );
+        }
+        assert!(load(&file, &config(KernelFormat::Flat)).result.is_ok());
     }
 }

@@ -1,9 +1,9 @@
-use alloc::{vec, vec::Vec};
+use alloc::{string::ToString, vec, vec::Vec};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::boot::testing::{Draft, TestRam, bz_image, gzip, pc_elf, range};
+use crate::boot::testing::{Draft, TestRam, bz_image, gzip, linux_image, pc_elf, range};
 
 const SIZE: usize = 20 << 20;
 
@@ -204,5 +204,21 @@ proptest! {
         file.truncate(cut.index(file.len()) + 1);
         let file = if packed { gzip(&file) } else { file };
         let _ = load_as(&file, &config(KernelFormat::Auto), 4 << 20);
+    }
+}
+
+#[test]
+fn a_kernel_for_riscv_is_no_flat_binary_unless_the_config_says_so() {
+    let image = linux_image(100_000, 2 << 20, 200_000);
+    for file in [image.clone(), gzip(&image)] {
+        for format in [KernelFormat::Auto, KernelFormat::Linux] {
+            let (result, _) = load_as(&file, &config(format), SIZE);
+            assert_eq!(
+                result.unwrap_err().to_string(),
+                "the file is a riscv64 Linux Image, and this machine is x86_64"
+            );
+        }
+        let (result, _) = load_as(&file, &config(KernelFormat::Flat), SIZE);
+        assert!(result.is_ok());
     }
 }
