@@ -1,5 +1,7 @@
 //! Tests of the 8254: every mode's output and count, latches, port 0x61, and interrupts in time.
 
+mod reads;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -387,26 +389,6 @@ fn periodic_interrupts_come_in_time() {
         bench.program(0, 0, 0);
         assert!(!bench.line());
     }
-}
-
-/// Whoever keeps the deadline sees to the line.
-#[test]
-fn reading_moves_neither_the_line_nor_the_deadline() {
-    let bench = Bench::new();
-    bench.program(0, 2, 1000);
-    bench.program(2, 0, 1000);
-    let deadline = bench.pit.deadline();
-    let before = bench.lines.changes();
-    bench.clock.set(deadline + 300);
-    for port in [0x40, 0x40, 0x42, 0x42, 0x61] {
-        bench.read(port);
-    }
-    assert_eq!(
-        (bench.pit.deadline(), bench.lines.changes()),
-        (deadline, before)
-    );
-    assert!(bench.pit.advance(deadline + 300) > deadline + 300);
-    assert!(bench.lines.changes() > before);
 }
 
 #[test]

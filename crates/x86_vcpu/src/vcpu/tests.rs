@@ -5,7 +5,7 @@ use axvcpu::AxArchPerCpu;
 use super::*;
 use crate::{
     HltPolicy, LocalApicHardware, Unfit, X86PerCpu, X86VCpu, forget_nested, machine,
-    regs::Segment,
+    regs::{Segment, SegmentName},
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, TestHost, World, set_now, timers_set},
 };
