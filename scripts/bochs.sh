@@ -62,6 +62,7 @@ ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path=$dir/hv.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=term, dev=/dev/tty
+com2: enabled=1, mode=null
 log: $dir/bochs.log
 panic: action=fatal
 error: action=ignore

@@ -4,7 +4,7 @@
 #
 #   linux   Debian's kernel (Image on riscv64, bzImage on x86_64) and initramfs.cpio.gz: busybox, with guest-init.sh
 #           as /init
-#   bare    bench, busy, hello, heartbeat, hostile, restless and selftest of apps/guests, each as .elf and .bin
+#   bare    bench, busy, hello, heartbeat, hostile, passed, restless and selftest of apps/guests, each as .elf and .bin
 #   all     both
 #
 # Needs no root. Does only what is not done yet: the packages are fetched once and kept, what is made of them is
@@ -175,7 +175,7 @@ bare() {
     "$CARGO" build --quiet "${BUILD_FLAGS[@]}" -p guests
     mkdir -p "$out"
     local guest built=${CARGO_TARGET_DIR:-target}/$target/release
-    for guest in bench busy hello heartbeat hostile restless selftest; do
+    for guest in bench busy hello heartbeat hostile passed restless selftest; do
         llvm-objcopy ${elf_format:+--output-target="$elf_format"} "$built/$guest" "$out/$guest.elf"
         llvm-objcopy --output-target=binary "$out/$guest.elf" "$out/$guest.bin"
     done

@@ -7,9 +7,11 @@
 //! - `ISA`: the instruction set as configs know it;
 //! - `describe_machine`: what VMs are told of the machine, `MachineInfo` being what only this one
 //!   has to say; its error says why the CPUs cannot run guests;
+//! - `describe_devices`: what of the machine's devices VMs can be given, and what not;
 //! - `unused_cpus`: how many CPUs the machine has that one image does not serve;
 //! - `serve_interrupt`: what follows when a host interrupt has taken a guest out;
-//! - `flush_nested`, `forget_nested_here`: how pCPUs, or this one, forget nested translations.
+//! - `flush_nested`, `forget_nested_here`: how pCPUs, or this one, forget nested translations;
+//! - `read_port`, `write_port`: how its I/O ports are reached, if it has any.
 
 #[cfg(target_arch = "riscv64")]
 mod riscv64;
@@ -26,8 +28,8 @@ use axvcpu::{AxArchPerCpu, AxVCpuHal};
 use crate::host::Host;
 
 pub(crate) use this::{
-    ISA, MachineInfo, PerCpu, VCpu, describe_machine, flush_nested, forget_nested_here, platform,
-    serve_interrupt, unused_cpus,
+    ISA, MachineInfo, PerCpu, VCpu, describe_devices, describe_machine, flush_nested,
+    forget_nested_here, platform, read_port, serve_interrupt, unused_cpus, write_port,
 };
 
 /// Lets guests run on the current pCPU, if they cannot yet.

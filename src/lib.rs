@@ -15,6 +15,7 @@ mod host;
 mod housekeeping;
 mod manager;
 mod park;
+mod passed;
 mod vcpu_task;
 
 use alloc::{format, string::ToString, sync::Arc};
@@ -35,6 +36,7 @@ pub fn run() -> ! {
     host::pin_current(housekeeping::PCPU);
     let _held = host::hold_pcpu();
     park::init();
+    passed::init();
     let mut house = Housekeeping::new();
     let result = run_vms(&mut house);
     house.finish();
@@ -54,6 +56,7 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
         pcpus: machine.pcpus,
         ram_bytes: host::free_ram_bytes().saturating_sub(OWN_BYTES),
         guest_phys_bits: machine.nested_mode.gpa_bits(),
+        devices: Some(arch::describe_devices()),
     };
     house.note(&format!(
         "AxHV {}: {} pCPU{}, {} MiB of free RAM, {}",

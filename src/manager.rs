@@ -19,6 +19,7 @@ use crate::{
     arch::{MachineInfo, VCpu},
     host::{self, Host, RunResult},
     housekeeping::{self, Housekeeping},
+    passed::MachineDevices,
     vcpu_task,
 };
 
@@ -343,6 +344,7 @@ impl Manager {
             machine: self.machine.clone(),
             images: self.images.clone(),
             console: port.clone(),
+            host: Arc::new(MachineDevices),
         })
         .and_then(|vm| vm.boot().map(|()| vm))
         .map_err(|error| match &error.cause {
@@ -353,6 +355,9 @@ impl Manager {
         self.homes = homes;
         house.add_vm(vm.name(), port);
         house.note(&describe(&vm));
+        for device in &vm.config().vm.passed {
+            house.note(&format!("VM {:?} has {device}", vm.name()));
+        }
         let life = Life::new(vm);
         self.vms.push(Entry::Running(life.clone()));
         vcpu_task::spawn_all(&life);

@@ -3,9 +3,9 @@
 use alloc::{string::String, vec::Vec};
 
 use axaddrspace::PcpuMask;
-use axvcpu::AxVCpuHal;
+use axvcpu::{AccessWidth, AxVCpuHal};
 use axvm::{IsaInfo, Machine, RiscvMachine};
-use axvmconfig::Isa;
+use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use riscv_vcpu::MachineIds;
 
 use crate::{
@@ -43,6 +43,33 @@ pub(crate) fn describe_machine(
     })
 }
 
+/// The device tree knows all interrupts as sources of the PLIC, whose gateways make levels of them.
+pub(crate) fn describe_devices() -> MachineDevices {
+    let host = platform::machine();
+    let taken = host.owned().map(|owned| Taken {
+        range: HostRange {
+            space: DeviceSpace::Memory,
+            first: owned.start as u64,
+            size: owned.size as u64,
+        },
+        what: owned.what,
+    });
+    let console = host.console_source();
+    let irqs = (1..=host.plic_sources).map(|source| MachineIrq {
+        number: source,
+        trigger: IrqTrigger::Level,
+        owner: (console == Some(source as usize)).then_some("the hypervisor's console"),
+    });
+    MachineDevices {
+        taken: taken.collect(),
+        irqs: irqs.collect(),
+        phys_bits: PHYS_BITS,
+    }
+}
+
+/// A physical page number has 44 bits (privileged specification, "Sv39").
+const PHYS_BITS: u32 = 56;
+
 pub(crate) fn unused_cpus() -> usize {
     platform::machine().unused_harts
 }
@@ -59,4 +86,12 @@ pub(crate) fn flush_nested(pcpus: PcpuMask) {
 /// By the firmware too.
 pub(crate) fn forget_nested_here() {
     platform::irq::flush_nested_on(1 << Host::this_pcpu());
+}
+
+pub(crate) fn read_port(_: u16, _: AccessWidth) -> Option<u64> {
+    None
+}
+
+pub(crate) fn write_port(_: u16, _: AccessWidth, _: u64) -> Option<()> {
+    None
 }

@@ -3,9 +3,9 @@
 use alloc::format;
 
 use axaddrspace::PcpuMask;
-use axvcpu::AxVCpuHal;
+use axvcpu::{AccessWidth, AxVCpuHal};
 use axvm::{Machine, X86Machine};
-use axvmconfig::Isa;
+use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
 use x86_vcpu::Unfit;
 
 use crate::{
@@ -37,6 +37,36 @@ pub(crate) fn describe_machine(house: &Housekeeping) -> Result<Machine<MachineIn
     })
 }
 
+pub(crate) fn describe_devices() -> MachineDevices {
+    use platform::Space;
+    let host = platform::machine();
+    let taken = host.owned().map(|owned| Taken {
+        range: HostRange {
+            space: match owned.space {
+                Space::Memory => DeviceSpace::Memory,
+                Space::Ports => DeviceSpace::Ports,
+            },
+            first: owned.start as u64,
+            size: owned.size as u64,
+        },
+        what: owned.what,
+    });
+    let irqs = host.inputs().map(|input| MachineIrq {
+        number: input.gsi,
+        trigger: if input.is_level {
+            IrqTrigger::Level
+        } else {
+            IrqTrigger::Edge
+        },
+        owner: input.is_own.then_some("the hypervisor's console"),
+    });
+    MachineDevices {
+        taken: taken.collect(),
+        irqs: irqs.collect(),
+        phys_bits: platform::phys_bits(),
+    }
+}
+
 /// The platform has said it by itself.
 pub(crate) fn unused_cpus() -> usize {
     0
@@ -56,4 +86,25 @@ pub(crate) fn flush_nested(pcpus: PcpuMask) {
         .filter(|&pcpu| pcpus.contains(pcpu))
         .for_each(x86_vcpu::forget_nested);
     platform::irq::run_on(pcpus.0, || ());
+}
+
+pub(crate) fn read_port(port: u16, width: AccessWidth) -> Option<u64> {
+    use platform::port::{read_byte, read_dword, read_word};
+    match width {
+        AccessWidth::Byte => Some(read_byte(port).into()),
+        AccessWidth::Word => Some(read_word(port).into()),
+        AccessWidth::Dword => Some(read_dword(port).into()),
+        AccessWidth::Qword => None,
+    }
+}
+
+pub(crate) fn write_port(port: u16, width: AccessWidth, data: u64) -> Option<()> {
+    use platform::port::{write_byte, write_dword, write_word};
+    match width {
+        AccessWidth::Byte => write_byte(port, data as u8),
+        AccessWidth::Word => write_word(port, data as u16),
+        AccessWidth::Dword => write_dword(port, data as u32),
+        AccessWidth::Qword => return None,
+    }
+    Some(())
 }

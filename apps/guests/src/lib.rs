@@ -2,8 +2,8 @@
 //!
 //! `hello` prints and powers off, `heartbeat` is a timer-driven loop in the manner of an RTOS,
 //! `selftest` checks that the machine keeps what the architecture promises, `bench` counts what a
-//! hypervisor costs; `busy` never sleeps, `restless` starts its machine again and again, and
-//! `hostile` means harm. All of them also run without a hypervisor, on QEMU's `virt` (RISC-V) and `q35`
+//! hypervisor costs; `busy` never sleeps, `restless` starts its machine again and again, `passed`
+//! drives devices that are the machine's, and `hostile` means harm. All of them also run without a hypervisor, on QEMU's `virt` (RISC-V) and `q35`
 //! (x86) machines.
 //!
 //! What the guests do is here and in `bin/`; how the machine is driven is in one module per

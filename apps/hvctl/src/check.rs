@@ -29,6 +29,11 @@ pub(crate) fn run(machine: &Machine, files: &[PathBuf]) -> Result<(), Failed> {
     let checked = check(machine, &files);
     // Both were done before either counts, so that all errors are told.
     named.and(checked)?;
+    for file in &files {
+        for device in file.config.iter().flat_map(|config| &config.passed) {
+            println!("{}: {device}", file.path.display());
+        }
+    }
     println!("no errors; configs checked: {}", files.len());
     Ok(())
 }

@@ -92,6 +92,7 @@ impl Machine {
             pcpus: usize::from(self.pcpus),
             ram_bytes: self.ram.unwrap_or(u64::MAX),
             guest_phys_bits: self.isa.guest_map().min_phys_bits,
+            devices: None,
         }
     }
 }

@@ -11,13 +11,14 @@ mod tests;
 
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{AccessWidth, LineLevel};
 use spin::Mutex;
 
 use crate::lapic::{Acceptance, ApicBus, EndOfInterrupt, TriggerMode};
-use crate::{AccessFault, Device, InterruptController};
+use crate::{AccessFault, Device, InterruptController, ServedInterrupt};
 use entry::Entry;
 
 const SELECT: u64 = 0x00;
@@ -61,6 +62,11 @@ impl IoApic {
         apics.connect_io_apic(weak);
         io_apic
     }
+
+    /// From now on `whom` hears when the level of pin `pin` has been served; then the line is low.
+    pub fn on_served(&self, pin: u32, whom: Weak<dyn ServedInterrupt>) {
+        self.state.lock().passed.push((pin, whom));
+    }
 }
 
 impl Device for IoApic {
@@ -91,7 +97,12 @@ impl Device for IoApic {
 
     /// The lines that lead here are low, too: whatever drives one is reset as well.
     fn reset(&self) {
-        *self.state.lock() = State::new();
+        let mut state = self.state.lock();
+        let passed = core::mem::take(&mut state.passed);
+        *state = State {
+            passed,
+            ..State::new()
+        };
     }
 }
 
@@ -111,6 +122,8 @@ struct State {
     select: u8,
     id: u32,
     pins: [Pin; IoApic::PINS as usize],
+    /// Who hears of the service of a pin.
+    passed: Vec<(u32, Weak<dyn ServedInterrupt>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -128,6 +141,7 @@ impl State {
                 entry: Entry::new(),
                 line: LineLevel::Low,
             }; IoApic::PINS as usize],
+            passed: Vec::new(),
         }
     }
 
@@ -180,10 +194,37 @@ impl State {
     }
 
     fn end_of_interrupt(&mut self, vector: u8, apics: &ApicBus) {
+        let mut asks = false;
         for pin in &mut self.pins {
             if pin.entry.is_on_its_way() && pin.entry.vector() == vector {
                 pin.entry.arrived();
-                pin.look_at_level(apics);
+                asks |= pin.line == LineLevel::High;
+            }
+        }
+        if asks {
+            self.ask_again(vector, apics);
+        }
+    }
+}
+
+impl State {
+    /// A line is high after the service of `vector`. Most often that is one more request; but there are lines that nobody lowers but
+    /// their service.
+    #[cold]
+    #[inline(never)]
+    fn ask_again(&mut self, vector: u8, apics: &ApicBus) {
+        let passed = &self.passed;
+        for (number, pin) in (0..).zip(&mut self.pins) {
+            if pin.entry.vector() != vector || pin.line == LineLevel::Low {
+                continue;
+            }
+            let whom = passed.iter().find(|(passed, _)| *passed == number);
+            match whom.and_then(|(_, whom)| whom.upgrade()) {
+                None => pin.look_at_level(apics),
+                Some(whom) => {
+                    pin.line = LineLevel::Low;
+                    whom.served();
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 //! [`AxVmDevices`] finds the device behind an address; [`Device`] is what it finds; [`IrqLine`] is how a device asks for attention and
 //! [`CpuInterrupts`] how an interrupt controller passes that on to a vCPU. The register models are [`Uart16550`] and [`Plic`], and for a PC the
 //! [`LocalApic`]s on their [`ApicBus`], [`IoApic`], [`Pic8259`], [`Pit8254`], [`CmosRtc`], [`AcpiPm`] and a few ports. All of them know
-//! registers, lines and bytes only: no hypervisor, no host. Those that have anything to do with time read a [`Clock`], and are [`Timed`].
+//! registers, lines and bytes only: no hypervisor, no host. ([`PassedInterrupt`] and [`PassedPorts`] are the machine's own, by way of
+//! [`HostDevices`].) Those that have anything to do with time read a [`Clock`], and are [`Timed`].
 //!
 //! Locks nest in one order: a device's own, then its interrupt controller's, then whatever stands behind [`CpuInterrupts`]; a
 //! [`CharBackend`]'s comes after its device's. Nothing calls back up. None of these locks is for interrupt handlers.
@@ -24,6 +25,7 @@ mod irq;
 mod isa;
 mod lapic;
 mod local;
+mod passed;
 mod pci_none;
 mod pic;
 mod pit;
@@ -49,6 +51,10 @@ pub use lapic::{
 };
 pub use local::{
     ApicMode, CpuEvents, HandOver, InterruptFlag, Keeps, LocalInterrupts, Schedule, Standing,
+};
+pub use passed::{
+    Arrival, HostDevices, HostTrigger, NoHostDevices, NoSuchInterrupt, PassedInterrupt,
+    PassedPorts, ServedInterrupt,
 };
 pub use pci_none::NoPci;
 pub use pic::Pic8259;

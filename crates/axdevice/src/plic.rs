@@ -15,14 +15,14 @@ mod tests;
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
 use axvcpu::{AccessWidth, LineLevel};
 use spin::Mutex;
 
-use crate::{AccessFault, CpuInterrupts, Device, InterruptController};
+use crate::{AccessFault, CpuInterrupts, Device, InterruptController, ServedInterrupt};
 use registers::Register;
 use source_set::SourceSet;
 use sources::{Candidate, Sources};
@@ -102,6 +102,11 @@ impl Plic {
             cpus,
             state: Mutex::new(State::new(sources, contexts)),
         })
+    }
+
+    /// From now on `whom` hears when a context has completed `source`, which was in service with its line high; then the line is low.
+    pub fn on_served(&self, source: u32, whom: Weak<dyn ServedInterrupt>) {
+        self.state.lock().sources.on_served(source, whom);
     }
 
     /// The contexts of `cpus` harts as QEMU's `virt` board and most SoCs number them: hart `h` has 2 `h` for machine mode, which a guest does

@@ -1,9 +1,9 @@
-//! Interrupts: the hart's own three, the PLIC's sources, and the kick.
+//! Interrupts: the hart's own three, the PLIC's sources, those that guests have among them, and the kick.
 
 use core::{
     num::NonZeroU32,
     ptr::NonNull,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU16, Ordering},
 };
 
 use axplat::{
@@ -15,7 +15,7 @@ use kspin::SpinNoIrq;
 use riscv::register::{sie, sip};
 use riscv_plic::Plic;
 use sbi_rt::HartMask;
-use spin::Lazy;
+use spin::{Lazy, Once};
 
 use crate::{machine, timer};
 
@@ -139,10 +139,90 @@ fn set_source(source: usize, enabled: bool) {
     }
 }
 
+/// For each source 0, or 1 + the context to which it leads while a guest has it: then its service ends when that says so.
+static PASSED: [AtomicU16; SOURCES] = [const { AtomicU16::new(0) }; SOURCES];
+
+/// Who hears that one of those has come.
+static PASSED_HANDLER: Once<fn(u32)> = Once::new();
+
+/// Has `handler` hear of the sources that were [passed](pass). It is called in the midst of an interrupt. Once.
+pub fn on_passed(handler: fn(u32)) {
+    PASSED_HANDLER.call_once(|| handler);
+}
+
+/// Lets `source` interrupt pCPU `cpu`, for a guest; until it was [served](served) it does not come again. Says whether that can be.
+#[must_use]
+pub fn pass(source: u32, cpu: usize) -> bool {
+    let Some((plic, context, slot, number)) = passed(source, cpu) else {
+        return false;
+    };
+    let Ok(leads_to) = u16::try_from(context + 1) else {
+        return false;
+    };
+    let mut plic = plic.lock();
+    slot.store(leads_to, Ordering::Release);
+    plic.set_priority(number, PRIORITY);
+    plic.enable(number, context);
+    true
+}
+
+/// The guest has served `source`, which was [passed](pass).
+pub fn served(source: u32) {
+    if let Some((plic, number)) = PLIC.as_ref().zip(NonZeroU32::new(source))
+        && let Some(context) = passed_context(source)
+    {
+        plic.lock().complete(context, number);
+    }
+}
+
+/// No guest has `source` any more.
+pub fn take_back(source: u32) {
+    if let Some((plic, number)) = PLIC.as_ref().zip(NonZeroU32::new(source))
+        && let Some(context) = passed_context(source)
+    {
+        let mut plic = plic.lock();
+        // It interrupts nobody, but the gateway must not stay closed: only a context that has it enabled can open that.
+        plic.set_priority(number, 0);
+        plic.complete(context, number);
+        plic.disable(number, context);
+        if let Some(slot) = PASSED.get(source as usize) {
+            slot.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// What there is to know of a source that is to lead to a pCPU.
+fn passed(
+    source: u32,
+    cpu: usize,
+) -> Option<(
+    &'static SpinNoIrq<Plic>,
+    usize,
+    &'static AtomicU16,
+    NonZeroU32,
+)> {
+    let plic = PLIC.as_ref()?;
+    let context = machine().harts().get(cpu)?.plic_context?;
+    let slot = PASSED.get(source as usize)?;
+    Some((plic, context, slot, NonZeroU32::new(source)?))
+}
+
+/// The context to which a source leads that a guest has.
+fn passed_context(source: u32) -> Option<usize> {
+    let leads_to = PASSED.get(source as usize)?.load(Ordering::Acquire);
+    usize::from(leads_to).checked_sub(1)
+}
+
 fn serve_external() -> Option<usize> {
     let (plic, context) = (PLIC.as_ref()?, current_context()?);
     // The lock is not held while the handler runs: it may enable or disable sources.
     let source = plic.lock().claim(context)?;
+    if passed_context(source.get()).is_some() {
+        if let Some(handler) = PASSED_HANDLER.get() {
+            handler(source.get());
+        }
+        return Some(source.get() as usize);
+    }
     HANDLERS.handle(source.get() as usize);
     plic.lock().complete(context, source);
     Some(source.get() as usize)

@@ -37,7 +37,7 @@ mod uart;
 
 #[cfg(target_os = "none")]
 pub use machine::found::machine;
-pub use machine::{Hart, Machine};
+pub use machine::{Hart, Machine, Owned};
 #[cfg(target_os = "none")]
 pub use timer::HartTimer as Timer;
 

@@ -6,6 +6,7 @@
 
 #[cfg(target_os = "none")]
 pub(crate) mod found;
+mod owned;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,10 @@ use core::{fmt, ops::Range};
 
 use axplat_ranges::{MAX_RANGES, Ranges};
 
+pub use owned::Owned;
+
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
+use owned::OwnedList;
 
 /// One hart that can run our code.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,10 @@ pub struct Machine {
     /// Every page that holds something of the firmware or the bootloader.
     pub(crate) reserved: Ranges,
     pub(crate) mmio: Ranges,
+    /// Registers that are the hypervisor's or the firmware's.
+    owned: OwnedList,
+    /// The highest source number of the PLIC.
+    pub plic_sources: u32,
     pub(crate) uart: Option<Uart>,
     pub(crate) plic: Option<usize>,
     pub(crate) finisher: Option<usize>,
@@ -152,6 +160,8 @@ pub(crate) enum Unusable {
     NoRam,
     /// More than [`MAX_RANGES`] separate ranges of what this names.
     TooManyRanges(&'static str),
+    /// More devices of the firmware's than there is room for.
+    TooManyDevices,
     NoHypervisorExtension,
     /// An interrupt controller that has no driver here.
     OnlyAia,
@@ -173,6 +183,9 @@ impl fmt::Display for Unusable {
             Self::TooManyRanges(what) => write!(
                 f,
                 "the device tree has more than {MAX_RANGES} separate ranges of {what}, which is more than this image can keep in mind"
+            ),
+            Self::TooManyDevices => f.write_str(
+                "the device tree has more timers and interrupt controllers than this image can keep in mind",
             ),
             Self::NoHypervisorExtension => f.write_str(
                 "this CPU has no H extension (hypervisor): use a CPU that has it (QEMU: -cpu rv64,h=true)",

@@ -15,6 +15,8 @@ use crate::irq;
 
 const COM1: u16 = 0x3f8;
 const COM1_IRQ: usize = 4;
+/// Its first port, and how many it has.
+pub(crate) const PORTS: (usize, usize) = (COM1 as usize, 8);
 /// The divisor's halves, while the line control register says so.
 const DIVISOR: [u16; 2] = [COM1, COM1 + 1];
 const LINE_CONTROL: u16 = COM1 + 3;
@@ -44,6 +46,11 @@ fn set_full_speed() {
         outb(DIVISOR[1], 0);
         outb(LINE_CONTROL, EIGHT_BITS);
     }
+}
+
+/// The UART's interrupt on the ISA bus, if there is a UART.
+pub(crate) fn isa_irq() -> Option<usize> {
+    UART.get().map(|_| COM1_IRQ)
 }
 
 /// Whether something at COM1 keeps what it is given. Without a UART the bus answers all ones.
@@ -144,6 +151,6 @@ impl ConsoleIf for ConsoleIfImpl {
 
     /// The UART's interrupt, as a vector.
     fn irq_num() -> Option<usize> {
-        UART.get().and_then(|_| irq::vector_of_isa(COM1_IRQ))
+        irq::vector_of_isa(isa_irq()?)
     }
 }

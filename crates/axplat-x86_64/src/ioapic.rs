@@ -1,4 +1,4 @@
-//! The I/O APICs: from a device's interrupt line to a vector of pCPU 0 (Intel 82093AA data sheet).
+//! The I/O APICs: from a device's interrupt line to a vector of a pCPU (Intel 82093AA data sheet).
 
 use axplat::mem::{PhysAddr, phys_to_virt};
 use kspin::SpinNoIrq;
@@ -67,6 +67,12 @@ pub(crate) fn init() {
     }
 }
 
+/// How many inputs an I/O APIC has.
+pub(crate) fn inputs(apic: &IoApic) -> u32 {
+    let _access = ACCESS.lock();
+    apic.inputs()
+}
+
 /// Whether an interrupt comes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -74,14 +80,16 @@ pub(crate) enum Gate {
     Closed,
 }
 
-/// Leads a global system interrupt to `vector` of pCPU 0. Says whether there is such an interrupt.
-pub(crate) fn route(gsi: u32, vector: u8, signal: Signal, gate: Gate) -> bool {
+/// Leads a global system interrupt to `vector` of pCPU `cpu`. Says whether there is such an interrupt, and it can lead there.
+pub(crate) fn route(gsi: u32, cpu: usize, vector: u8, signal: Signal, gate: Gate) -> bool {
     let _access = ACCESS.lock();
     let found = machine().io_apics().iter().find_map(|apic| {
         let input = gsi.checked_sub(apic.first_gsi)?;
         (input < apic.inputs()).then_some((apic, FIRST_REDIRECTION + 2 * input))
     });
-    let (Some((apic, redirection)), Some(cpu)) = (found, machine().cpus().first()) else {
+    let cpu = machine().cpus().get(cpu);
+    let cpu = cpu.filter(|cpu| cpu.apic_id <= MAX_DESTINATION);
+    let (Some((apic, redirection)), Some(cpu)) = (found, cpu) else {
         return false;
     };
     let polarity = match signal.polarity {

@@ -3,16 +3,18 @@
 //! ArceOS knows interrupts by their vector, and the vectors are divided once for all: exceptions below 0x20; the 8259s, which are masked but may
 //! still speak up, from there; then the global system interrupts, which are the I/O APICs' inputs; at the top the CPUs' own.
 
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use axplat::{
     irq::{HandlerTable, IpiTarget, IrqHandler, IrqIf},
     percpu::this_cpu_id,
 };
 use kernel_guard::NoPreemptIrqSave;
+use spin::Once;
 use x86::io::outb;
 
 use crate::{
+    acpi::madt::Trigger,
     config::devices::{IPI_IRQ, TIMER_IRQ},
     ioapic::{self, Gate},
     lapic::{self, Command},
@@ -133,19 +135,100 @@ impl Call {
     }
 }
 
+/// Whether there is a vector for a global system interrupt.
+pub(crate) fn has_vector(gsi: u32) -> bool {
+    vector_of_gsi(gsi).is_some()
+}
+
+fn vector_of_gsi(gsi: u32) -> Option<usize> {
+    let vector = GSI_FIRST.checked_add(gsi as usize)?;
+    (vector <= GSI_LAST).then_some(vector)
+}
+
 /// Opens or closes the line that a vector stands for. Says whether there is such a line.
 fn set_line(vector: usize, gate: Gate) -> bool {
     let gsi = vector
         .checked_sub(GSI_FIRST)
         .filter(|_| vector <= GSI_LAST)
         .map(|gsi| gsi as u32);
-    gsi.is_some_and(|gsi| ioapic::route(gsi, vector as u8, machine().signal_of_gsi(gsi), gate))
+    gsi.is_some_and(|gsi| lead(gsi, vector, 0, gate))
+}
+
+fn lead(gsi: u32, vector: usize, cpu: usize, gate: Gate) -> bool {
+    ioapic::route(gsi, cpu, vector as u8, machine().signal_of_gsi(gsi), gate)
+}
+
+/// For each vector of a global system interrupt 0, or 1 + the CPU to which it leads while a guest has it.
+static PASSED: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
+
+/// Who hears that one of those has come.
+static PASSED_HANDLER: Once<fn(u32)> = Once::new();
+
+/// Has `handler` hear of the interrupts that were [passed](pass). It is called in the midst of an interrupt. Once.
+pub fn on_passed(handler: fn(u32)) {
+    PASSED_HANDLER.call_once(|| handler);
+}
+
+/// Lets a global system interrupt come to pCPU `cpu`, for a guest. One that asks by its level does not come again until it was [served](served).
+/// Says whether that can be.
+#[must_use]
+pub fn pass(gsi: u32, cpu: usize) -> bool {
+    let (Some(vector), Ok(leads_to)) = (vector_of_gsi(gsi), u8::try_from(cpu + 1)) else {
+        return false;
+    };
+    PASSED[vector].store(leads_to, Ordering::Release);
+    let led = lead(gsi, vector, cpu, Gate::Open);
+    if !led {
+        PASSED[vector].store(0, Ordering::Release);
+    }
+    led
+}
+
+/// The guest has served an interrupt that was [passed](pass).
+pub fn served(gsi: u32) {
+    if let Some((vector, cpu)) = passed(gsi) {
+        lead(gsi, vector, cpu, Gate::Open);
+    }
+}
+
+/// No guest has the interrupt any more.
+pub fn take_back(gsi: u32) {
+    if let Some((vector, cpu)) = passed(gsi) {
+        lead(gsi, vector, cpu, Gate::Closed);
+        PASSED[vector].store(0, Ordering::Release);
+    }
+}
+
+/// The vector of an interrupt that a guest has, and the CPU to which it leads.
+fn passed(gsi: u32) -> Option<(usize, usize)> {
+    let vector = vector_of_gsi(gsi)?;
+    let leads_to = PASSED[vector].load(Ordering::Acquire);
+    Some((vector, usize::from(leads_to).checked_sub(1)?))
+}
+
+/// Serves a global system interrupt that a guest has, if it is one.
+fn serve_passed(vector: usize) -> bool {
+    let gsi = (vector - GSI_FIRST) as u32;
+    let Some((vector, cpu)) = passed(gsi) else {
+        return false;
+    };
+    match machine().signal_of_gsi(gsi).trigger {
+        // It would come again as soon as this ends.
+        Trigger::Level => {
+            lead(gsi, vector, cpu, Gate::Closed);
+        }
+        // It would be lost while the gate is closed.
+        Trigger::Edge => {}
+    }
+    if let Some(handler) = PASSED_HANDLER.get() {
+        handler(gsi);
+    }
+    true
 }
 
 /// The vector of an ISA interrupt.
 pub(crate) fn vector_of_isa(irq: usize) -> Option<usize> {
-    let vector = machine().gsi_of_isa(irq)? as usize + GSI_FIRST;
-    (vector <= GSI_LAST).then_some(vector)
+    vector_of_gsi(machine().gsi_of_isa(irq)?)
 }
 
 struct IrqIfImpl;
@@ -187,6 +270,7 @@ impl IrqIf for IrqIfImpl {
         match vector {
             TIMER_IRQ => timer::serve(),
             CALL => CALLS.answer(),
+            GSI_FIRST..=GSI_LAST if serve_passed(vector) => {}
             IPI_IRQ | GSI_FIRST..=GSI_LAST => {
                 HANDLERS.handle(vector);
             }

@@ -47,7 +47,11 @@ mod mem;
 #[cfg(target_os = "none")]
 mod msr;
 #[cfg(target_os = "none")]
+mod owned;
+#[cfg(target_os = "none")]
 mod paging;
+#[cfg(target_os = "none")]
+pub mod port;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
@@ -62,6 +66,8 @@ pub use cpus::Cpu;
 pub use machine::{Machine, machine};
 #[cfg(target_os = "none")]
 pub use msr::{safe_rdmsr, safe_wrmsr};
+#[cfg(target_os = "none")]
+pub use owned::{Input, Owned, Space, phys_bits};
 #[cfg(target_os = "none")]
 pub use timer::ApicTimer as Timer;
 

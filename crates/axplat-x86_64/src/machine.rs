@@ -46,6 +46,8 @@ pub struct Machine {
     isa_lines: [IsaLine; ISA_IRQS],
     pub(crate) nmi_inputs: NmiInputs,
     pub(crate) ram: Ranges,
+    /// All that is RAM, the firmware's too.
+    pub(crate) memory: Ranges,
     pub(crate) reserved: Ranges,
     pub(crate) mmio: Ranges,
     pub(crate) power_off: Option<PowerOff>,
@@ -162,6 +164,7 @@ impl Machine {
             }),
             nmi_inputs: NmiInputs::default(),
             ram: Ranges::new(),
+            memory: Ranges::new(),
             reserved: Ranges::new(),
             mmio: Ranges::new(),
             power_off: None,
@@ -182,7 +185,15 @@ impl Machine {
             match entry.kind {
                 // One can do without the last of very many pieces.
                 MemoryKind::Available => drop(self.ram.add_inward(start, size)),
-                MemoryKind::Reserved => keep(&mut self.reserved, start, size),
+                MemoryKind::Firmware | MemoryKind::Reserved => {
+                    keep(&mut self.reserved, start, size);
+                }
+            }
+            match entry.kind {
+                MemoryKind::Available | MemoryKind::Firmware => {
+                    keep(&mut self.memory, start, size);
+                }
+                MemoryKind::Reserved => {}
             }
         }
         // What is both is neither's.

@@ -24,7 +24,9 @@ pub(crate) struct MapEntry {
 pub(crate) enum MemoryKind {
     /// RAM for whoever boots.
     Available,
-    /// Anything else: firmware's tables and own memory, defective RAM, what has no name yet.
+    /// RAM with firmware's tables, or that it keeps for itself, or that is defective.
+    Firmware,
+    /// Anything else: what firmware wants to be left alone, often devices, and what has no name yet.
     Reserved,
 }
 
@@ -81,6 +83,8 @@ impl<'m, M: Memory> BootInfo<'m, M> {
     /// The memory map. Each entry says how long it is itself.
     pub(crate) fn memory_map(&self) -> impl Iterator<Item = MapEntry> {
         const AVAILABLE: u32 = 1;
+        // ACPI 6.5, table 15.4: tables that can be reclaimed, memory kept for sleep, defective.
+        const FIRMWARE: core::ops::RangeInclusive<u32> = 3..=5;
         let (len, address) = if self.has(HAS_MEMORY_MAP) {
             (self.word(44), self.word(48))
         } else {
@@ -101,6 +105,7 @@ impl<'m, M: Memory> BootInfo<'m, M> {
                 size: u64_at(entry, 12)?,
                 kind: match u32_at(entry, 20)? {
                     AVAILABLE => MemoryKind::Available,
+                    kind if FIRMWARE.contains(&kind) => MemoryKind::Firmware,
                     _ => MemoryKind::Reserved,
                 },
             })
@@ -178,7 +183,8 @@ mod tests {
             kind: MemoryKind::Available,
         };
         assert_eq!(map[2], big);
-        assert_eq!(map[3].kind, MemoryKind::Reserved);
+        assert_eq!(map[1].kind, MemoryKind::Reserved);
+        assert_eq!(map[3].kind, MemoryKind::Firmware);
     }
 
     #[test]

@@ -281,6 +281,9 @@ pub enum AxVCpuExitReason {
     },
     /// An exit that nobody knows.
     Unknown(RawExit),
+    /// A device of the machine's that the VM has for itself has interrupted the host, which said so by a
+    /// [letter](crate::DEVICE_LETTER): its guest is to hear of it.
+    DeviceInterrupt,
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub use exit::{
     SystemDownKind, VCpuSet,
 };
 pub use hal::AxVCpuHal;
-pub use mailbox::{Mail, Mailbox};
+pub use mailbox::{DEVICE_LETTER, Mail, Mailbox};
 pub use residence::{Home, MAX_CPUS, PcpuCell, Residence, Sharing};
 pub use state::{VCpuError, VCpuState};
 pub use vcpu::AxVCpu;

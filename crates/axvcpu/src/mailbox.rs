@@ -21,6 +21,10 @@ pub struct Mail {
     pub fence_translations: bool,
 }
 
+/// The letter, on every architecture, that has the vCPU leave with [`DeviceInterrupt`](crate::AxVCpuExitReason::DeviceInterrupt) before it
+/// enters its guest again. It is posted on the vCPU's own pCPU, where no kick is needed.
+pub const DEVICE_LETTER: usize = 61;
+
 /// Where requests for fences are among the letters: above the edges.
 const FENCE_INSTRUCTIONS: u64 = 1 << 62;
 const FENCE_TRANSLATIONS: u64 = 1 << 63;
@@ -119,6 +123,14 @@ impl Mailbox {
             fence_instructions: letters & FENCE_INSTRUCTIONS != 0,
             fence_translations: letters & FENCE_TRANSLATIONS != 0,
         }
+    }
+
+    /// Takes [`DEVICE_LETTER`] out, if it is there. For the vCPU's own pCPU to ask with interrupts off, after [`entering`](Self::entering).
+    #[inline]
+    pub fn take_device_letter(&self) -> bool {
+        let letter = bit(DEVICE_LETTER);
+        let is_there = self.letters.load(Ordering::Relaxed) & letter != 0;
+        is_there && self.letters.fetch_and(!letter, Ordering::SeqCst) & letter != 0
     }
 
     /// Whether an interrupt waits here that would end a vCPU's wait: one that was raised once, or one of `lines`.

@@ -8,7 +8,7 @@ pub(crate) mod x86;
 use alloc::{sync::Arc, vec::Vec};
 use core::ptr;
 
-use axdevice::{AxVmDevices, CharBackend, IrqLine, RegisterLayout, Uart16550};
+use axdevice::{AxVmDevices, CharBackend, IrqLine, PassedInterrupt, RegisterLayout, Uart16550};
 use axvcpu::AxArchVCpu;
 use axvmconfig::{ConfigError, VirtualDevice};
 
@@ -60,6 +60,8 @@ pub struct GuestDevices {
     pub own_buses: Vec<AxVmDevices>,
     /// The one that is the VM's console.
     pub console: Option<Arc<Uart16550>>,
+    /// The interrupts of the machine's devices that the VM has.
+    pub passed: Vec<Arc<PassedInterrupt>>,
 }
 
 impl GuestDevices {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use axaddrspace::GuestPhysAddr;
-use axdevice::CharBackend;
+use axdevice::{CharBackend, HostDevices};
 use axvmconfig::VmConfig;
 
 use crate::{ImageSource, Machine};
@@ -19,6 +19,8 @@ pub struct AxVMConfig<I> {
     pub images: Arc<dyn ImageSource>,
     /// The far end of its console: of the first UART, and of the debug console.
     pub console: Arc<dyn CharBackend>,
+    /// The machine's devices, of which it may have some for itself.
+    pub host: Arc<dyn HostDevices>,
 }
 
 /// Where the vCPUs start.

@@ -80,6 +80,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                 }
                 PowerState::StartPending { entry, arg } => {
                     door.vcpu().start_at(entry, arg).map_err(text)?;
+                    // Letters of before the start are lost.
+                    self.deliver_passed();
                 }
                 PowerState::On => {}
             }
@@ -138,6 +140,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             | AxVCpuExitReason::SysRegWrite { .. }
             | AxVCpuExitReason::NestedPageFault { .. }
             | AxVCpuExitReason::ExternalInterrupt { .. }
+            | AxVCpuExitReason::DeviceInterrupt
             | AxVCpuExitReason::CpuUp { .. }
             | AxVCpuExitReason::CpuStatus { .. }
             | AxVCpuExitReason::SendIPI { .. }

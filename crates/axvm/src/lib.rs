@@ -27,6 +27,7 @@ mod hal;
 mod homes;
 mod link;
 mod machine;
+mod passed;
 mod ram_by_turns;
 mod restarts;
 mod run;

@@ -91,7 +91,8 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             bus: self.devices.bus_of(door.vcpu().id()),
             link: &self.link,
             console: &*self.config.console,
-            at_host_interrupt: if H::needs_reschedule() {
+            // What a device of the machine's has for the guest is asked for at the next entry from outside the loop.
+            at_host_interrupt: if H::needs_reschedule() || !self.devices.passed.is_empty() {
                 AtHostInterrupt::Leave
             } else {
                 AtHostInterrupt::Stay
@@ -131,6 +132,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                     return Ok(Served::Leave(Leave::Yield(None)));
                 }
             }
+            AxVCpuExitReason::DeviceInterrupt => self.deliver_passed(),
             AxVCpuExitReason::MmioRead { addr, width } => {
                 finish_read(door, bus.handle_mmio_read(addr, width))?;
             }

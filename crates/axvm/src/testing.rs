@@ -115,6 +115,7 @@ pub(crate) fn try_vm<const W: usize>(
         machine: Arc::new(machine("rv64imac_sstc")),
         images: Arc::new(Files(vec![("image", b"kernel".to_vec())])),
         console: console.clone(),
+        host: Arc::new(axdevice::NoHostDevices),
     };
     AxVM::new(config).map(|vm| (vm, console))
 }

@@ -3,4 +3,5 @@
 mod console;
 mod exits;
 mod life;
+mod passed;
 mod smp;

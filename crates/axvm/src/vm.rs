@@ -8,9 +8,11 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use axaddrspace::{AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MemoryUsage};
+use axaddrspace::{
+    AddrSpace, Fill, GuestPhysAddr, Holders, HostPhysAddr, MappingFlags, MemoryUsage,
+};
 use axvcpu::{AxVCpu, Statement, SystemDownKind, VCpuError};
-use axvmconfig::{MapKind, MemoryRegion, keys};
+use axvmconfig::{MapKind, MemoryRegion, PassedDevice, keys};
 use spin::Mutex;
 
 use crate::{
@@ -79,6 +81,12 @@ where
             ram.push(range.ok_or_else(|| wrong(&"it wraps round the end of the address space"))?);
             map_ram(&mut memory, region).map_err(|why| wrong(&why))?;
         }
+        for (index, device) in config.vm.passed.iter().enumerate() {
+            map_device(&mut memory, device).map_err(|why| {
+                let key = format!("{}[{index}]", keys::PASSTHROUGH);
+                config.vm.error(&key, why)
+            })?;
+        }
         let nested_root = memory.nested_root();
         let holders = memory.holders().clone();
         let memory = Arc::new(Mutex::new(memory));
@@ -133,6 +141,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             return Err(self.error(VmErrorCause::Running));
         }
         self.start().map_err(|cause| {
+            self.close_passed();
             self.running.store(false, Ordering::SeqCst);
             self.error(cause)
         })
@@ -162,6 +171,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         for door in self.doors.iter() {
             door.switch_off();
         }
+        self.open_passed()?;
         if let Some(door) = self.doors.first() {
             let off = door.start(entries.bsp_entry, arg);
             debug_assert!(off.is_ok(), "it was just switched off");
@@ -204,6 +214,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
     /// One more vCPU's task knows that the VM is down.
     pub(crate) fn vcpu_ended(&self) {
         if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.close_passed();
             self.running.store(false, Ordering::SeqCst);
         }
     }
@@ -355,4 +366,20 @@ fn map_ram<M: axaddrspace::AxMmHal>(
         MapKind::Lazy => Fill::Lazy,
     };
     memory.map_alloc(region.gpa, region.size, region.flags, fill)
+}
+
+/// The registers of a device of the machine's: the guest reaches them without an exit, and never executes them.
+fn map_device<M: axaddrspace::AxMmHal>(
+    memory: &mut AddrSpace<M>,
+    device: &PassedDevice,
+) -> Result<(), axaddrspace::AddrSpaceError> {
+    const FLAGS: MappingFlags = MappingFlags::READ
+        .union(MappingFlags::WRITE)
+        .union(MappingFlags::DEVICE);
+    match device.registers {
+        Some(registers) => {
+            memory.map_linear(registers.guest, registers.host, registers.size, FLAGS)
+        }
+        None => Ok(()),
+    }
 }

@@ -5,7 +5,7 @@ use core::fmt;
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 
-use crate::{ConfigError, Isa, PcpuSet, Sharing, Source, Window, parse};
+use crate::{ConfigError, Isa, PassedDevice, PcpuSet, Sharing, Source, Window, parse};
 
 /// One VM. Made by [`VmConfig::parse`], which applied every rule that concerns this VM alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct VmConfig {
     pub memory: Vec<MemoryRegion>,
     /// The emulated devices, in the order of the file.
     pub devices: Vec<VirtualDevice>,
+    /// The machine's devices that the VM is given, in the order of the file.
+    pub passed: Vec<PassedDevice>,
     /// Where these values were written.
     pub source: Source,
 }

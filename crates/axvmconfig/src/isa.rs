@@ -106,8 +106,14 @@ pub struct GuestMap {
     pub interrupt_controller: Window,
     /// What that is, in words.
     pub(crate) interrupt_controller_is: &'static str,
+    /// The part of that which is taken. In the rest a guest may find devices of the machine.
+    pub controller_registers: &'static [Window],
     /// The interrupts that a device may have.
     pub irqs: RangeInclusive<u32>,
+    /// The interrupts that a device of the machine may have in a VM.
+    pub passed_irqs: &'static [RangeInclusive<u32>],
+    /// The numbers of a machine's interrupts.
+    pub host_irqs: RangeInclusive<u32>,
     /// Where the devices that a config lists are.
     pub device_space: DeviceSpace,
     /// The devices in that space that every VM has, beside the interrupt controller.
@@ -129,7 +135,10 @@ static RISCV64: GuestMap = GuestMap {
     flat_kernel_offset: 0x20_0000,
     interrupt_controller: Window::new(0x0c00_0000, 0x60_0000),
     interrupt_controller_is: "the interrupt controller, which every VM has",
+    controller_registers: &[Window::new(0x0c00_0000, 0x60_0000)],
     irqs: 1..=95,
+    passed_irqs: &[1..=95],
+    host_irqs: 1..=1023,
     device_space: DeviceSpace::Memory,
     own_devices: &[],
     uart: Window::new(0x1000_0000, 0x100),
@@ -148,8 +157,16 @@ static X86_64: GuestMap = GuestMap {
     // devices.
     interrupt_controller: Window::new(0xc000_0000, 0x4000_0000),
     interrupt_controller_is: "the last GiB below 4 GiB, which a PC keeps for devices",
+    // One page each: the I/O APIC, and what each CPU takes for its local APIC.
+    controller_registers: &[
+        Window::new(0xfec0_0000, 0x1000),
+        Window::new(0xfee0_0000, 0x1000),
+    ],
     // What the clocks, the cascade and ACPI leave of the first 8259.
     irqs: 3..=7,
+    // That, what no device of the board has of the second 8259, and the pins that only the I/O APIC has.
+    passed_irqs: &[3..=7, 10..=12, 14..=23],
+    host_irqs: 0..=255,
     device_space: DeviceSpace::Ports,
     own_devices: &[
         // The main board: interrupt controllers, clocks, keyboard controller.

@@ -39,5 +39,7 @@ pub const MEMORY_REGIONS: &str = "kernel.memory_regions";
 
 /// The VM's emulated devices. Device `n` is `devices.virtual[n]`.
 pub const VIRTUAL: &str = "devices.virtual";
+/// The machine's devices that the VM is given. Device `n` is `devices.passthrough[n]`.
+pub const PASSTHROUGH: &str = "devices.passthrough";
 /// AxVisor's choice of who serves the guest's interrupts.
 pub const INTERRUPT_MODE: &str = "devices.interrupt_mode";

@@ -19,6 +19,7 @@ mod error;
 mod isa;
 pub mod keys;
 mod parse;
+mod passed;
 mod pcpu;
 mod size;
 mod start;
@@ -31,6 +32,10 @@ pub use config::{
 };
 pub use error::{ConfigError, Source};
 pub use isa::{DeviceSpace, GuestMap, Isa, Window, X86_ACPI_PORTS};
+pub use passed::{
+    Dma, HostRange, IrqTrigger, MachineDevices, MachineIrq, PassedDevice, PassedIrq, PassedPorts,
+    PassedRegisters, Taken,
+};
 pub use pcpu::{PcpuSet, Sharing};
 pub use size::{Size, SizeError, parse_size};
 pub use start::{NotStarted, start_all};

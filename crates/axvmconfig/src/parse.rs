@@ -8,6 +8,7 @@ mod devices;
 mod kernel;
 mod memory;
 mod nearest;
+mod passthrough;
 mod reader;
 mod rules;
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub(crate) fn parse(file: &str, text: &str, isa: Isa) -> Result<VmConfig, Vec<Co
     let mut root = Table::root(document.get_ref());
     let base = base::read(root.table("base", &mut report), file, &mut report);
     let (kernel, memory) = kernel::read(root.table("kernel", &mut report), isa, &mut report);
-    let devices = devices::read(root.table("devices", &mut report), isa, &mut report);
+    let (devices, passed) = devices::read(root.table("devices", &mut report), isa, &mut report);
     root.refuse_unknown_keys(&mut report);
 
     let config = VmConfig {
@@ -51,6 +52,7 @@ pub(crate) fn parse(file: &str, text: &str, isa: Isa) -> Result<VmConfig, Vec<Co
         kernel,
         memory,
         devices,
+        passed,
         source: Source::default(),
     };
     rules::check(&config, &mut report);

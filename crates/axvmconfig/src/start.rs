@@ -56,6 +56,7 @@ mod tests {
         pcpus: 4,
         ram_bytes: 1 << 30,
         guest_phys_bits: 41,
+        devices: None,
     };
 
     fn vm(id: usize, name: &str, pcpus: &str, memory: &str) -> VmConfig {

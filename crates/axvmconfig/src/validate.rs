@@ -1,20 +1,23 @@
 //! All VMs against one another and against the machine.
 //!
 //! Configs are taken in the order in which they are given, that of their file names. What a VM claims (its
-//! id, its name, its pCPUs, its memory) is its own from then on, and a later VM that claims it too is
+//! id, its name, its pCPUs, its memory, its devices of the machine) is its own from then on, and a later VM that claims it too is
 //! refused: one of the two runs, and always the same one. A VM that is refused claims nothing, so that its
 //! mistakes cost nobody else; nor does one that could not start, which is [`start_all`](crate::start_all)'s affair.
 
+mod passed;
 #[cfg(test)]
 mod tests;
 
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
-use crate::{ConfigError, DeviceSpace, PcpuSet, Sharing, Size, VCpuPlacement, VmConfig, keys};
+use crate::{
+    ConfigError, DeviceSpace, MachineDevices, PcpuSet, Sharing, Size, VCpuPlacement, VmConfig, keys,
+};
 
 /// What the machine has to give to VMs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineLimits {
     /// How many pCPUs there are: 0 to `pcpus - 1`.
     pub pcpus: usize,
@@ -22,6 +25,8 @@ pub struct MachineLimits {
     pub ram_bytes: u64,
     /// How many bits a guest-physical address may have.
     pub guest_phys_bits: u32,
+    /// Its devices and interrupts; `None`: who asks is not on the machine, and does not know.
+    pub devices: Option<MachineDevices>,
 }
 
 /// Why one VM does not start.
@@ -68,6 +73,7 @@ fn check(config: &VmConfig, admitted: &[&VmConfig], machine: &MachineLimits) -> 
     check_pcpu_owners(config, admitted, machine, &mut errors);
     check_addresses(config, machine, &mut errors);
     check_memory(config, admitted, machine, &mut errors);
+    passed::check(config, admitted, machine, &mut errors);
     errors
 }
 
@@ -169,7 +175,11 @@ fn check_addresses(config: &VmConfig, machine: &MachineLimits, errors: &mut Vec<
     };
     let devices = devices.iter().map(|device| device.window()).enumerate();
     let devices = devices.map(|(position, window)| (keys::VIRTUAL, position, window));
-    for (list, position, window) in regions.chain(devices) {
+    let passed = config.passed.iter().enumerate();
+    let passed = passed.filter_map(|(position, device)| {
+        Some((keys::PASSTHROUGH, position, device.registers?.window()))
+    });
+    for (list, position, window) in regions.chain(devices).chain(passed) {
         if window.end().is_none_or(|end| end.as_u64() > reachable) {
             let rule =
                 format_args!("{window} is past the {bits} bits of address that a VM has here");

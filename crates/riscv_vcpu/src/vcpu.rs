@@ -326,8 +326,12 @@ impl<H: AxVCpuHal> AxArchVCpu for RISCVVCpu<H> {
         self.last_access = None;
         self.wait = WaitKind::Idle;
         mailbox.entering();
-        self.open(mailbox.take());
-        self.enter(&mut Context::new(mailbox, devices));
+        if mailbox.take_device_letter() {
+            self.exit = AxVCpuExitReason::DeviceInterrupt;
+        } else {
+            self.open(mailbox.take());
+            self.enter(&mut Context::new(mailbox, devices));
+        }
         mailbox.left();
         self.residence.ran();
         if self.sharing == Sharing::Shared || self.exit == AxVCpuExitReason::Halt {

@@ -126,6 +126,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
                 | AxVCpuExitReason::Console(_)
                 | AxVCpuExitReason::NestedPageFault { .. }
                 | AxVCpuExitReason::ExternalInterrupt { .. }
+                | AxVCpuExitReason::DeviceInterrupt
                 | AxVCpuExitReason::CpuUp { .. }
                 | AxVCpuExitReason::CpuStatus { .. }
                 | AxVCpuExitReason::CpuDown

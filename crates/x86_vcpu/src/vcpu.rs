@@ -354,7 +354,12 @@ impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
         self.load()?;
         if self.complete() != Next::Leave || self.ask(devices) != Next::Leave {
             mailbox.entering();
-            let result = self.enter(mailbox, devices);
+            let result = if mailbox.take_device_letter() {
+                self.exit = AxVCpuExitReason::DeviceInterrupt;
+                Ok(())
+            } else {
+                self.enter(mailbox, devices)
+            };
             mailbox.left();
             result?;
         }

@@ -138,6 +138,13 @@ impl Machine {
         })
     }
 
+    /// Where the registers of the device that is compatible with `name` begin, and its interrupt source at the PLIC.
+    pub fn device(&self, name: &str) -> Option<(usize, usize)> {
+        let node = self.tree.find_compatible(&[name])?;
+        let source = node.property("interrupts")?.as_usize()?;
+        Some((registers(node)?.start, source))
+    }
+
     /// The console UART's interrupt source at the PLIC.
     pub fn uart_irq(&self) -> Option<usize> {
         self.tree

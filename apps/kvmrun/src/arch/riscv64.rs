@@ -192,6 +192,7 @@ pub fn start(
         }),
         images: Arc::new(images),
         console,
+        host: Arc::new(axdevice::NoHostDevices),
     };
     let state =
         axvm::load_riscv(&config, features, &ranges, ram).map_err(|why| format!("{why}"))?;

@@ -161,6 +161,7 @@ pub fn start(
         }),
         images: Arc::new(images),
         console,
+        host: Arc::new(axdevice::NoHostDevices),
     };
     let state = axvm::load_x86(&config, &ranges, ram).map_err(|why| format!("{why}"))?;
     let mut cpuid = supported_cpuid(kvm)?;

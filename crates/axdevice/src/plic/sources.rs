@@ -1,9 +1,10 @@
 //! The sources of a PLIC and their gateways.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Weak, vec::Vec};
 
 use super::MAX_PRIORITY;
 use super::source_set::SourceSet;
+use crate::ServedInterrupt;
 
 /// The sources: what they ask for, and how urgent it is.
 pub(super) struct Sources {
@@ -15,6 +16,8 @@ pub(super) struct Sources {
     pending: SourceSet,
     /// Sources whose request was claimed and not completed: their gateways are closed.
     in_service: SourceSet,
+    /// Who hears of the completion of a source.
+    passed: Vec<(u32, Weak<dyn ServedInterrupt>)>,
 }
 
 /// A source that a context could claim.
@@ -33,6 +36,7 @@ impl Sources {
             high: none.clone(),
             pending: none.clone(),
             in_service: none,
+            passed: Vec::new(),
         }
     }
 
@@ -88,7 +92,31 @@ impl Sources {
     /// Ends the service of `source`, if it is in service; its line may ask again at once.
     pub(super) fn complete(&mut self, source: u32) {
         self.in_service.remove(source);
-        self.pass_gateway(source);
+        if self.high.contains(source) {
+            self.ask_again(source);
+        }
+    }
+
+    /// The line of `source` is high after its service. Most often that is one more request; but there are lines that nobody lowers but
+    /// their service.
+    #[cold]
+    #[inline(never)]
+    fn ask_again(&mut self, source: u32) {
+        let whom = self.passed.iter().find(|(passed, _)| *passed == source);
+        match whom.and_then(|(_, whom)| whom.upgrade()) {
+            None => self.pass_gateway(source),
+            // What was not in service has a request still, and has not been served.
+            Some(_) if self.pending.contains(source) => {}
+            Some(whom) => {
+                self.lower(source);
+                whom.served();
+            }
+        }
+    }
+
+    /// From now on `whom` hears of the completion of `source`.
+    pub(super) fn on_served(&mut self, source: u32, whom: Weak<dyn ServedInterrupt>) {
+        self.passed.push((source, whom));
     }
 
     /// Makes `source` pending if its line is high and its gateway open.

@@ -5,12 +5,25 @@ use core::ops::Range;
 use axplat_ranges::Ranges;
 use fdt::{Fdt, node::FdtNode};
 
-use super::{Hart, Machine, Uart, Unusable};
+use super::{Hart, Machine, Uart, Unusable, owned::OwnedList};
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
 
 const UARTS: &[&str] = &["ns16550a", "ns16550", "snps,dw-apb-uart"];
 const PLICS: &[&str] = &["sifive,plic-1.0.0", "riscv,plic0"];
 const AIAS: &[&str] = &["riscv,imsics", "riscv,aplic"];
+/// What the firmware drives, or the hypervisor if ever it does: timers, IPIs, interrupt files.
+const FIRMWARES: &[&str] = &[
+    "sifive,clint0",
+    "riscv,clint0",
+    "thead,c900-clint",
+    "riscv,aclint-mswi",
+    "riscv,aclint-mtimer",
+    "riscv,aclint-sswi",
+    "thead,c900-aclint-mswi",
+    "thead,c900-aclint-mtimer",
+    "riscv,imsics",
+    "riscv,aplic",
+];
 const FINISHERS: &[&str] = &["sifive,test1", "sifive,test0"];
 
 /// A node of the firmware's tree.
@@ -43,6 +56,11 @@ impl Machine {
             ram: ram(tree)?,
             reserved: Ranges::new(),
             mmio: Ranges::new(),
+            owned: OwnedList::new(),
+            plic_sources: plic
+                .and_then(|plic| number(plic, "riscv,ndev"))
+                .and_then(|sources| u32::try_from(sources).ok())
+                .unwrap_or(0),
             uart: uart.and_then(as_uart),
             plic: plic.and_then(first_reg).map(|(base, _)| base),
             finisher: finisher.and_then(first_reg).map(|(base, _)| base),
@@ -71,6 +89,7 @@ impl Machine {
                 .add_outward(base, size)
                 .map_err(|_| Unusable::TooManyRanges("device registers"))?;
         }
+        machine.own(tree, [uart, plic, finisher])?;
         machine.add_hart(boot_cpu, plic);
         for cpu in cpu_nodes(tree).filter(|&cpu| is_usable(cpu)) {
             if hart_id(cpu) != Some(boot_hart) {
@@ -78,6 +97,36 @@ impl Machine {
             }
         }
         Ok(machine)
+    }
+
+    /// Notes the registers of what is driven here, and of what the firmware drives.
+    fn own(
+        &mut self,
+        tree: &Fdt<'static>,
+        [uart, plic, finisher]: [Option<Node<'_>>; 3],
+    ) -> Result<(), Unusable> {
+        let ours = [
+            (uart, "the hypervisor's console"),
+            (plic, "the interrupt controller (PLIC)"),
+            (finisher, "the power switch"),
+        ];
+        let ours = ours
+            .into_iter()
+            .filter_map(|(node, what)| Some((first_reg(node?)?, what)));
+        let firmwares = tree
+            .all_nodes()
+            .filter(|&node| is_compatible(node, FIRMWARES))
+            .flat_map(regs)
+            .map(|reg| {
+                (
+                    reg,
+                    "a timer or interrupt controller that is the firmware's",
+                )
+            });
+        for ((start, size), what) in ours.chain(firmwares) {
+            self.owned.add(start, size, what)?;
+        }
+        Ok(())
     }
 
     fn add_hart(&mut self, cpu: Node<'_>, plic: Option<Node<'_>>) {

@@ -247,3 +247,15 @@ fn a_masked_line_ends_no_wait() {
     mailbox.raise(2);
     assert!(mailbox.has_interrupt(0), "raised once");
 }
+
+#[test]
+fn a_devices_letter_is_taken_by_itself() {
+    let mailbox = Mailbox::new();
+    assert!(!mailbox.take_device_letter());
+    mailbox.raise(1);
+    assert!(!mailbox.take_device_letter());
+    mailbox.raise(crate::DEVICE_LETTER);
+    assert!(mailbox.has_interrupt(0), "who waits, wakes");
+    assert!(mailbox.take_device_letter() && !mailbox.take_device_letter());
+    assert_eq!(mailbox.take().edges, 1 << 1);
+}

@@ -1,8 +1,14 @@
 //! RISC-V VMs: vCPUs on the H extension, a PLIC, 16550s.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 
-use axdevice::{AxVmDevices, CpuInterrupts, Device, InterruptController, IrqLine, Plic};
+use axdevice::{
+    AxVmDevices, CpuInterrupts, Device, HostTrigger, InterruptController, IrqLine, PassedInterrupt,
+    Plic,
+};
 use axvcpu::{AxVCpuHal, LineLevel};
 use axvmconfig::{ConfigError, DeviceModel, Sharing, VCpuPlacement, keys};
 use riscv_vcpu::{CpuFeatures, EXTERNAL_INTERRUPT, RISCVVCpu, RISCVVCpuConfig, WfiPolicy};
@@ -86,10 +92,24 @@ fn devices(
         }
     }
     let bus = bus.build().map_err(|why| vm.error(keys::VIRTUAL, why))?;
+    let passed = vm.passed.iter().filter_map(|device| device.irq);
+    let passed = passed.map(|irq| {
+        let controller: Arc<dyn InterruptController> = plic.clone();
+        let line = IrqLine::new(controller, irq.guest);
+        let host = config.host.clone();
+        // Its gateway makes a level of an edge, too.
+        let interrupt = PassedInterrupt::new(irq.host, HostTrigger::Level, host, line);
+        let interrupt = Arc::new(interrupt);
+        // The line leads to the controller already.
+        let weak: Weak<PassedInterrupt> = Arc::downgrade(&interrupt);
+        plic.on_served(irq.guest, weak);
+        interrupt
+    });
     Ok(GuestDevices {
         bus,
         own_buses: Vec::new(),
         console,
+        passed: passed.collect(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The device tree of a RISC-V VM (Devicetree Specification 0.4; the bindings are Linux's).
 //!
-//! It says what there is: CPUs, memory, interrupt controller, UARTs, and what the kernel is told on
+//! It says what there is: CPUs, memory, interrupt controller, UARTs, devices of the machine's, and what the kernel is told on
 //! its way. Places and numbers come from the caller, who built the devices from the same ones.
 
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
@@ -33,6 +33,8 @@ pub(crate) struct GuestTree<'a> {
     pub(crate) plic: PlicNode,
     /// The first is the console.
     pub(crate) uarts: &'a [UartNode],
+    /// The machine's own that the guest is to know of.
+    pub(crate) passed: &'a [PassedNode<'a>],
 }
 
 /// The interrupt controller. Each hart has two contexts: machine mode, which is wired to nothing,
@@ -47,6 +49,13 @@ pub(crate) struct PlicNode {
 pub(crate) struct UartNode {
     pub(crate) window: Window,
     pub(crate) irq: u32,
+}
+
+/// A device of the machine's, of which nothing is known but what the config says.
+pub(crate) struct PassedNode<'a> {
+    pub(crate) window: Window,
+    pub(crate) irq: Option<u32>,
+    pub(crate) compatible: &'a str,
 }
 
 impl GuestTree<'_> {
@@ -158,6 +167,16 @@ impl GuestTree<'_> {
             fdt.property_u32("clock-frequency", UART_CLOCK_HZ)?;
             fdt.property_u32("interrupt-parent", plic_phandle)?;
             fdt.property_u32("interrupts", uart.irq)?;
+            fdt.end_node(node)?;
+        }
+        for device in self.passed {
+            let node = fdt.begin_node(&unit("device", device.window.base))?;
+            fdt.property_string("compatible", device.compatible)?;
+            reg(fdt, device.window.base, device.window.size)?;
+            if let Some(irq) = device.irq {
+                fdt.property_u32("interrupt-parent", plic_phandle)?;
+                fdt.property_u32("interrupts", irq)?;
+            }
             fdt.end_node(node)?;
         }
         fdt.end_node(soc)

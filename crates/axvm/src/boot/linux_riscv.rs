@@ -10,7 +10,7 @@ use axvmconfig::{ConfigError, DeviceModel, keys};
 use riscv_vcpu::CpuFeatures;
 
 use super::{
-    fdt::{GuestTree, PlicNode, UartNode},
+    fdt::{GuestTree, PassedNode, PlicNode, UartNode},
     loader::Loader,
     ram::{GuestRam, GuestRange, Thing},
 };
@@ -67,6 +67,14 @@ fn write_tree(
             },
         })
         .collect();
+    let passed = vm.passed.iter().filter_map(|device| {
+        Some(PassedNode {
+            window: device.registers?.window(),
+            irq: device.irq.map(|irq| irq.guest),
+            compatible: device.compatible.as_deref()?,
+        })
+    });
+    let passed: Vec<_> = passed.collect();
     let tree = GuestTree {
         name: &vm.name,
         cmdline: vm.kernel.cmdline.as_deref(),
@@ -80,6 +88,7 @@ fn write_tree(
             sources: *map.irqs.end(),
         },
         uarts: &uarts,
+        passed: &passed,
     };
     // The strings in it are the config's.
     tree.flatten().map_err(|why| {

@@ -28,6 +28,7 @@ pub(crate) fn pc_config(
         }),
         images: Arc::new(images),
         console,
+        host: Arc::new(axdevice::NoHostDevices),
     }
 }
 

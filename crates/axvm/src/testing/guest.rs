@@ -4,7 +4,9 @@ use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
 use core::{fmt, sync::atomic::Ordering};
 
 use axaddrspace::{FrameSize, GuestPhysAddr, HostPhysAddr};
-use axdevice::{AccessFault, AxVmDevices, Device};
+use axdevice::{
+    AccessFault, AxVmDevices, Device, HostTrigger, InterruptController, IrqLine, PassedInterrupt,
+};
 use axerrno::AxResult;
 use axvcpu::{
     AccessWidth, Account, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError,
@@ -189,11 +191,23 @@ impl<const W: usize> GuestArch for ScriptedCpu<W> {
             .mmio(GuestPhysAddr::new(DEVICE), 0x100, device.clone())
             .port(0x60, 8, device.clone())
             .sys_reg(0x800, 8, device);
+        let irqs = config.vm.passed.iter().filter_map(|device| device.irq);
+        let passed = irqs.map(|irq| {
+            let line = IrqLine::new(Arc::new(TestLines::<W>), irq.guest);
+            let host = config.host.clone();
+            Arc::new(PassedInterrupt::new(
+                irq.host,
+                HostTrigger::Level,
+                host,
+                line,
+            ))
+        });
         Ok(Parts {
             devices: GuestDevices {
                 bus: bus.build().unwrap(),
                 own_buses: Vec::new(),
                 console: None,
+                passed: passed.collect(),
             },
             vcpus: vec![(); config.vm.vcpus.len()],
         })
@@ -251,5 +265,14 @@ impl<const W: usize> Device for TestDevice<W> {
 
     fn reset(&self) {
         world::<W>().note(0, Event::DeviceReset);
+    }
+}
+
+/// An interrupt controller that tells the world.
+struct TestLines<const W: usize>;
+
+impl<const W: usize> InterruptController for TestLines<W> {
+    fn set_line(&self, source: u32, level: LineLevel) {
+        world::<W>().note(0, Event::Line(source, level));
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
 use axerrno::AxResult;
-use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, Mailbox, Wait};
+use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLevel, Mailbox, Wait};
 
 use crate::{AxVMHal, VmLink};
 
@@ -61,6 +61,7 @@ pub(crate) enum Event {
     HostIrq(usize),
     Reschedule,
     ForgetNested,
+    Line(u32, LineLevel),
 }
 
 /// What the world does not manage.

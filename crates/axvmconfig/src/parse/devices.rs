@@ -1,11 +1,14 @@
-//! `[devices]`: what the hypervisor emulates for the VM.
+//! `[devices]`: what the hypervisor emulates for the VM, and what of the machine's it is given.
 
 use alloc::{borrow::ToOwned, vec, vec::Vec};
 
 use axaddrspace::GuestPhysAddr;
 
-use super::reader::{Report, Table, Value};
-use crate::{DeviceModel, Isa, VirtualDevice, keys};
+use super::{
+    passthrough,
+    reader::{Report, Table, Value},
+};
+use crate::{DeviceModel, Isa, PassedDevice, VirtualDevice, keys};
 
 /// Nobody needs more, and every device is held against every other.
 const MAX_DEVICES: usize = 32;
@@ -20,19 +23,19 @@ const UNSUPPORTED: [(&str, &str); 5] = [
     ),
     (
         "passthrough_devices",
-        "no device of the machine can be given to a VM",
+        "devices of the machine are given to a VM by `[[devices.passthrough]]`",
     ),
     (
         "passthrough_addresses",
-        "no device of the machine can be given to a VM",
+        "devices of the machine are given to a VM by `[[devices.passthrough]]`",
     ),
     (
         "passthrough_ports",
-        "no device of the machine can be given to a VM",
+        "devices of the machine are given to a VM by `[[devices.passthrough]]`",
     ),
     (
         "excluded_devices",
-        "no device of the machine is given to a VM in the first place",
+        "no device of the machine is given to a VM but those of `[[devices.passthrough]]`",
     ),
 ];
 
@@ -54,7 +57,11 @@ enum InterruptMode {
     None,
 }
 
-pub(super) fn read(mut table: Table<'_>, isa: Isa, report: &mut Report) -> Vec<VirtualDevice> {
+pub(super) fn read(
+    mut table: Table<'_>,
+    isa: Isa,
+    report: &mut Report,
+) -> (Vec<VirtualDevice>, Vec<PassedDevice>) {
     let devices = match table.get(keys::VIRTUAL, report) {
         Some(list) => list
             .list(MAX_DEVICES, report)
@@ -65,6 +72,7 @@ pub(super) fn read(mut table: Table<'_>, isa: Isa, report: &mut Report) -> Vec<V
             .collect(),
         None => vec![default_uart(isa)],
     };
+    let passed = passthrough::read(&mut table, isa, report);
     if let Some(mode) = table.get(keys::INTERRUPT_MODE, report) {
         check_interrupt_mode(&mode, report);
     }
@@ -74,7 +82,7 @@ pub(super) fn read(mut table: Table<'_>, isa: Isa, report: &mut Report) -> Vec<V
         }
     }
     table.refuse_unknown_keys(report);
-    devices
+    (devices, passed)
 }
 
 /// What a VM has that does not speak of devices: a console.
@@ -140,7 +148,8 @@ fn read_device(
     }
     table.refuse_unknown_keys(report);
 
-    let model = model??;
+    // The error is kept; what else is wrong with the device is to be found too.
+    let model = model.flatten().unwrap_or(DeviceModel::Ns16550);
     Some(VirtualDevice {
         id: id??,
         model,

@@ -7,6 +7,8 @@ use axaddrspace::GuestPhysAddr;
 use super::reader::Report;
 use crate::{DeviceSpace, VmConfig, Window, keys};
 
+mod passed;
+
 /// A device tree starts at a multiple of 8 bytes (Devicetree Specification 0.4, section 5.2).
 const DTB_ALIGN: u64 = 8;
 
@@ -15,11 +17,16 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     // would be inside the VM's memory is not known.
     let memory_is_known = report.is_clean(keys::MEMORY_REGIONS);
     let devices_are_known = report.is_clean(keys::VIRTUAL);
-    if memory_is_known && devices_are_known {
+    let passed_are_known = report.is_clean(keys::PASSTHROUGH);
+    if memory_is_known && devices_are_known && passed_are_known {
         check_overlaps(config, report);
     }
-    if devices_are_known {
+    // One whose model is wrong is in the list, as another.
+    if report.is_clean_but(keys::VIRTUAL, ".model") {
         check_devices(config, report);
+    }
+    if devices_are_known && passed_are_known {
+        passed::check(config, report);
     }
     check_images(config, report);
     if memory_is_known {
@@ -77,7 +84,6 @@ fn check_overlaps(config: &VmConfig, report: &mut Report) {
         .chain(devices)
         .chain(regions)
         .collect();
-
     for (position, claim) in claims.iter().enumerate() {
         let end = claim.window.end().map(GuestPhysAddr::as_u64);
         match claim.space.size() {
@@ -93,16 +99,36 @@ fn check_overlaps(config: &VmConfig, report: &mut Report) {
             None | Some(_) => {}
         }
         for earlier in claims.iter().take(position) {
-            if claim.space == earlier.space && claim.window.overlaps(earlier.window) {
-                let place = match report.line_if_written(&earlier.key) {
-                    Some(line) => format!(" (line {line})"),
-                    None => String::new(),
-                };
-                let (window, what, other) = (claim.window, &earlier.what, earlier.window);
-                let rule =
-                    format_args!("{} ({window}) overlaps {what}{place} ({other})", claim.what);
-                report.error(&claim.key, rule);
-            }
+            claim.check_against(earlier, report);
+        }
+    }
+    // Of the controllers' gigabyte on x86 only the registers are in their way.
+    let board = map.controller_registers.iter().map(|&window| Claim {
+        space: DeviceSpace::Memory,
+        key: String::new(),
+        what: "the interrupt controller, which every VM has".into(),
+        window,
+    });
+    let others: Vec<Claim> = board.chain(claims.into_iter().skip(1)).collect();
+    let passed: Vec<Claim> = passed::claims(config).collect();
+    for (position, claim) in passed.iter().enumerate() {
+        for earlier in others.iter().chain(passed.iter().take(position)) {
+            claim.check_against(earlier, report);
+        }
+    }
+}
+
+impl Claim {
+    /// Says so if the two have an address in common.
+    fn check_against(&self, earlier: &Self, report: &mut Report) {
+        if self.space == earlier.space && self.window.overlaps(earlier.window) {
+            let place = match report.line_if_written(&earlier.key) {
+                Some(line) => format!(", line {line}"),
+                None => String::new(),
+            };
+            let (window, what, other) = (self.window, &earlier.what, earlier.window);
+            let rule = format_args!("{} ({window}) overlaps {what} ({other}{place})", self.what);
+            report.error(&self.key, rule);
         }
     }
 }
@@ -111,13 +137,13 @@ fn check_devices(config: &VmConfig, report: &mut Report) {
     for (position, device) in config.devices.iter().enumerate() {
         for (other_position, other) in config.devices.iter().enumerate().take(position) {
             let key = format!("{}[{position}]", keys::VIRTUAL);
-            let line = report.line(&format!("{}[{other_position}]", keys::VIRTUAL));
+            let owner = report.place(&format!("{}[{other_position}]", keys::VIRTUAL));
             if device.id == other.id {
-                let rule = format_args!("\"{}\" is the name of line {line}'s device", device.id);
+                let rule = format_args!("\"{}\" is the name of {owner} already", device.id);
                 report.error(&format!("{key}.id"), rule);
             }
             if device.irq == other.irq {
-                let rule = format_args!("{} is the interrupt of line {line}'s device", device.irq);
+                let rule = format_args!("{} is the interrupt of {owner} already", device.irq);
                 report.error(&format!("{key}.irq"), rule);
             }
         }
@@ -163,9 +189,20 @@ fn check_images(config: &VmConfig, report: &mut Report) {
     }
 }
 
-/// The guest learns its command line and its ramdisk from the device tree, and this one is given to it as it is.
+/// The guest learns its command line, its ramdisk and its devices from the device tree, and this one is given to it as it is.
 fn check_own_device_tree(config: &VmConfig, report: &mut Report) {
     let kernel = &config.kernel;
+    for (position, device) in config.passed.iter().enumerate() {
+        if device.compatible.is_some() {
+            report.error(
+                &format!("{}[{position}].compatible", keys::PASSTHROUGH),
+                format_args!(
+                    "does not reach the guest beside {}: write a node into that tree",
+                    keys::DTB_PATH
+                ),
+            );
+        }
+    }
     if kernel.cmdline.is_some() {
         report.error(
             keys::CMDLINE,

@@ -9,6 +9,7 @@ const MACHINE: MachineLimits = MachineLimits {
     pcpus: 4,
     ram_bytes: 1 << 30,
     guest_phys_bits: 41,
+    devices: None,
 };
 
 /// A config whose `[base]` has the id, the name and the line `placement`.

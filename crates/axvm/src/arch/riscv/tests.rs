@@ -24,6 +24,7 @@ fn config(vm: VmConfig, console: Arc<TestConsole>) -> AxVMConfig<RiscvMachine> {
         machine: Arc::new(machine(ISA)),
         images: Arc::new(Files(vec![("image", b"flat".to_vec())])),
         console,
+        host: Arc::new(axdevice::NoHostDevices),
     }
 }
 

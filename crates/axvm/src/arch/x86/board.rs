@@ -3,15 +3,19 @@
 //! The lines of the ISA bus lead to both the 8259s and the I/O APIC; both reach the local APICs, and
 //! those the vCPUs, by letters. Registers that power the machine off or reset it take the VM down.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 
 use axaddrspace::GuestPhysAddr;
 use axdevice::{
-    AcpiPm, ApicBus, AxVmDevices, AxVmDevicesBuilder, Clock, CmosRtc, CpuEvents, DebugPort, I8042,
-    IoApic, IsaLines, LocalApic, NoPci, Pic8259, Pit8254, SystemPower, Timed, TimerWidth,
+    AcpiPm, ApicBus, AxVmDevices, AxVmDevicesBuilder, Clock, CmosRtc, CpuEvents, DebugPort,
+    HostTrigger, I8042, InterruptController, IoApic, IrqLine, IsaLines, LocalApic, NoPci,
+    PassedInterrupt, PassedPorts, Pic8259, Pit8254, SystemPower, Timed, TimerWidth,
 };
 use axvcpu::{ResetCause, SystemDownKind};
-use axvmconfig::{ConfigError, DeviceModel, X86_ACPI_PORTS, keys};
+use axvmconfig::{ConfigError, DeviceModel, IrqTrigger, PassedIrq, X86_ACPI_PORTS, keys};
 
 use super::super::{GuestDevices, serial_port};
 use crate::{AxVMConfig, VmLink, X86Machine};
@@ -84,6 +88,16 @@ impl Board {
             })
             .collect();
 
+        let passed_ports: Vec<_> = vm
+            .passed
+            .iter()
+            .filter_map(|device| {
+                let (ports, host) = (device.ports?, config.host.clone());
+                let device = PassedPorts::new(device.id.as_str(), ports.first, host);
+                Some((ports, Arc::new(device)))
+            })
+            .collect();
+
         let shared = || {
             let bus = AxVmDevices::builder().mmio(IoApic::PAGE, IoApic::PAGE_SIZE, io_apic.clone());
             let bus = pic.put_on(bus);
@@ -93,6 +107,9 @@ impl Board {
             let bus = i8042.put_on(bus);
             let bus = pci.put_on(bus);
             let bus = debug_port.put_on(bus);
+            let bus = passed_ports.iter().fold(bus, |bus, (ports, device)| {
+                bus.port(ports.first, ports.count, device.clone())
+            });
             serial.iter().fold(bus, |bus, (device, uart)| {
                 // The config has them within 16 bits.
                 bus.port(port(device.addr), device.size as u32, uart.clone())
@@ -127,10 +144,41 @@ impl Board {
                 bus,
                 own_buses,
                 console,
+                passed: passed_interrupts(config, &isa, &io_apic),
             },
             sockets,
         })
     }
+}
+
+/// The machine's interrupts that the VM has. Edges go where those of the ISA bus go, levels to a pin of the I/O APIC alone: the 8259s tell
+/// nobody when one has been served.
+fn passed_interrupts(
+    config: &AxVMConfig<X86Machine>,
+    isa: &Arc<IsaLines>,
+    io_apic: &Arc<IoApic>,
+) -> Vec<Arc<PassedInterrupt>> {
+    let irqs = config.vm.passed.iter().filter_map(|device| device.irq);
+    let passed = irqs.map(|PassedIrq { host, guest }| {
+        let (trigger, line) = match IrqTrigger::of_guest(config.vm.isa, guest) {
+            IrqTrigger::Edge => (HostTrigger::Edge, isa.wire(guest)),
+            IrqTrigger::Level => {
+                let pins: Arc<dyn InterruptController> = io_apic.clone();
+                (HostTrigger::Level, IrqLine::new(pins, guest))
+            }
+        };
+        let interrupt = PassedInterrupt::new(host, trigger, config.host.clone(), line);
+        let interrupt = Arc::new(interrupt);
+        match trigger {
+            HostTrigger::Edge => {}
+            HostTrigger::Level => {
+                let weak: Weak<PassedInterrupt> = Arc::downgrade(&interrupt);
+                io_apic.on_served(guest, weak);
+            }
+        }
+        interrupt
+    });
+    passed.collect()
 }
 
 /// The number of the port that a config calls an address.

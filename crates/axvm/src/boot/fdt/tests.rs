@@ -29,6 +29,18 @@ fn with_tree(change: impl FnOnce(&mut GuestTree<'_>), look: impl FnOnce(Fdt<'_>)
             irq: 11,
         },
     ];
+    let passed = [
+        PassedNode {
+            window: Window::new(0x10_1000, 0x1000),
+            irq: Some(12),
+            compatible: "google,goldfish-rtc",
+        },
+        PassedNode {
+            window: Window::new(0x2000_0000, 0x2000),
+            irq: None,
+            compatible: "axhv,test",
+        },
+    ];
     let mut tree = GuestTree {
         name: "linux",
         cmdline: Some("console=ttyS0 quiet"),
@@ -42,6 +54,7 @@ fn with_tree(change: impl FnOnce(&mut GuestTree<'_>), look: impl FnOnce(Fdt<'_>)
             sources: 95,
         },
         uarts: &uarts,
+        passed: &passed,
     };
     change(&mut tree);
     let bytes = tree.flatten().unwrap();
@@ -164,6 +177,24 @@ fn interrupts_lead_from_the_uart_by_the_plic_to_the_harts() {
                     .unwrap();
                 assert_eq!(u32s(intc, "phandle"), [context[0]]);
             }
+        },
+    );
+}
+
+#[test]
+fn devices_of_the_machine_have_nodes_of_what_is_known() {
+    with_tree(
+        |_| (),
+        |fdt| {
+            let rtc = fdt.find_node("/soc/device@101000").unwrap();
+            assert_eq!(text(rtc, "compatible"), "google,goldfish-rtc");
+            assert_eq!(u32s(rtc, "reg"), [0, 0x10_1000, 0, 0x1000]);
+            assert_eq!(u32s(rtc, "interrupts"), [12]);
+            let plic = fdt.find_node("/soc/interrupt-controller@c000000").unwrap();
+            assert_eq!(u32s(rtc, "interrupt-parent"), u32s(plic, "phandle"));
+            let other = fdt.find_node("/soc/device@20000000").unwrap();
+            assert_eq!(u32s(other, "reg"), [0, 0x2000_0000, 0, 0x2000]);
+            assert!(other.property("interrupts").is_none());
         },
     );
 }

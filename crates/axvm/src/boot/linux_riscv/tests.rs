@@ -24,6 +24,7 @@ fn loaded(
         machine: Arc::new(machine("rv64imafdch_zicsr_sstc")),
         images: Arc::new(Files(files)) as Arc<dyn ImageSource>,
         console: Arc::new(TestConsole::new()),
+        host: Arc::new(axdevice::NoHostDevices),
     };
     let mut ram = TestRam::new(BASE, SIZE as usize);
     (
@@ -184,6 +185,7 @@ fn an_entry_point_outside_ram_is_refused() {
         machine: Arc::new(machine("rv64imac")),
         images: Arc::new(Files(flat())),
         console: Arc::new(TestConsole::new()),
+        host: Arc::new(axdevice::NoHostDevices),
     };
     let mut ram = TestRam::new(BASE, SIZE as usize);
     let why = load(&config, CpuFeatures::all(), &[range(BASE, SIZE)], &mut ram).unwrap_err();

@@ -1,0 +1,75 @@
+//! What of the machine's addresses is nobody's to give away.
+
+use super::{Machine, Unusable};
+
+/// Addresses that are the hypervisor's or the firmware's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// The first.
+    pub start: usize,
+    /// How many.
+    pub size: usize,
+    /// What is there.
+    pub what: &'static str,
+}
+
+/// Each hart or group of harts may have a device of the firmware's.
+const MAX: usize = 32;
+
+/// Registers, kept without a heap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnedList {
+    list: [Owned; MAX],
+    len: usize,
+}
+
+impl OwnedList {
+    pub(super) const fn new() -> Self {
+        let none = Owned {
+            start: 0,
+            size: 0,
+            what: "",
+        };
+        Self {
+            list: [none; MAX],
+            len: 0,
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        start: usize,
+        size: usize,
+        what: &'static str,
+    ) -> Result<(), Unusable> {
+        let slot = self.list.get_mut(self.len);
+        *slot.ok_or(Unusable::TooManyDevices)? = Owned { start, size, what };
+        self.len += 1;
+        Ok(())
+    }
+
+    fn as_slice(&self) -> &[Owned] {
+        self.list.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl Machine {
+    /// What no VM can have: RAM, and what the hypervisor and the firmware drive.
+    pub fn owned(&self) -> impl Iterator<Item = Owned> {
+        let memory = [
+            (&self.ram, "RAM"),
+            (&self.reserved, "memory that the firmware keeps"),
+        ];
+        let memory = memory.into_iter().flat_map(|(ranges, what)| {
+            let ranges = ranges.as_slice().iter();
+            ranges.map(move |&(start, size)| Owned { start, size, what })
+        });
+        memory.chain(self.owned.as_slice().iter().copied())
+    }
+
+    /// The PLIC source that is the hypervisor's own: its console's.
+    #[must_use]
+    pub fn console_source(&self) -> Option<usize> {
+        self.uart.and_then(|uart| uart.irq)
+    }
+}
