@@ -32,6 +32,9 @@ pub fn vm(bytes: &'static [u8], isa: Isa) -> Result<(VmConfig, Images), String> 
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
+    if let Some(device) = config.passed.first() {
+        return Err(format!("KVM's VM gets no devices of the machine: {device}"));
+    }
     Ok((config, Images(bundle)))
 }
 

@@ -2,7 +2,7 @@
 //! Virtual Interrupts").
 //!
 //! The page is the vCPU's own: only [`hand_over`](State::hand_over), and what the vCPU itself does, write to it. What others request waits here until then, and
-//! so does what they change.
+//! so does what they change. But where the page only mirrors what is requested, which hardware then reads and never writes, others write that at once.
 
 use core::mem;
 

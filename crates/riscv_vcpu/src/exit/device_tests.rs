@@ -7,13 +7,15 @@ use core::cell::RefCell;
 use axaddrspace::GuestPhysAddr;
 use axvcpu::{AccessWidth, AxArchVCpu, LineLevel, MmioRegisters};
 
+use proptest::prelude::*;
+
 use super::{
     tests::{C_LW_A0, LOAD, LW_A0, SD_S1, STORE, fault, suffered},
     *,
 };
 use crate::{
     csr::HVIP,
-    testing::{DEVICE, ENTRY, HOST_TIMER, sbi, trap, vcpu},
+    testing::{DEVICE, ENTRY, HOST_TIMER, RAM, sbi, trap, vcpu},
 };
 
 /// One register of 64 bits; a write moves the vCPU's external line, as an interrupt controller would.
@@ -98,7 +100,7 @@ fn each_instruction_is_decoded_as_what_it_is() {
         trap(fault(LOAD, DEVICE, htinst), |_| {});
     }
     // The same instruction in RAM is no access to a device.
-    trap(fault(LOAD, crate::testing::RAM.start, LBU_A1), |_| {});
+    trap(fault(LOAD, RAM.start, LBU_A1), |_| {});
     let exit = vcpu.run(&Mailbox::new(), &devices).unwrap();
     assert!(
         matches!(exit, AxVCpuExitReason::NestedPageFault { .. }),
@@ -220,4 +222,162 @@ fn the_console_is_written_within_the_loop() {
     assert_eq!(vcpu.pc(), ENTRY + 12);
     assert_eq!(vcpu.account().exits_of(ExitKind::SbiDbcn), 2);
     assert_eq!(vcpu.account().exits_of(ExitKind::SbiLegacy), 1);
+}
+
+/// What was asked of a device of [`Board`]'s: which, where, how wide, and what was stored.
+type Asked = (u8, u64, AccessWidth, Option<u64>);
+
+/// Registers that answer by what they are asked, and remember it.
+struct Chip {
+    number: u8,
+    asked: std::rc::Rc<RefCell<std::vec::Vec<Asked>>>,
+}
+
+impl MmioRegisters for Chip {
+    fn load(&self, offset: u64, width: AccessWidth) -> Option<u64> {
+        self.asked
+            .borrow_mut()
+            .push((self.number, offset, width, None));
+        (offset != 0x10).then_some(0x8182_8384_8586_8788 ^ offset << 32 | offset)
+    }
+
+    fn store(&self, offset: u64, width: AccessWidth, data: u64) -> Option<()> {
+        self.asked
+            .borrow_mut()
+            .push((self.number, offset, width, Some(data)));
+        (offset != 0x10).then_some(())
+    }
+}
+
+/// Devices beside each other, and one behind which RAM begins.
+struct Board([(u64, u64, Chip); 3]);
+
+impl Board {
+    fn new() -> Self {
+        let asked = std::rc::Rc::default();
+        let chip = |number| Chip {
+            number,
+            asked: std::rc::Rc::clone(&asked),
+        };
+        Self([
+            (DEVICE, DEVICE + 0x1f, chip(0)),
+            (DEVICE + 0x20, DEVICE + 0x29, chip(1)),
+            (RAM.start - 8, RAM.start + 0xfff, chip(2)),
+        ])
+    }
+}
+
+impl DeviceAccess for Board {
+    type Registers = Chip;
+
+    fn mmio_window(&self, addr: GuestPhysAddr, width: AccessWidth) -> Option<MmioWindow<'_, Chip>> {
+        let mut windows = self.0.iter().filter_map(|(first, last, chip)| {
+            let [first, last] = [*first, *last].map(GuestPhysAddr::new);
+            MmioWindow::new(chip, first, last, width)
+        });
+        windows.find(|window| window.offset(addr).is_some())
+    }
+
+    fn mmio_read(&self, _: GuestPhysAddr, _: AccessWidth) -> Option<u64> {
+        None
+    }
+
+    fn mmio_write(&self, _: GuestPhysAddr, _: AccessWidth, _: u64) -> Option<()> {
+        None
+    }
+}
+
+/// Whether a vCPU remembers what the last access was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Kept,
+    /// It leaves its loop after each, which forgets the devices, and has nothing decoded.
+    Forgotten,
+}
+
+/// What a guest with these traps meets: the exits, what devices are asked, the registers and the program counter in the end.
+fn met(
+    traps: &[(u64, u64, u64)],
+    memory: Memory,
+) -> (
+    std::vec::Vec<AxVCpuExitReason>,
+    std::vec::Vec<Asked>,
+    [u64; 32],
+    u64,
+) {
+    let (mut vcpu, board, mailbox) = (vcpu(), Board::new(), Mailbox::new());
+    let mut exits = std::vec::Vec::new();
+    for number in 1..32 {
+        vcpu.regs.guest_regs.x[number] = 0x0101_0101_0101_0101 * number as u64;
+    }
+    let mut go = |vcpu: &mut crate::testing::TestCpu| loop {
+        match vcpu.run(&mailbox, &board).unwrap() {
+            HOST_TIMER => break,
+            exit => exits.push(exit),
+        }
+    };
+    for &(cause, address, htinst) in traps {
+        trap(fault(cause, address, htinst), |_| {});
+        if memory == Memory::Forgotten {
+            go(&mut vcpu);
+            vcpu.load = Decoded::<insn::Load>::NONE;
+            vcpu.store = Decoded::<insn::Store>::NONE;
+        }
+    }
+    go(&mut vcpu);
+    let asked = board.0[0].2.asked.take();
+    (exits, asked, vcpu.regs.guest_regs.x, vcpu.pc())
+}
+
+/// In devices, at their ends, in RAM, and elsewhere.
+fn any_address() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => (0..0x40u64).prop_map(|offset| DEVICE - 8 + offset),
+        4 => (0..0x20u64).prop_map(|offset| RAM.start - 16 + offset),
+        1 => any::<u64>().prop_map(|address| address >> 8),
+    ]
+}
+
+/// A cause, and what the hardware says of the instruction.
+fn any_instruction() -> impl Strategy<Value = (u64, u64)> {
+    // Transformed loads and stores of few registers, as they are and compressed; and what is none.
+    let word = |opcode: u64, shift: u32| {
+        (
+            0..8u64,
+            0..4usize,
+            prop::sample::select(&[0b11u64, 0b01][..]),
+        )
+            .prop_map(move |(funct3, register, low)| {
+                opcode & !0b11 | low | funct3 << 12 | [0, 9, 10, 11][register] << shift
+            })
+    };
+    prop_oneof![
+        4 => (Just(LOAD), word(0x03, 7)),
+        4 => (Just(STORE), word(0x23, 20)),
+        1 => (prop::sample::select(&[LOAD, STORE][..]), word(0x03, 7)),
+        1 => (
+            prop::sample::select(&[LOAD, STORE][..]),
+            prop::sample::select(&[0u64, 0x2000, 0x3000, 0x3020, 0x0000_202f, u64::MAX][..]),
+        ),
+    ]
+}
+
+proptest! {
+    /// Accesses that are known again end as they would if each were the first.
+    #[test]
+    fn what_is_remembered_is_what_would_be_found(
+        // Few of each, again and again.
+        instructions in prop::collection::vec(any_instruction(), 1..4),
+        addresses in prop::collection::vec(any_address(), 1..6),
+        order in prop::collection::vec(any::<[prop::sample::Index; 2]>(), 1..60),
+    ) {
+        let traps: std::vec::Vec<_> = order
+            .iter()
+            .map(|[instruction, address]| {
+                let (cause, htinst) = *instruction.get(&instructions);
+                (cause, *address.get(&addresses), htinst)
+            })
+            .collect();
+        prop_assert_eq!(met(&traps, Memory::Kept), met(&traps, Memory::Forgotten));
+    }
 }

@@ -329,6 +329,16 @@ fn the_host_gets_its_status_back() {
 }
 
 #[test]
+fn a_devices_letter_comes_before_the_guest() {
+    let (mut vcpu, mailbox) = (vcpu(), Mailbox::new());
+    mailbox.raise(axvcpu::DEVICE_LETTER);
+    mailbox.raise(SOFTWARE_INTERRUPT);
+    let exit = vcpu.run(&mailbox, &NoDevices).unwrap();
+    assert_eq!(exit, AxVCpuExitReason::DeviceInterrupt);
+    assert_eq!(mailbox.take().edges, 1 << SOFTWARE_INTERRUPT);
+}
+
+#[test]
 fn letters_take_effect_at_the_entry() {
     use machine::Fence::{Instructions, Translations};
     let mut vcpu = vcpu();

@@ -116,6 +116,15 @@ fn interrupted_deliveries_go_in_again() {
 }
 
 #[test]
+fn a_devices_letter_comes_before_the_guest() {
+    let mut world = World::new();
+    world.mailbox.raise(axvcpu::DEVICE_LETTER);
+    world.mailbox.raise(INIT);
+    assert_eq!(world.run(), AxVCpuExitReason::DeviceInterrupt);
+    assert_eq!(world.run(), AxVCpuExitReason::CpuDown);
+}
+
+#[test]
 fn init_stops_and_a_startup_starts_in_real_mode() {
     let mut world = World::new();
     world.mailbox.raise(INIT);

@@ -26,13 +26,10 @@ pub(super) fn frequent(raw: u32) -> Frequent {
     const WRMSR: u32 = VmxExitReason::MsrWrite as u32;
     const EPT_VIOLATION: u32 = VmxExitReason::EptViolation as u32;
     const APIC_WRITE: u32 = VmxExitReason::ApicWrite as u32;
-    // Of the frequent the most frequent: before the table of all.
-    if raw == IO {
-        return Frequent::Port;
-    }
     match raw {
         CPUID => Frequent::Cpuid,
         VMCALL => Frequent::Hypercall,
+        IO => Frequent::Port,
         RDMSR => Frequent::MsrRead,
         WRMSR => Frequent::MsrWrite,
         HOST_INTERRUPT | EPT_VIOLATION | APIC_WRITE if is_during_delivery() => Frequent::Other,

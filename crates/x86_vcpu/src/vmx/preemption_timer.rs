@@ -102,8 +102,7 @@ impl PreemptionTimer {
         match self.state {
             State::Idle => {}
             State::Counting => self.count(now),
-            State::Stopped => self.stop(),
-            State::Started => self.start(now),
+            State::Stopped | State::Started => self.switch(now),
         }
     }
 
@@ -113,9 +112,21 @@ impl PreemptionTimer {
         VmcsTimer32::Preemption.write(u32::try_from(counts).unwrap_or(u32::MAX));
     }
 
+    #[cold]
     #[inline(never)]
+    fn switch(&mut self, now: u64) {
+        match self.state {
+            State::Idle | State::Counting => {}
+            State::Stopped => {
+                self.control(self.pin);
+                self.state = State::Idle;
+            }
+            State::Started => self.start(now),
+        }
+    }
+
     fn start(&mut self, now: u64) {
-        self.switch(self.pin | pin::PREEMPTION_TIMER);
+        self.control(self.pin | pin::PREEMPTION_TIMER);
         if self.turn_end == NEVER {
             self.turn_end = now.saturating_add(self.longest_turn);
         }
@@ -126,13 +137,7 @@ impl PreemptionTimer {
         self.count(now);
     }
 
-    #[inline(never)]
-    fn stop(&mut self) {
-        self.switch(self.pin);
-        self.state = State::Idle;
-    }
-
-    fn switch(&mut self, controls: u32) {
+    fn control(&mut self, controls: u32) {
         if self.written != controls {
             VmcsControl32::PinBased.write(controls);
             self.written = controls;
