@@ -144,14 +144,14 @@ impl HostRange {
 }
 
 impl fmt::Display for HostRange {
-    /// First and last: `0x101000..=0x101fff`, `ports 0x2f8..=0x2ff`.
+    /// First and last: `0x101000 to 0x101fff`, `ports 0x2f8 to 0x2ff`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.space {
             DeviceSpace::Memory => "",
             DeviceSpace::Ports => "ports ",
         };
         let last = self.first.saturating_add(self.size.saturating_sub(1));
-        write!(f, "{kind}{:#x}..={last:#x}", self.first)
+        write!(f, "{kind}{:#x} to {last:#x}", self.first)
     }
 }
 

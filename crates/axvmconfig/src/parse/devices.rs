@@ -148,7 +148,8 @@ fn read_device(
     }
     table.refuse_unknown_keys(report);
 
-    let model = model??;
+    // The error is kept; what else is wrong with the device is to be found too.
+    let model = model.flatten().unwrap_or(DeviceModel::Ns16550);
     Some(VirtualDevice {
         id: id??,
         model,

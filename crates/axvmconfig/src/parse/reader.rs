@@ -62,6 +62,20 @@ impl Report {
         !self.errors.iter().any(|error| error.key.starts_with(key))
     }
 
+    /// The same, but for what stands at keys that end so.
+    pub(super) fn is_clean_but(&self, key: &str, end: &str) -> bool {
+        let mut inside = self
+            .errors
+            .iter()
+            .filter(|error| error.key.starts_with(key));
+        inside.all(|error| error.key.ends_with(end))
+    }
+
+    /// `key` and its line, for a message about another.
+    pub(super) fn place(&self, key: &str) -> String {
+        format!("{key} (line {})", self.line(key))
+    }
+
     /// The line of `key`, for a message about another.
     pub(super) fn line(&self, key: &str) -> u32 {
         self.source.line(key)

@@ -21,7 +21,8 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     if memory_is_known && devices_are_known && passed_are_known {
         check_overlaps(config, report);
     }
-    if devices_are_known {
+    // One whose model is wrong is in the list, as another.
+    if report.is_clean_but(keys::VIRTUAL, ".model") {
         check_devices(config, report);
     }
     if devices_are_known && passed_are_known {
@@ -122,11 +123,11 @@ impl Claim {
     fn check_against(&self, earlier: &Self, report: &mut Report) {
         if self.space == earlier.space && self.window.overlaps(earlier.window) {
             let place = match report.line_if_written(&earlier.key) {
-                Some(line) => format!(" (line {line})"),
+                Some(line) => format!(", line {line}"),
                 None => String::new(),
             };
             let (window, what, other) = (self.window, &earlier.what, earlier.window);
-            let rule = format_args!("{} ({window}) overlaps {what}{place} ({other})", self.what);
+            let rule = format_args!("{} ({window}) overlaps {what} ({other}{place})", self.what);
             report.error(&self.key, rule);
         }
     }
@@ -136,13 +137,13 @@ fn check_devices(config: &VmConfig, report: &mut Report) {
     for (position, device) in config.devices.iter().enumerate() {
         for (other_position, other) in config.devices.iter().enumerate().take(position) {
             let key = format!("{}[{position}]", keys::VIRTUAL);
-            let line = report.line(&format!("{}[{other_position}]", keys::VIRTUAL));
+            let owner = report.place(&format!("{}[{other_position}]", keys::VIRTUAL));
             if device.id == other.id {
-                let rule = format_args!("\"{}\" is the name of line {line}'s device", device.id);
+                let rule = format_args!("\"{}\" is the name of {owner} already", device.id);
                 report.error(&format!("{key}.id"), rule);
             }
             if device.irq == other.irq {
-                let rule = format_args!("{} is the interrupt of line {line}'s device", device.irq);
+                let rule = format_args!("{} is the interrupt of {owner} already", device.irq);
                 report.error(&format!("{key}.irq"), rule);
             }
         }

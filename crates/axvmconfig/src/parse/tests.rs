@@ -472,7 +472,7 @@ fn memory_rules() {
         ),
         (
             "[[0x8000_0000, \"8KiB\"], [0x8000_1000, \"4KiB\"]]",
-            "memory region 1 (0x80001000 to 0x80001fff) overlaps memory region 0 (line 5) (0x80000000 to 0x80001fff)",
+            "memory region 1 (0x80001000 to 0x80001fff) overlaps memory region 0 (0x80000000 to 0x80001fff, line 5)",
         ),
         (
             "[\"1GiB\", [0x8000_1000, \"4KiB\"]]",
@@ -509,11 +509,11 @@ fn device_rules() {
         ),
         (
             r#"virtual = [{ id = "u", model = "ns16550" }, { id = "u", model = "ns16550", addr = 0x2000_0000, irq = 11 }]"#,
-            "\"u\" is the name of line 8's device",
+            "\"u\" is the name of devices.virtual[0] (line 8) already",
         ),
         (
             r#"virtual = [{ id = "u", model = "ns16550" }, { id = "v", model = "ns16550", addr = 0x2000_0000, irq = 10 }]"#,
-            "10 is the interrupt of line 8's device",
+            "10 is the interrupt of devices.virtual[0] (line 8) already",
         ),
         (
             r#"virtual = [{ id = "u", model = "ns16550" }, { id = "v", model = "ns16550", addr = 0x1000_0080, irq = 11 }]"#,
@@ -845,4 +845,23 @@ fn a_pc_has_ram_in_its_first_mib() {
     }
     let parts = "memory_regions = [[0, 0xa_0000], [0xe_0000, \"8MiB\"]]";
     assert!(parse_pc(parts, "").is_ok());
+}
+
+/// A model that is wrong hides nothing else of the device.
+#[test]
+fn a_device_of_no_model_has_a_name_and_an_interrupt() {
+    let device = r#"{ id = "u", model = "ns1655", addr = 0x2000_0000, irq = 10 }"#;
+    let line = format!("virtual = [{{ id = \"u\", model = \"ns16550\" }}, {device}]");
+    let errors = errors_with("devices", &line);
+    for rule in [
+        "devices.virtual[1].model: must be one of \"ns16550\"",
+        "devices.virtual[1].id: \"u\" is the name of devices.virtual[0] (line 8) already",
+        "devices.virtual[1].irq: 10 is the interrupt of devices.virtual[0] (line 8) already",
+    ] {
+        assert!(
+            errors.iter().any(|error| error.contains(rule)),
+            "{rule}: {errors:?}"
+        );
+    }
+    assert_eq!(errors.len(), 3, "{errors:?}");
 }

@@ -34,44 +34,43 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     for (position, device) in config.passed.iter().enumerate() {
         let own = key(position);
         let emulated = config.devices.iter().enumerate().map(|(at, other)| {
-            let line = report.line(&format!("{}[{at}]", keys::VIRTUAL));
-            (line, &other.id, Some(other.irq))
+            let owner = report.place(&format!("{}[{at}]", keys::VIRTUAL));
+            (owner, &other.id, Some(other.irq))
         });
         let earlier = config.passed.iter().enumerate().take(position);
         let passed = earlier.map(|(at, other)| {
-            let line = report.line(&key(at));
-            (line, &other.id, other.irq.map(|irq| irq.guest))
+            let owner = report.place(&key(at));
+            (owner, &other.id, other.irq.map(|irq| irq.guest))
         });
         let mut errors = alloc::vec::Vec::new();
-        for (line, id, irq) in emulated.chain(passed) {
+        for (owner, id, irq) in emulated.chain(passed) {
             if *id == device.id {
-                let rule = format!("\"{id}\" is the name of line {line}'s device");
+                let rule = format!("\"{id}\" is the name of {owner} already");
                 errors.push((format!("{own}.id"), rule));
             }
             if let (Some(irq), Some(ours)) = (irq, device.irq)
                 && irq == ours.guest
             {
-                let rule = format!("{irq} is the interrupt of line {line}'s device");
+                let rule = format!("{irq} is the interrupt of {owner} already");
                 errors.push((format!("{own}.guest_irq"), rule));
             }
         }
         for (at, other) in config.passed.iter().enumerate().take(position) {
-            let line = report.line(&key(at));
+            let owner = report.place(&key(at));
             for (ours, theirs) in device
                 .host_ranges()
                 .flat_map(|ours| other.host_ranges().map(move |theirs| (ours, theirs)))
             {
                 // At ports the guest's are the machine's, and the overlap is told already.
                 if ours.space == DeviceSpace::Memory && ours.overlaps(&theirs) {
-                    let rule =
-                        format!("{ours} is the machine's device of line {line} too ({theirs})");
+                    let rule = format!("{ours} overlaps {theirs} of {owner}");
                     errors.push((format!("{own}.addr"), rule));
                 }
             }
             if let (Some(ours), Some(theirs)) = (device.irq, other.irq)
                 && ours.host == theirs.host
             {
-                let rule = format!("{} is the interrupt of line {line}'s device", ours.host);
+                let rule = format!("{} is the interrupt of {owner} already", ours.host);
                 errors.push((format!("{own}.irq"), rule));
             }
         }

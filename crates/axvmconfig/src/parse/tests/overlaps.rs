@@ -32,13 +32,13 @@ fn ram_over_a_device() {
             Isa::Riscv64,
             0x2000_0000,
             PAGE,
-            "overlaps device \"u\" (line 12)",
+            "overlaps device \"u\" (0x20000000 to 0x200000ff, line 12)",
         ),
         (
             Isa::Riscv64,
             0x1fff_f000,
             3 * PAGE,
-            "overlaps device \"u\" (line 12)",
+            "overlaps device \"u\" (0x20000000 to 0x200000ff, line 12)",
         ),
     ] {
         for map_type in ["alloc", "lazy"] {
