@@ -20,7 +20,7 @@ mod vcpu_task;
 
 use alloc::{format, string::ToString, sync::Arc};
 
-use axvmconfig::{MachineLimits, NotStarted, start_all};
+use axvmconfig::{ConfigError, MachineLimits, NotStarted, Starter, VmConfig, start_all};
 
 use crate::{
     host::RunResult,
@@ -88,25 +88,46 @@ fn run_vms(house: &mut Housekeeping) -> RunResult {
         house.error(error);
     }
     let alone = host::own_memory();
-    let mut manager = Manager::new(machine, Images::new(plan.bundle));
-    let mut all_start = plan.errors.is_empty();
-    let refused = start_all(plan.configs, &limits, |config| {
-        manager.start(config.clone(), house).map_err(|error| {
-            house.error(&error);
-            all_start = false;
-            NotStarted
-        })
-    });
-    for error in &refused {
-        house.error(&error.to_string());
-    }
-    all_start &= refused.is_empty();
+    let mut start = Start {
+        manager: Manager::new(machine, Images::new(plan.bundle)),
+        house,
+        failed: 0,
+    };
+    let refused = start_all(plan.configs, &limits, &mut start);
+    let all_start = plan.errors.len() + refused + start.failed == 0;
+    let Start {
+        mut manager, house, ..
+    } = start;
     note_memory(house, &alone, &manager);
     if manager.count() == 0 {
         house.note("no VM runs: powering off");
     }
     let ended = house.keep(&mut manager);
     if all_start { ended } else { RunResult::Failed }
+}
+
+/// The start of the VMs.
+struct Start<'a> {
+    manager: Manager,
+    house: &'a mut Housekeeping,
+    /// How many could not start.
+    failed: usize,
+}
+
+impl Starter for Start<'_> {
+    fn start(&mut self, config: &VmConfig) -> Result<(), NotStarted> {
+        self.manager
+            .start(config.clone(), self.house)
+            .map_err(|error| {
+                self.house.error(&error);
+                self.failed += 1;
+                NotStarted
+            })
+    }
+
+    fn refuse(&mut self, why: &ConfigError) {
+        self.house.error(&why.to_string());
+    }
 }
 
 /// Says what memory is not the VMs': the image, what is allocated without VMs, and what they take besides their RAM.

@@ -38,5 +38,5 @@ pub use passed::{
 };
 pub use pcpu::{PcpuSet, Sharing};
 pub use size::{Size, SizeError, parse_size};
-pub use start::{NotStarted, start_all};
+pub use start::{NotStarted, Starter, start_all};
 pub use validate::{MachineLimits, Refusal, validate};

@@ -11,20 +11,39 @@ use crate::{ConfigError, MachineLimits, VmConfig, validate};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotStarted;
 
-/// Has `start` start every VM that may, in the order of their ids. Where that fails, those that were
-/// refused are held against the VMs that run once more. Returns what is wrong with the VMs that stay
-/// refused; what is wrong with those that `start` could not start, it has to tell itself.
+/// Who starts VMs, and tells of those that do not.
+pub trait Starter {
+    /// Starts a VM.
+    ///
+    /// # Errors
+    /// It does not start; why, has been told.
+    fn start(&mut self, config: &VmConfig) -> Result<(), NotStarted>;
+
+    /// Tells why a VM may not start.
+    fn refuse(&mut self, why: &ConfigError);
+}
+
+/// Has `starter` start every VM that may, in the order of their ids. Where that fails, those that were
+/// refused are held against the VMs that run once more. Each reason to refuse is told once; those that
+/// the configs give, before the first VM starts. Returns how many VMs stay refused.
 pub fn start_all(
     configs: Vec<VmConfig>,
     machine: &MachineLimits,
-    mut start: impl FnMut(&VmConfig) -> Result<(), NotStarted>,
-) -> Vec<ConfigError> {
+    starter: &mut impl Starter,
+) -> usize {
+    let mut told: Vec<ConfigError> = Vec::new();
     let mut running = Vec::new();
     let mut waiting = configs;
     loop {
         // Those that run stand first, so that nobody takes anything from them.
         let all: Vec<VmConfig> = running.iter().chain(&waiting).cloned().collect();
         let refusals = validate(&all, machine).err().unwrap_or_default();
+        for refusal in &refusals {
+            if !told.contains(&refusal.error) {
+                starter.refuse(&refusal.error);
+                told.push(refusal.error.clone());
+            }
+        }
         let is_refused = |vm: usize| refusals.iter().any(|refusal| refusal.vm == vm);
         let (mut due, mut refused) = (Vec::new(), Vec::new());
         for (position, config) in waiting.into_iter().enumerate() {
@@ -36,9 +55,9 @@ pub fn start_all(
         }
         due.sort_by_key(|config| config.id);
         let before = due.len();
-        due.retain(|config| start(config).is_ok());
+        due.retain(|config| starter.start(config).is_ok());
         if due.len() == before || refused.is_empty() {
-            return refusals.into_iter().map(|refusal| refusal.error).collect();
+            return refused.len();
         }
         running.extend(due);
         waiting = refused;
@@ -47,10 +66,15 @@ pub fn start_all(
 
 #[cfg(test)]
 mod tests {
-    use alloc::{format, string::ToString, vec, vec::Vec};
+    use alloc::{
+        format,
+        string::{String, ToString},
+        vec,
+        vec::Vec,
+    };
 
-    use super::{NotStarted, start_all};
-    use crate::{Isa, MachineLimits, VmConfig};
+    use super::{NotStarted, Starter, start_all};
+    use crate::{ConfigError, Isa, MachineLimits, VmConfig};
 
     const MACHINE: MachineLimits = MachineLimits {
         pcpus: 4,
@@ -67,18 +91,30 @@ mod tests {
         VmConfig::parse(&format!("{name}.toml"), &text, Isa::Riscv64).expect("valid by itself")
     }
 
-    /// Who was started, in this order, and what is wrong with who was not; those whose name begins
-    /// with `x` cannot start.
-    fn start(configs: Vec<VmConfig>) -> (Vec<String>, Vec<String>) {
-        let mut started = Vec::new();
-        let errors = start_all(configs, &MACHINE, |config| {
+    /// Writes down, in their order, who was started, by name, and why others were not. Those whose
+    /// name begins with `x` cannot start.
+    #[derive(Default)]
+    struct Log(Vec<String>);
+
+    impl Starter for Log {
+        fn start(&mut self, config: &VmConfig) -> Result<(), NotStarted> {
             if config.name.starts_with('x') {
                 return Err(NotStarted);
             }
-            started.push(config.name.clone());
+            self.0.push(config.name.clone());
             Ok(())
-        });
-        (started, errors.iter().map(ToString::to_string).collect())
+        }
+
+        fn refuse(&mut self, why: &ConfigError) {
+            self.0.push(why.to_string());
+        }
+    }
+
+    /// What happened, and how many stay refused.
+    fn start(configs: Vec<VmConfig>) -> (Vec<String>, usize) {
+        let mut log = Log::default();
+        let refused = start_all(configs, &MACHINE, &mut log);
+        (log.0, refused)
     }
 
     #[test]
@@ -88,7 +124,7 @@ mod tests {
             vm(1, "b", "[2]", "1MiB"),
             vm(2, "x", "[3]", "1MiB"),
         ];
-        assert_eq!(start(configs).0, ["b", "a"]);
+        assert_eq!(start(configs), (vec!["b".into(), "a".into()], 0));
     }
 
     #[test]
@@ -98,25 +134,31 @@ mod tests {
             vm(2, "a", "[3]", "1MiB"),
             vm(3, "b", "[2]", "512MiB"),
         ];
-        assert_eq!(start(configs), (vec!["a".into(), "b".into()], vec![]));
+        let (told, refused) = start(configs);
+        // What the configs say against each other comes before any VM starts.
+        assert!(told[0].starts_with("a.toml:3:") && told[0].contains("VM \"x\""));
+        assert!(told[1].starts_with("b.toml:6:") && told[1].contains("VM \"x\""));
+        assert_eq!((&told[2..], refused), (&["a".into(), "b".into()][..], 0));
     }
 
     #[test]
-    fn what_stays_refused_is_told_once_with_who_stands_in_its_way() {
+    fn each_refusal_is_told_once_with_who_stands_in_its_way() {
         let configs = vec![
             vm(1, "x", "[1]", "1MiB"),
             vm(2, "a", "[1, 2]", "1MiB"),
             vm(3, "b", "[1]", "1MiB"),
             vm(4, "c", "[2]", "1MiB"),
         ];
-        let (started, errors) = start(configs);
-        // The one that ran before keeps what it has.
-        assert_eq!(started, ["c", "b"]);
-        let [error] = &errors[..] else {
-            panic!("{errors:?}");
+        let (told, refused) = start(configs);
+        let [a, b, started_c, a_again, started_b] = &told[..] else {
+            panic!("{told:?}");
         };
-        assert!(error.starts_with("a.toml:3: base.phys_cpu_ids[1]: pCPU 2 "));
-        assert!(error.contains("VM \"c\""));
+        assert!(a.starts_with("a.toml:3: base.phys_cpu_ids[0]: pCPU 1 ") && a.contains("VM \"x\""));
+        assert!(b.starts_with("b.toml:3: ") && b.contains("VM \"x\""));
+        // The one that ran before keeps what it has.
+        assert!(a_again.starts_with("a.toml:3: base.phys_cpu_ids[1]: pCPU 2 "));
+        assert!(a_again.contains("VM \"c\""));
+        assert_eq!((&**started_c, &**started_b, refused), ("c", "b", 1));
     }
 
     #[test]
@@ -125,6 +167,7 @@ mod tests {
             .map(|id| vm(id, &format!("x{id}"), "[1]", "1GiB"))
             .collect();
         configs.push(vm(9, "z", "[1]", "1GiB"));
-        assert_eq!(start(configs), (vec!["z".into()], vec![]));
+        let (told, refused) = start(configs);
+        assert_eq!((told.last(), refused), (Some(&"z".into()), 0));
     }
 }
