@@ -1,6 +1,7 @@
 //! The bundle: the one that AxHV takes, of which the first VM runs.
 
 use alloc::{
+    format,
     string::{String, ToString},
     vec::Vec,
 };

@@ -150,7 +150,7 @@ pub fn on_passed(handler: fn(u32)) {
     PASSED_HANDLER.call_once(|| handler);
 }
 
-/// Lets `source` interrupt pCPU `cpu`, for a guest; until it was [served](served) it does not come again. Says whether that can be.
+/// Lets `source` interrupt pCPU `cpu`, for a guest; until it was [served] it does not come again. Says whether that can be.
 #[must_use]
 pub fn pass(source: u32, cpu: usize) -> bool {
     let Some((plic, context, slot, number)) = passed(source, cpu) else {

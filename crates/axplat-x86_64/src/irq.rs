@@ -169,7 +169,7 @@ pub fn on_passed(handler: fn(u32)) {
     PASSED_HANDLER.call_once(|| handler);
 }
 
-/// Lets a global system interrupt come to pCPU `cpu`, for a guest. One that asks by its level does not come again until it was [served](served).
+/// Lets a global system interrupt come to pCPU `cpu`, for a guest. One that asks by its level does not come again until it was [served].
 /// Says whether that can be.
 #[must_use]
 pub fn pass(gsi: u32, cpu: usize) -> bool {
