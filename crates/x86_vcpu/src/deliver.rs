@@ -13,6 +13,18 @@ use crate::{
 /// Never.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// How long before a timer is due, in ticks of [`now`](AxVCpuHal::now), the guest is left for it: about what the way to the handler takes, so that the handler
+/// runs when the timer is due and not after all that. What is left then is waited for, right before the entry.
+const LEAD: u64 = 700;
+
+/// When the guest is left for a timer that is due at `deadline`.
+pub(crate) const fn alarm(deadline: u64) -> u64 {
+    match deadline {
+        NEVER => NEVER,
+        _ => deadline.saturating_sub(LEAD),
+    }
+}
+
 impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     /// Runs the timers that are due, and has the host come back for the next.
     #[inline]
@@ -21,16 +33,20 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
         let mut next = NEVER;
         for timed in self.timed.iter() {
             let mut deadline = timed.deadline();
-            if deadline <= now {
-                deadline = timed.advance(now);
+            if alarm(deadline) <= now {
+                if now < deadline {
+                    self.events.hold_until(deadline);
+                }
+                deadline = timed.advance(now.max(deadline));
             }
             next = next.min(deadline);
         }
         if next != self.armed {
             self.armed = next;
-            match self.backend.set_deadline(next) {
+            let alarm = alarm(next);
+            match self.backend.set_deadline(alarm) {
                 Alarm::Hardware => {}
-                Alarm::Host => H::set_guest_timer(next),
+                Alarm::Host => H::set_guest_timer(alarm),
             }
         }
     }
@@ -86,12 +102,25 @@ impl<H: AxVCpuHal, V: VendorVcpu> VCpu<H, V> {
     #[inline(always)]
     pub(crate) fn deliver(&mut self) {
         let waits = self.flag.is_raised();
-        if !waits && !self.awaits_interrupts && self.events.is_empty() {
+        if !waits && !self.awaits_interrupts && self.events.is_idle() {
             return;
         }
         match self.keeps {
             None => self.deliver_waiting(waits, |vcpu| vcpu.flag.is_raised()),
             Some(keeps) => self.deliver_kept(keeps),
+        }
+        self.await_due();
+    }
+
+    /// A timer that ran early is due when the guest goes on. That is at most [`LEAD`] away; a clock that stands still is not waited for.
+    #[inline(always)]
+    fn await_due(&mut self) {
+        if let Some(due) = self.events.take_due() {
+            for _ in 0..LEAD {
+                if due <= H::now() {
+                    break;
+                }
+            }
         }
     }
 

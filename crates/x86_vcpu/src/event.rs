@@ -135,6 +135,8 @@ pub(crate) struct EventQueue {
     /// What was being delivered.
     interrupted: Option<Event>,
     nmi: bool,
+    /// A timer ran before it was due: the guest is not entered sooner than this.
+    due: u64,
     /// Whether there is any of these: one look before each entry.
     any: bool,
 }
@@ -151,7 +153,7 @@ impl EventQueue {
 
     /// Something has come or gone.
     fn look(&mut self) {
-        self.any = self.exception.is_some() || self.interrupted.is_some() || self.nmi;
+        self.any = !self.is_empty() || self.due != 0;
     }
 
     /// Whether the delivery of something was interrupted by the last exit.
@@ -205,9 +207,32 @@ impl EventQueue {
         forced
     }
 
-    /// Whether nothing waits.
+    /// The guest is not to be entered before `time`.
+    pub(crate) fn hold_until(&mut self, time: u64) {
+        self.due = self.due.max(time);
+        self.look();
+    }
+
+    /// Until when the guest was not to be entered, which it is now.
+    #[inline]
+    pub(crate) fn take_due(&mut self) -> Option<u64> {
+        if self.due == 0 {
+            return None;
+        }
+        let due = core::mem::take(&mut self.due);
+        self.look();
+        Some(due)
+    }
+
+    /// Whether nothing waits to be given to the guest.
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
+        self.exception.is_none() && self.interrupted.is_none() && !self.nmi
+    }
+
+    /// Whether there is nothing to do before an entry.
+    #[inline]
+    pub(crate) const fn is_idle(&self) -> bool {
         !self.any
     }
 }

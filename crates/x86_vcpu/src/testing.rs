@@ -27,6 +27,8 @@ use crate::{
 std::thread_local! {
     static PCPU: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<u64> = const { Cell::new(1000) };
+    /// How far a look at the clock moves it.
+    static TICKS: Cell<u64> = const { Cell::new(0) };
     static TIMER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -69,7 +71,9 @@ impl AxVCpuHal for TestHost {
     }
 
     fn now() -> u64 {
-        NOW.get()
+        let now = NOW.get();
+        NOW.set(now + TICKS.get());
+        now
     }
 
     fn set_guest_timer(deadline: u64) {
@@ -80,6 +84,11 @@ impl AxVCpuHal for TestHost {
 /// Lets time pass.
 pub(crate) fn set_now(now: u64) {
     NOW.set(now);
+}
+
+/// From now on each look at the clock moves it by so much.
+pub(crate) fn set_ticks(ticks: u64) {
+    TICKS.set(ticks);
 }
 
 /// What the host's timer was told since the last call.

@@ -7,7 +7,9 @@ use axvcpu::{AtHostInterrupt, AxArchVCpu};
 
 use super::*;
 use crate::{
-    INIT, NOTIFY, machine,
+    INIT, NOTIFY,
+    deliver::alarm,
+    machine,
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
     testing::{ENTRY, World, set_now, timers_set},
 };
@@ -171,7 +173,7 @@ fn what_a_write_did_to_its_own_vcpu_takes_effect_at_once() {
     let program = || {
         timer
             .deadline
-            .store(1000, core::sync::atomic::Ordering::SeqCst);
+            .store(5000, core::sync::atomic::Ordering::SeqCst);
         mailbox.raise(NOTIFY);
     };
     let devices = Devices {
@@ -183,7 +185,7 @@ fn what_a_write_did_to_its_own_vcpu_takes_effect_at_once() {
     exits(0x7b, 0x0040_0010, ENTRY + 2);
     exits(HOST_INTERRUPT, 0, 0);
     assert_eq!(vcpu.run(mailbox, &devices).unwrap(), HOST);
-    assert_eq!(timers_set(), [1000]);
+    assert_eq!(timers_set(), [alarm(5000)]);
 
     let init = || mailbox.raise(INIT);
     let devices = Devices {

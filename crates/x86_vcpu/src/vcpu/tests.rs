@@ -4,10 +4,12 @@ use axvcpu::AxArchPerCpu;
 
 use super::*;
 use crate::{
-    HltPolicy, LocalApicHardware, Unfit, X86PerCpu, X86VCpu, forget_nested, machine,
+    HltPolicy, LocalApicHardware, Unfit, X86PerCpu, X86VCpu,
+    deliver::alarm,
+    forget_nested, machine,
     regs::{Segment, SegmentName},
     svm::script::{HOST_INTERRUPT, exits, is_over, then},
-    testing::{ENTRY, TestHost, World, set_now, timers_set},
+    testing::{ENTRY, TestHost, World, set_now, set_ticks, timers_set},
 };
 
 const HOST: AxVCpuExitReason = AxVCpuExitReason::ExternalInterrupt { vector: 0 };
@@ -248,7 +250,7 @@ fn timers_are_run_and_the_host_told_of_the_next() {
     assert_eq!(world.vcpu.timer_deadline(), Some(2000));
     assert_eq!(world.run(), HOST);
     assert_eq!(world.run(), HOST);
-    assert_eq!(timers_set(), [2000], "once");
+    assert_eq!(timers_set(), [alarm(2000)], "once");
     assert!(!world.vcpu.has_pending_interrupt());
     set_now(2000);
     assert!(world.vcpu.has_pending_interrupt());
@@ -265,7 +267,38 @@ fn timers_are_run_and_the_host_told_of_the_next() {
     world.vcpu.unbind().unwrap();
     world.vcpu.bind().unwrap();
     assert_eq!(world.run(), HOST);
-    assert_eq!(timers_set(), [3000, 3000]);
+    assert_eq!(timers_set(), [alarm(3000); 2]);
+    set_now(1000);
+}
+
+#[test]
+fn a_timer_that_is_nearly_due_runs_and_the_guest_goes_on_when_it_is_due() {
+    let mut world = World::new();
+    set_now(alarm(5000) - 10);
+    world.timer.deadline.store(5000, SeqCst);
+    then(|guest| {
+        assert!(!guest.awaits_window() && TestHost::now() < 5000);
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    assert_eq!(world.run(), HOST);
+    set_now(alarm(5000));
+    set_ticks(7);
+    then(|guest| {
+        assert!(guest.awaits_window() && (5000..5050).contains(&TestHost::now()));
+        guest.exits(HOST_INTERRUPT, 0, 0);
+    });
+    assert_eq!(world.run(), HOST);
+    // Once.
+    let before = TestHost::now();
+    then(|guest| guest.exits(HOST_INTERRUPT, 0, 0));
+    assert_eq!(world.run(), HOST);
+    assert!(TestHost::now() - before < 100);
+    // A clock that stands still holds nobody.
+    set_ticks(0);
+    world.timer.deadline.store(before + 200, SeqCst);
+    then(|guest| guest.exits(HOST_INTERRUPT, 0, 0));
+    assert_eq!(world.run(), HOST);
+    assert_eq!(world.vcpu.timer_deadline(), None);
     set_now(1000);
 }
 
