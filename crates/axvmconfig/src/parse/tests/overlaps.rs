@@ -1,5 +1,7 @@
 //! RAM, devices and what every VM has lie apart, whoever claims an address first.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const PAGE: u64 = 0x1000;
