@@ -94,7 +94,9 @@ fn run(life: &Life, id: usize, timer: &'static VmTimer, place: &Place) {
                 AfterDown::Over => break,
             },
             VCpuNext::VmFailed => {
-                match wait_for_what_follows(life, place, timer, SystemDownKind::Crash) {
+                // Another vCPU may have taken the VM down for a reason of its own, which was first.
+                let kind = life.vm().shutting_down().unwrap_or(SystemDownKind::Crash);
+                match wait_for_what_follows(life, place, timer, kind) {
                     AfterDown::Restarted => {}
                     AfterDown::Over => break,
                 }

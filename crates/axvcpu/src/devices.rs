@@ -211,7 +211,8 @@ pub trait DeviceAccess {
         AtHostInterrupt::Leave
     }
 
-    /// Whether the vCPU is to leave its loop although the access was answered: the VM goes down.
+    /// Whether the vCPU is to leave its loop although the access was answered: the VM goes down. A RISC-V vCPU looks at its mailbox alone: there a device
+    /// that takes the VM down must send a letter, too.
     fn wants_exit(&self) -> bool {
         false
     }

@@ -273,7 +273,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
         self.memory.lock().usage()
     }
 
-    /// Raises interrupt `vector`, numbered as in the vCPU's mailbox (0 to 63), of vCPU `id` once.
+    /// Raises interrupt `vector`, numbered as in the vCPU's mailbox (0 to 60), of vCPU `id` once.
     ///
     /// # Errors
     /// [`VmErrorCause::NoSuchVCpu`]. A `vector` that there is not raises nothing.

@@ -268,6 +268,9 @@ pub(crate) trait VendorVcpu: Sized {
         Alarm::Host
     }
 
+    /// The vCPU has come to a pCPU: nothing is asked of its timer, and its turn begins.
+    fn begin_turn(&mut self) {}
+
     /// What CR8 shows where the hardware answers reads of it (SVM). Elsewhere they exit.
     fn set_task_priority(&mut self, class: u8) {
         let _ = class;

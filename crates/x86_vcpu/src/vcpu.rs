@@ -378,7 +378,7 @@ impl<H: AxVCpuHal, V: VendorVcpu> AxArchVCpu for VCpu<H, V> {
         self.residence.bind(percpu::cell(H::this_pcpu())?);
         // Others may have used the timer meanwhile.
         self.armed = NEVER;
-        self.backend.set_deadline(NEVER);
+        self.backend.begin_turn();
         Ok(())
     }
 

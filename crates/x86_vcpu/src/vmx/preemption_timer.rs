@@ -84,12 +84,19 @@ impl PreemptionTimer {
         self.alarm
     }
 
+    /// No deadline is set, and a turn begins with the next entry, whatever ended the last.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn_end = NEVER;
+        self.set(NEVER);
+    }
+
     /// What its exit is. Where turns have an end, something of the host's may wait that the processor held back: it is let in.
     pub(super) fn exit(&mut self) -> Exit {
         if self.longest_turn == NEVER {
             self.set(NEVER);
             Exit::Deadline
         } else {
+            // The deadline stays.
             self.turn_end = NEVER;
             self.state = State::Started;
             Exit::HostInterrupt
@@ -200,6 +207,9 @@ mod tests {
         assert_eq!(timer.exit(), Exit::HostInterrupt);
         assert_eq!(again(timer, 4000), (ON, 100), "another turn");
         assert_eq!(again(timer, 5600), (ON, 50));
+        // The host ends this turn, and others have theirs.
+        timer.begin_turn();
+        assert_eq!(again(timer, 50_000), (ON, 100));
     }
 
     #[test]

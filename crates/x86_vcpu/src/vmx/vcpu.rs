@@ -389,6 +389,10 @@ impl<H: AxVCpuHal> VendorVcpu for VmxVcpu<H> {
         self.timer.set(deadline)
     }
 
+    fn begin_turn(&mut self) {
+        self.timer.begin_turn();
+    }
+
     fn set_pdptes(&mut self, entries: [u64; 4]) {
         for (field, entry) in PDPTES.into_iter().zip(entries) {
             self.guest.write(field, entry);
