@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(again(timer, 5600), (ON, 50));
         // The host ends this turn, and others have theirs.
         timer.begin_turn();
-        assert_eq!(again(timer, 50_000), (ON, 100));
+        assert_eq!(again(timer, 51_200), (ON, 100));
     }
 
     #[test]
