@@ -62,6 +62,7 @@ pub(crate) fn describe_devices() -> MachineDevices {
     });
     MachineDevices {
         taken: taken.collect(),
+        masters: Vec::new(),
         irqs: irqs.collect(),
         phys_bits: PHYS_BITS,
     }

@@ -192,7 +192,7 @@ fn what_cannot_be_given_is_refused() {
 
 /// A timer in memory, whose level comes again if the guest does not serve it, and a serial port, whose edges come each for itself.
 fn a_guest_has_a_pcs_devices(machine: &Machine) {
-    let devices = "[[devices.passthrough]]\nid = \"hpet\"\naddr = 0xfed0_0000\nsize = 0x1000\nirq = 20\ndma = \"none\"\n\
+    let devices = "[[devices.passthrough]]\nid = \"hpet\"\naddr = 0xfed0_0000\nsize = 0x1000\nirq = 20\ndma = \"trusted\"\n\
                    [[devices.passthrough]]\nid = \"com2\"\nports = [0x2f8, 8]\nirq = 3\ndma = \"none\"\n";
     let options = "hpet hpet_irq=20 com2 com2_irq=3";
     let bundle = Bundle::new(X86_64)
@@ -202,7 +202,7 @@ fn a_guest_has_a_pcs_devices(machine: &Machine) {
     says_in_order(
         &ended,
         &[
-            "VM \"pc\" has device \"hpet\" of the machine: 0xfed00000 to 0xfed00fff, interrupt 20, no DMA",
+            "VM \"pc\" has device \"hpet\" of the machine: 0xfed00000 to 0xfed00fff, interrupt 20, DMA: it reaches ALL memory",
             "VM \"pc\" has device \"com2\" of the machine: ports 0x2f8 to 0x2ff, interrupt 3, no DMA",
             "passed: it counts",
             "passed: tick 5",
@@ -261,6 +261,7 @@ fn a_pc_keeps_what_it_needs() {
             "h",
             &asks(8, "ports = [0x2f8, 8]\nirq = 99\nguest_irq = 16"),
         )
+        .vm("i", &asks(9, "addr = 0xfed0_0000\nsize = 4096"))
         .guest("passed.bin");
     let ended = Machine::new().harts(8).boot(&bundle).end();
     let refused = |file: &str, line: u32, rule: &str| {
@@ -306,5 +307,10 @@ fn a_pc_keeps_what_it_needs() {
         "h",
         12,
         "irq: this machine has no interrupt 99 that a VM could have",
+    );
+    refused(
+        "i",
+        10,
+        "dma: 0xfed00000 to 0xfed00fff has an HPET of this machine (0xfed00000 to 0xfed003ff), which stores",
     );
 }

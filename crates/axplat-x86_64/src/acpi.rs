@@ -4,6 +4,7 @@
 //! how to power off. Lengths and addresses in them are checked before they are used; firmware errs too.
 
 pub(crate) mod fadt;
+pub(crate) mod hpet;
 pub(crate) mod madt;
 
 use crate::bytes::{Memory, u8_at, u16_at, u32_at, u64_at};

@@ -13,6 +13,7 @@ use crate::{
     acpi::{
         Tables,
         fadt::{self, PmTimer, PowerOff},
+        hpet,
         madt::{self, Entry, Polarity, Signal, Trigger},
     },
     boot::MAPPED_AT_BOOT,
@@ -51,6 +52,8 @@ pub struct Machine {
     pub(crate) reserved: Ranges,
     pub(crate) mmio: Ranges,
     pub(crate) power_off: Option<PowerOff>,
+    /// Where a table says that the high precision event timer is.
+    pub(crate) hpet: Option<usize>,
     /// Ticks of the TSC a second.
     pub timebase_hz: u64,
     /// Ticks of a local APIC's timer a second.
@@ -116,6 +119,7 @@ pub(crate) fn init(boot_info: usize) {
         machine.read_madt(madt);
         let fadt = tables.get(b"FACP");
         machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
+        machine.hpet = tables.get(b"HPET").and_then(hpet::address);
         machine.measure(fadt.and_then(fadt::pm_timer));
         machine.read_clock(fadt.and_then(fadt::century));
         machine
@@ -168,6 +172,7 @@ impl Machine {
             reserved: Ranges::new(),
             mmio: Ranges::new(),
             power_off: None,
+            hpet: None,
             timebase_hz: 0,
             apic_timer_hz: 0,
             epoch_s: 0,

@@ -1,6 +1,10 @@
 //! What of the machine's addresses and interrupts is nobody's to give away.
 
-use crate::{acpi::madt::Trigger, console, irq, machine::Machine};
+use crate::{
+    acpi::{hpet, madt::Trigger},
+    console, irq,
+    machine::Machine,
+};
 
 /// Which addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +15,7 @@ pub enum Space {
     Ports,
 }
 
-/// Addresses that are the hypervisor's or the firmware's.
+/// Addresses, and what makes them special: most are the hypervisor's or the firmware's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owned {
     /// Where.
@@ -83,6 +87,19 @@ impl Machine {
             start,
             size,
             what,
+        })
+    }
+
+    /// Where there are devices that store to memory though one would not think so: a timer of the HPET does for its interrupt, a value and an
+    /// address of its driver's choice (IA-PC HPET specification 1.0a, 2.3.8.2, `Tn_FSB_INT_ADDR`).
+    pub fn masters(&self) -> impl Iterator<Item = Owned> {
+        let elsewhere = self.hpet.filter(|&at| at != hpet::USUAL);
+        let hpets = [hpet::USUAL].into_iter().chain(elsewhere);
+        hpets.map(|start| Owned {
+            space: Space::Memory,
+            start,
+            size: hpet::SIZE,
+            what: "an HPET",
         })
     }
 

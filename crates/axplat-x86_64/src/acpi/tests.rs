@@ -4,6 +4,7 @@ use std::{vec, vec::Vec};
 
 use super::{
     fadt::{self, PmTimer, PowerOff},
+    hpet,
     madt::{self, Entry, Polarity, Signal, Trigger},
     *,
 };
@@ -177,6 +178,19 @@ fn s5_is_found_among_other_bytes() {
     }
     let method = [0x14, b'_', b'S', b'5', b'_', 0x12, 0x03, 0x01, 0x01];
     assert_eq!(fadt::s5_types_of(&method), None);
+}
+
+#[test]
+fn the_hpet_s_table_says_where_it_is() {
+    let mut body = [0; 20];
+    body[8..16].copy_from_slice(&0xfed8_0000_u64.to_le_bytes());
+    let table = sdt(b"HPET", &body);
+    assert_eq!(hpet::address(&table), Some(0xfed8_0000));
+    assert_eq!(hpet::address(&table[..50]), None);
+    // At ports, and nowhere.
+    body[4] = 1;
+    assert_eq!(hpet::address(&sdt(b"HPET", &body)), None);
+    assert_eq!(hpet::address(&sdt(b"HPET", &[0; 20])), None);
 }
 
 fn madt(entries: &[&[u8]]) -> Vec<u8> {

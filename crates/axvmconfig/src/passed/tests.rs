@@ -351,6 +351,15 @@ fn what_only_the_machine_knows() {
             ),
             at(DeviceSpace::Ports, 0xb000, 2, "the power switch"),
         ],
+        masters: vec![Master {
+            range: HostRange {
+                space: DeviceSpace::Memory,
+                first: 0xfed0_0000,
+                size: 0x400,
+            },
+            what: "an HPET",
+            how: "stores to memory",
+        }],
         irqs: vec![
             irq(10, IrqTrigger::Level, Some("the hypervisor's console")),
             irq(11, IrqTrigger::Level, None),
@@ -390,9 +399,16 @@ fn what_only_the_machine_knows() {
         );
     }
     let pc = |device| refusals(&[vm("a", Isa::X86_64, device)], &machine);
+    let mut trusted = vm("a", Isa::X86_64, "addr = 0xfed0_0000\nsize = 4096");
+    trusted.passed[0].dma = Dma::Trusted;
+    assert_eq!(refusals(&[trusted], &machine), [""; 0]);
     assert_eq!(pc("ports = [0x2f8, 8]\nirq = 3"), [""; 0]);
     assert_eq!(pc("ports = [0x2f8, 8]\nirq = 20"), [""; 0]);
     for (device, rule) in [
+        (
+            "addr = 0xfed0_0000\nsize = 4096",
+            "a.toml:11: devices.passthrough[0].dma: 0xfed00000 to 0xfed00fff has an HPET of this machine (0xfed00000 to 0xfed003ff), which stores to memory: \"trusted\" is the word for that",
+        ),
         (
             "ports = [0xb001, 4]",
             "a.toml:12: devices.passthrough[0].ports: ports 0xb001 to 0xb004 overlaps the power switch of this machine (ports 0xb000 to 0xb001)",
