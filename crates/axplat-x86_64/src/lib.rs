@@ -25,6 +25,7 @@ mod bytes;
 mod calibration;
 mod cpus;
 mod multiboot;
+mod redirection;
 
 #[cfg(target_os = "none")]
 mod boot;
