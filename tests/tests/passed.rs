@@ -129,6 +129,8 @@ fn what_cannot_be_given_is_refused() {
             "i",
             &asks(9, "addr = 0x4000_0000\nirq = 900\nguest_irq = 1"),
         )
+        .vm("j", &asks(10, "addr = 0x3000_0000"))
+        .vm("k", &asks(11, "addr = 0x2000_0000"))
         .guest("passed.bin");
     let ended = Machine::new().harts(8).boot(&bundle).end();
     let refused = |file: &str, line: u32, rule: &str| {
@@ -179,6 +181,16 @@ fn what_cannot_be_given_is_refused() {
         "i",
         13,
         "irq: this machine has no interrupt 900 that a VM could have",
+    );
+    refused(
+        "j",
+        12,
+        "addr: 0x30000000 to 0x30000fff overlaps PCI configuration of this machine",
+    );
+    refused(
+        "k",
+        12,
+        "addr: 0x20000000 to 0x20000fff overlaps the firmware's flash of this machine",
     );
     says_in_order(&ended, &["passed: it is second", "VM \"a\" powered off"]);
     assert_eq!(
@@ -261,6 +273,8 @@ fn a_pc_keeps_what_it_needs() {
             "h",
             &asks(8, "ports = [0x2f8, 8]\nirq = 99\nguest_irq = 16"),
         )
+        .vm("j", &asks(10, "addr = 0xfffc_0000\nsize = 4096"))
+        .vm("k", &asks(11, "addr = 0xb000_0000\nsize = 4096"))
         .vm("i", &asks(9, "addr = 0xfed0_0000\nsize = 4096"))
         .guest("passed.bin");
     let ended = Machine::new().harts(8).boot(&bundle).end();
@@ -307,6 +321,17 @@ fn a_pc_keeps_what_it_needs() {
         "h",
         12,
         "irq: this machine has no interrupt 99 that a VM could have",
+    );
+    refused(
+        "j",
+        11,
+        "addr: 0xfffc0000 to 0xfffc0fff overlaps the firmware's flash of this machine",
+    );
+    // Where the table says that QEMU's q35 has it.
+    refused(
+        "k",
+        11,
+        "addr: 0xb0000000 to 0xb0000fff overlaps PCI configuration of this machine",
     );
     refused(
         "i",

@@ -185,7 +185,7 @@ impl fmt::Display for Unusable {
                 "the device tree has more than {MAX_RANGES} separate ranges of {what}, which is more than this image can keep in mind"
             ),
             Self::TooManyDevices => f.write_str(
-                "the device tree has more timers and interrupt controllers than this image can keep in mind",
+                "the device tree has more timers, interrupt controllers, PCI hosts and flashes than this image can keep in mind",
             ),
             Self::NoHypervisorExtension => f.write_str(
                 "this CPU has no H extension (hypervisor): use a CPU that has it (QEMU: -cpu rv64,h=true)",

@@ -15,6 +15,7 @@ use crate::{
         fadt::{self, PmTimer, PowerOff},
         hpet,
         madt::{self, Entry, Polarity, Signal, Trigger},
+        mcfg,
     },
     boot::MAPPED_AT_BOOT,
     bytes::Memory,
@@ -52,6 +53,8 @@ pub struct Machine {
     pub(crate) reserved: Ranges,
     pub(crate) mmio: Ranges,
     pub(crate) power_off: Option<PowerOff>,
+    /// PCI's configuration space in memory.
+    pub(crate) pci_config: Ranges,
     /// Where a table says that the high precision event timer is.
     pub(crate) hpet: Option<usize>,
     /// Ticks of the TSC a second.
@@ -119,6 +122,9 @@ pub(crate) fn init(boot_info: usize) {
         machine.read_madt(madt);
         let fadt = tables.get(b"FACP");
         machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
+        for (start, size) in tables.get(b"MCFG").into_iter().flat_map(mcfg::ranges) {
+            keep(&mut machine.pci_config, start, size);
+        }
         machine.hpet = tables.get(b"HPET").and_then(hpet::address);
         machine.measure(fadt.and_then(fadt::pm_timer));
         machine.read_clock(fadt.and_then(fadt::century));
@@ -172,6 +178,7 @@ impl Machine {
             reserved: Ranges::new(),
             mmio: Ranges::new(),
             power_off: None,
+            pci_config: Ranges::new(),
             hpet: None,
             timebase_hz: 0,
             apic_timer_hz: 0,

@@ -40,14 +40,16 @@ pub struct Input {
 }
 
 impl Machine {
-    /// What no VM can have: RAM, what starting CPUs need, interrupt controllers, what powers the machine off, the console.
+    /// What no VM can have: RAM, what starting CPUs need, interrupt controllers, PCI's configuration, what powers the machine off, the console.
     ///
     /// What firmware only wants to be left alone is not among it: many a device lies there.
     pub fn owned(&self) -> impl Iterator<Item = Owned> {
-        const FIXED: [(Space, usize, usize, &str); 5] = [
+        const FIXED: [(Space, usize, usize, &str); 6] = [
             (Space::Memory, 0, 1 << 20, "the first MiB"),
             // Wherever the local APICs are, here their messages go.
             (Space::Memory, 0xfee0_0000, 1 << 20, "the local APICs"),
+            // What the chipset decodes for the CPU's first instruction.
+            (Space::Memory, 0xff00_0000, 16 << 20, "the firmware's flash"),
             (Space::Ports, 0, 0x100, "the main board"),
             (
                 Space::Ports,
@@ -68,6 +70,8 @@ impl Machine {
         let controllers = self.mmio.as_slice().iter();
         let controllers = controllers
             .map(|&(start, size)| (Space::Memory, start, size, "an interrupt controller (APIC)"));
+        let pci = self.pci_config.as_slice().iter();
+        let pci = pci.map(|&(start, size)| (Space::Memory, start, size, "PCI configuration"));
         let power = self.power_off.into_iter().flat_map(|way| {
             let control = way.control.into_iter().flatten();
             let command = way.enable.map(|(port, _)| (port, 1));
@@ -81,7 +85,11 @@ impl Machine {
                 "the power switch (ACPI)",
             )
         });
-        let all = fixed.chain(memory).chain(controllers).chain(power);
+        let all = fixed
+            .chain(memory)
+            .chain(controllers)
+            .chain(pci)
+            .chain(power);
         all.map(|(space, start, size, what)| Owned {
             space,
             start,

@@ -13,7 +13,7 @@ pub struct Owned {
     pub what: &'static str,
 }
 
-/// Each hart or group of harts may have a device of the firmware's.
+/// Each hart or group of harts may have devices of the firmware's.
 const MAX: usize = 32;
 
 /// Registers, kept without a heap.

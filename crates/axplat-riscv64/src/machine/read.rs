@@ -24,6 +24,9 @@ const FIRMWARES: &[&str] = &[
     "riscv,imsics",
     "riscv,aplic",
 ];
+/// What has a say in devices that are others', and the firmware's own memory.
+const PCI_HOSTS: &[&str] = &["pci-host-ecam-generic", "pci-host-cam-generic"];
+const FLASHES: &[&str] = &["cfi-flash", "jedec-flash"];
 const FINISHERS: &[&str] = &["sifive,test1", "sifive,test0"];
 
 /// A node of the firmware's tree.
@@ -113,18 +116,23 @@ impl Machine {
         let ours = ours
             .into_iter()
             .filter_map(|(node, what)| Some((first_reg(node?)?, what)));
-        let firmwares = tree
-            .all_nodes()
-            .filter(|&node| is_compatible(node, FIRMWARES))
-            .flat_map(regs)
-            .map(|reg| {
-                (
-                    reg,
-                    "a timer or interrupt controller that is the firmware's",
-                )
-            });
-        for ((start, size), what) in ours.chain(firmwares) {
+        for ((start, size), what) in ours {
             self.owned.add(start, size, what)?;
+        }
+        // Whatever its status says, it is there.
+        for (names, what) in [
+            (
+                FIRMWARES,
+                "a timer or interrupt controller that is the firmware's",
+            ),
+            (PCI_HOSTS, "PCI configuration"),
+            (FLASHES, "the firmware's flash"),
+        ] {
+            let nodes = tree.all_nodes();
+            let nodes = nodes.filter(|&node| is_compatible(node, names));
+            for (start, size) in nodes.flat_map(regs) {
+                self.owned.add(start, size, what)?;
+            }
         }
         Ok(())
     }

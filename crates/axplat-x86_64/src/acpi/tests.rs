@@ -6,7 +6,7 @@ use super::{
     fadt::{self, PmTimer, PowerOff},
     hpet,
     madt::{self, Entry, Polarity, Signal, Trigger},
-    *,
+    mcfg, *,
 };
 use crate::bytes::testing::Pieces;
 
@@ -191,6 +191,31 @@ fn the_hpet_s_table_says_where_it_is() {
     body[4] = 1;
     assert_eq!(hpet::address(&sdt(b"HPET", &body)), None);
     assert_eq!(hpet::address(&sdt(b"HPET", &[0; 20])), None);
+}
+
+#[test]
+fn the_mcfg_says_where_configuration_is() {
+    let entry = |base: u64, first, last| {
+        let mut entry = [0; 16];
+        entry[..8].copy_from_slice(&base.to_le_bytes());
+        entry[10..12].copy_from_slice(&[first, last]);
+        entry
+    };
+    let body = [
+        &[0; 8][..],
+        &entry(0xb000_0000, 0, 255),
+        &entry(0x1_0000_0000, 0x80, 0x81),
+        // Buses that run backwards, and addresses that run over.
+        &entry(0xc000_0000, 2, 1),
+        &entry(u64::MAX - 0xffff, 0, 0),
+        &[0; 15],
+    ];
+    let table = sdt(b"MCFG", &body.concat());
+    assert_eq!(
+        mcfg::ranges(&table).collect::<Vec<_>>(),
+        [(0xb000_0000, 256 << 20), (0x1_0800_0000, 2 << 20)]
+    );
+    assert_eq!(mcfg::ranges(&table[..40]).count(), 0);
 }
 
 fn madt(entries: &[&[u8]]) -> Vec<u8> {
