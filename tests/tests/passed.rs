@@ -160,7 +160,7 @@ fn what_cannot_be_given_is_refused() {
     refused(
         "e",
         12,
-        "addr: 0xc000000 to 0xc000fff overlaps the interrupt controller (PLIC) of this machine",
+        "addr: 0xc000000 to 0xc000fff overlaps an interrupt controller (PLIC) of this machine",
     );
     refused(
         "f",

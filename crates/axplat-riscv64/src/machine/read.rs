@@ -92,7 +92,7 @@ impl Machine {
                 .add_outward(base, size)
                 .map_err(|_| Unusable::TooManyRanges("device registers"))?;
         }
-        machine.own(tree, [uart, plic, finisher])?;
+        machine.own(tree, uart, finisher)?;
         machine.add_hart(boot_cpu, plic);
         for cpu in cpu_nodes(tree).filter(|&cpu| is_usable(cpu)) {
             if hart_id(cpu) != Some(boot_hart) {
@@ -106,11 +106,11 @@ impl Machine {
     fn own(
         &mut self,
         tree: &Fdt<'static>,
-        [uart, plic, finisher]: [Option<Node<'_>>; 3],
+        uart: Option<Node<'_>>,
+        finisher: Option<Node<'_>>,
     ) -> Result<(), Unusable> {
         let ours = [
             (uart, "the hypervisor's console"),
-            (plic, "the interrupt controller (PLIC)"),
             (finisher, "the power switch"),
         ];
         let ours = ours
@@ -121,6 +121,8 @@ impl Machine {
         }
         // Whatever its status says, it is there.
         for (names, what) in [
+            // Each leads to harts, this image's or not.
+            (PLICS, "an interrupt controller (PLIC)"),
             (
                 FIRMWARES,
                 "a timer or interrupt controller that is the firmware's",

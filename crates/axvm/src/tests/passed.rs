@@ -3,7 +3,7 @@
 use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
-use axdevice::{AccessFault, Arrival, HostDevices, NoSuchInterrupt};
+use axdevice::{AccessFault, Arrival, HostDevices, NotLed};
 use axvcpu::{AccessWidth, AxVCpuExitReason as Exit, DEVICE_LETTER, LineLevel, SystemDownKind};
 use spin::Mutex;
 
@@ -36,14 +36,9 @@ impl Host {
 }
 
 impl HostDevices for Host {
-    fn open_interrupt(
-        &self,
-        irq: u32,
-        pcpu: usize,
-        arrival: Arrival,
-    ) -> Result<(), NoSuchInterrupt> {
+    fn open_interrupt(&self, irq: u32, pcpu: usize, arrival: Arrival) -> Result<(), NotLed> {
         if irq > 20 {
-            return Err(NoSuchInterrupt);
+            return Err(NotLed { pcpu });
         }
         self.0.lock().push((irq, pcpu, arrival));
         Ok(())
@@ -165,7 +160,7 @@ fn what_the_machine_has_not_stops_the_start() {
     let error = vm.boot().unwrap_err().to_string();
     assert!(
         error.contains(
-            "devices.passthrough[1].irq: the machine's interrupt controller does not have it"
+            "devices.passthrough[1].irq: the machine's interrupt controller cannot lead it to pCPU 1, where vCPU 0 is"
         ),
         "{error}"
     );
