@@ -5,7 +5,10 @@ use core::ops::Range;
 use axplat_ranges::Ranges;
 use fdt::{Fdt, node::FdtNode};
 
-use super::{Hart, Machine, Uart, Unusable, owned::OwnedList};
+use super::{
+    Hart, Machine, Uart, Unusable,
+    owned::{ConsoleInterrupts, OwnedList},
+};
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
 
 const UARTS: &[&str] = &["ns16550a", "ns16550", "snps,dw-apb-uart"];
@@ -64,6 +67,7 @@ impl Machine {
                 .and_then(|plic| number(plic, "riscv,ndev"))
                 .and_then(|sources| u32::try_from(sources).ok())
                 .unwrap_or(0),
+            console_interrupts: ConsoleInterrupts::default(),
             uart: uart.and_then(as_uart),
             plic: plic.and_then(first_reg).map(|(base, _)| base),
             finisher: finisher.and_then(first_reg).map(|(base, _)| base),
@@ -92,7 +96,9 @@ impl Machine {
                 .add_outward(base, size)
                 .map_err(|_| Unusable::TooManyRanges("device registers"))?;
         }
-        machine.own(tree, uart, finisher)?;
+        // Where the firmware has its console, if not the hypervisor: that is its to drive.
+        let console = uart.or_else(|| stdout(tree));
+        machine.own(tree, console, finisher)?;
         machine.add_hart(boot_cpu, plic);
         for cpu in cpu_nodes(tree).filter(|&cpu| is_usable(cpu)) {
             if hart_id(cpu) != Some(boot_hart) {
@@ -106,19 +112,22 @@ impl Machine {
     fn own(
         &mut self,
         tree: &Fdt<'static>,
-        uart: Option<Node<'_>>,
+        console: Option<Node<'_>>,
         finisher: Option<Node<'_>>,
     ) -> Result<(), Unusable> {
-        let ours = [
-            (uart, "the hypervisor's console"),
+        for (node, what) in [
+            (console, "the hypervisor's console"),
             (finisher, "the power switch"),
-        ];
-        let ours = ours
-            .into_iter()
-            .filter_map(|(node, what)| Some((first_reg(node?)?, what)));
-        for ((start, size), what) in ours {
-            self.owned.add(start, size, what)?;
+        ] {
+            for (start, size) in node.into_iter().flat_map(regs) {
+                self.owned.add(start, size, what)?;
+            }
         }
+        let interrupts = |name| console.and_then(|node| node.property(name));
+        self.console_interrupts = ConsoleInterrupts {
+            plain: interrupts("interrupts").map_or(&[], |p| p.value),
+            extended: interrupts("interrupts-extended").map_or(&[], |p| p.value),
+        };
         // Whatever its status says, it is there.
         for (names, what) in [
             // Each leads to harts, this image's or not.
@@ -322,7 +331,7 @@ fn number(node: Node<'_>, name: &str) -> Option<u64> {
     }
 }
 
-fn cells(value: &'static [u8]) -> impl Iterator<Item = u32> {
+pub(super) fn cells(value: &'static [u8]) -> impl Iterator<Item = u32> {
     let (cells, _) = value.as_chunks();
     cells.iter().map(|&cell| u32::from_be_bytes(cell))
 }

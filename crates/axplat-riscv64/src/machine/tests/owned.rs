@@ -38,3 +38,28 @@ fn pci_hosts_and_flashes_are_owned() {
     assert_eq!(owner(&machine, 0x2000_0000), Some("the firmware's flash"));
     assert_eq!(owner(&machine, 0x10_1000), None);
 }
+
+/// The firmware speaks there for the hypervisor, if that has no driver.
+#[test]
+fn what_stdout_path_names_is_owned() {
+    const CONSOLE: Option<&str> = Some("the hypervisor's console");
+    let sources = |machine: &Machine| {
+        let sources = 0..1024;
+        sources
+            .filter(|&source| machine.is_console_source(source))
+            .collect::<Vec<_>>()
+    };
+    let mut tree = virt(0..1);
+    let machine = tree.read().unwrap();
+    assert_eq!(owner(&machine, SERIAL), CONSOLE);
+    assert_eq!(sources(&machine), [10]);
+
+    tree.others = vec![("sifive,uart0", 0x1001_0000)];
+    tree.stdout = Some("/soc/other@10010000:115200");
+    let machine = tree.read().unwrap();
+    assert_eq!(machine.uart, None);
+    assert_eq!(owner(&machine, 0x1001_0000), CONSOLE);
+    assert_eq!(sources(&machine), [33, 34]);
+    // It is a UART like any other now.
+    assert_eq!(owner(&machine, SERIAL), None);
+}
