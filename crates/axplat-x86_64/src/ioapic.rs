@@ -5,17 +5,10 @@ use kspin::SpinNoIrq;
 
 use crate::{
     acpi::madt::Signal,
+    io_apics::IoApic,
     machine,
     redirection::{self, Entry, Gate},
 };
-
-/// One I/O APIC.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IoApic {
-    pub(crate) address: usize,
-    /// The global system interrupt of its first input.
-    pub(crate) first_gsi: u32,
-}
 
 /// Two accesses make one, and all go through here.
 static ACCESS: SpinNoIrq<()> = SpinNoIrq::new(());

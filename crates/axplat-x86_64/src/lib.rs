@@ -24,6 +24,7 @@ mod acpi;
 mod bytes;
 mod calibration;
 mod cpus;
+mod io_apics;
 mod multiboot;
 mod redirection;
 

@@ -22,14 +22,14 @@ use crate::{
     clock,
     config::plat::MAX_CPU_NUM,
     cpus::{Cpu, Cpus},
-    ioapic::{self, IoApic},
+    io_apics::{IoApic, IoApics, TooMany},
+    ioapic,
     lapic::{self, NmiInputs},
     multiboot::{BootInfo, MemoryKind},
     power::stop,
     rtc,
 };
 
-const MAX_IO_APICS: usize = 8;
 const ISA_IRQS: usize = 16;
 
 /// Where an ISA interrupt arrives.
@@ -43,8 +43,7 @@ struct IsaLine {
 #[derive(Debug)]
 pub struct Machine {
     cpus: Cpus<MAX_CPU_NUM>,
-    io_apics: [IoApic; MAX_IO_APICS],
-    io_apic_count: usize,
+    io_apics: IoApics,
     isa_lines: [IsaLine; ISA_IRQS],
     pub(crate) nmi_inputs: NmiInputs,
     pub(crate) ram: Ranges,
@@ -140,7 +139,7 @@ impl Machine {
     }
 
     pub(crate) fn io_apics(&self) -> &[IoApic] {
-        self.io_apics.get(..self.io_apic_count).unwrap_or(&[])
+        self.io_apics.as_slice()
     }
 
     /// Where an ISA interrupt arrives, as a global system interrupt.
@@ -163,11 +162,7 @@ impl Machine {
     fn new() -> Self {
         Self {
             cpus: Cpus::new(),
-            io_apics: [IoApic {
-                address: 0,
-                first_gsi: 0,
-            }; MAX_IO_APICS],
-            io_apic_count: 0,
+            io_apics: IoApics::new(),
             isa_lines: core::array::from_fn(|irq| IsaLine {
                 gsi: irq as u32,
                 signal: Signal::ISA,
@@ -239,15 +234,7 @@ impl Machine {
         }
         for entry in madt::entries(madt) {
             match entry {
-                Entry::Cpu { .. } => {}
-                Entry::IoApic { address, first_gsi } => {
-                    if let Some(slot) = self.io_apics.get_mut(self.io_apic_count) {
-                        let address = address as usize;
-                        *slot = IoApic { address, first_gsi };
-                        self.io_apic_count += 1;
-                        keep(&mut self.mmio, address, PAGE);
-                    }
-                }
+                Entry::Cpu { .. } | Entry::IoApic { .. } => {}
                 Entry::Override {
                     isa_irq,
                     gsi,
@@ -262,8 +249,14 @@ impl Machine {
                 Entry::LocalApicAddress(_) => {}
             }
         }
-        if self.io_apic_count == 0 {
+        self.io_apics = IoApics::from_entries(madt::entries(madt)).unwrap_or_else(|TooMany| {
+            stop("the ACPI tables describe more I/O APICs than this image can keep in mind")
+        });
+        if self.io_apics.as_slice().is_empty() {
             stop("the ACPI tables describe no I/O APIC");
+        }
+        for apic in self.io_apics.as_slice() {
+            keep(&mut self.mmio, apic.address, PAGE);
         }
         if lapic::is_xapic() {
             keep(&mut self.mmio, local_apic, PAGE);
