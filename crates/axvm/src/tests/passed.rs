@@ -183,3 +183,32 @@ fn a_letter_ends_a_wait() {
     vm.shutdown(SystemDownKind::PowerOff);
     assert_eq!(DEVICE_LETTER, 61, "below the letters of fences");
 }
+
+/// What has come is vCPU 0's to deliver, and nobody does it at another's start.
+#[test]
+fn no_other_vcpu_delivers() {
+    let (vm, host) = vm::<64>(&[3]);
+    let vm = vm.unwrap();
+    let world = world::<64>();
+    vm.boot().unwrap();
+    let start = Exit::CpuUp {
+        target_cpu: 1,
+        entry_point: GuestPhysAddr::new(0x8000_0000),
+        arg: 0,
+    };
+    world.exits(0, &[start, Exit::Halt, Exit::DeviceInterrupt, OFF]);
+    world.exits(1, &[Exit::Halt]);
+    let delivered = || {
+        let events = world.take_events(0);
+        events.contains(&Event::Line(3, LineLevel::High))
+    };
+    crate::testing::run_on(1);
+    assert!(matches!(vm.drive(0), VCpuNext::Wait { .. }));
+    host.interrupt(3);
+    crate::testing::run_on(2);
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+    assert!(!delivered());
+    crate::testing::run_on(1);
+    assert_eq!(vm.drive(0), VCpuNext::VmDown(SystemDownKind::PowerOff));
+    assert!(delivered());
+}
