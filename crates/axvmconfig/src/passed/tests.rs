@@ -112,6 +112,14 @@ fn each_value_has_its_rule() {
             ".size: must be a multiple of 4 KiB, and not 0",
         ),
         (
+            "addr = 0x40_0000_0000\nsize = \"1025GiB\"",
+            ".size: must not be more than 1 TiB",
+        ),
+        (
+            "addr = 0x40_0000_0000\nsize = \"1028MiB\"\nguest_addr = 0x40_0000_1000",
+            ".guest_addr: must be `addr` plus or minus a multiple of 2 MiB, since `size` is more than 1 GiB",
+        ),
+        (
             "addr = 0x1000\nsize = 4096\nguest_addr = 1",
             ".guest_addr: must be a multiple of 4 KiB",
         ),
@@ -208,6 +216,13 @@ fn each_value_has_its_rule() {
     for (device, rule) in x86 {
         let said = error(Isa::X86_64, device);
         assert!(said.contains(rule), "{device}: {said}");
+    }
+    // Large ones that lie alike, and small ones.
+    for device in [
+        "addr = 0x40_0000_1000\nsize = \"1TiB\"\nguest_addr = 0x80_0020_1000",
+        "addr = 0x40_0000_0000\nsize = \"1GiB\"\nguest_addr = 0x40_0000_1000",
+    ] {
+        assert_eq!(errors(Isa::Riscv64, device), [""; 0], "{device}");
     }
     // Where PCs have devices, guests may find them.
     assert_eq!(
