@@ -202,6 +202,30 @@ fn what_cannot_be_given_is_refused() {
     assert_eq!(ended.status, Some(1));
 }
 
+/// Half of the harts have another PLIC than the first: it is no VM's, and a VM whose vCPU 0 is there is told why its device cannot interrupt it.
+#[test]
+fn a_plic_of_other_harts_is_nobodys() {
+    let second = "[[devices.passthrough]]\nid = \"d\"\ndma = \"trusted\"\naddr = 0xc60_0000\nsize = 4096\nguest_addr = 0x2000_0000\n";
+    let bundle = Bundle::new(Riscv64)
+        .vm("a", &vm("riscv64", 1, "", second))
+        .vm("b", &vm("riscv64", 3, "alarms=1", &clock("")))
+        .guest("passed.bin");
+    let nodes = [
+        ["-object", "memory-backend-ram,id=m0,size=512M"],
+        ["-object", "memory-backend-ram,id=m1,size=512M"],
+        ["-numa", "node,memdev=m0,cpus=0-1"],
+        ["-numa", "node,memdev=m1,cpus=2-3"],
+    ];
+    let machine = Machine::new().harts(4).arguments(nodes.concat());
+    let ended = machine.boot(&bundle).end();
+    for words in [
+        "vms/a.toml:11: devices.passthrough[0].addr: 0xc600000 to 0xc600fff overlaps an interrupt controller (PLIC) of this machine",
+        "vms/b.toml:12: devices.passthrough[0].irq: the machine's interrupt controller cannot lead it to pCPU 3, where vCPU 0 is",
+    ] {
+        ended.says(&[words]);
+    }
+}
+
 /// A timer in memory, whose level comes again if the guest does not serve it, and a serial port, whose edges come each for itself.
 fn a_guest_has_a_pcs_devices(machine: &Machine) {
     let devices = "[[devices.passthrough]]\nid = \"hpet\"\naddr = 0xfed0_0000\nsize = 0x1000\nirq = 20\ndma = \"trusted\"\n\
