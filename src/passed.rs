@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, sync::Arc};
 
-use axdevice::{AccessFault, Arrival, HostDevices, NoSuchInterrupt};
+use axdevice::{AccessFault, Arrival, HostDevices, NotLed};
 use axvcpu::AccessWidth;
 use kspin::SpinNoIrq;
 
@@ -24,19 +24,14 @@ pub(crate) fn init() {
 pub(crate) struct MachineDevices;
 
 impl HostDevices for MachineDevices {
-    fn open_interrupt(
-        &self,
-        number: u32,
-        pcpu: usize,
-        arrival: Arrival,
-    ) -> Result<(), NoSuchInterrupt> {
+    fn open_interrupt(&self, number: u32, pcpu: usize, arrival: Arrival) -> Result<(), NotLed> {
         let before = ARRIVALS.lock().insert(number, arrival);
         drop(before);
         if irq::pass(number, pcpu) {
             Ok(())
         } else {
             forget(number);
-            Err(NoSuchInterrupt)
+            Err(NotLed { pcpu })
         }
     }
 

@@ -54,14 +54,16 @@ pub(crate) fn describe_devices() -> MachineDevices {
         },
         what: owned.what,
     });
-    let console = host.console_source();
     let irqs = (1..=host.plic_sources).map(|source| MachineIrq {
         number: source,
         trigger: IrqTrigger::Level,
-        owner: (console == Some(source as usize)).then_some("the hypervisor's console"),
+        owner: host
+            .is_console_source(source)
+            .then_some("the hypervisor's console"),
     });
     MachineDevices {
         taken: taken.collect(),
+        masters: Vec::new(),
         irqs: irqs.collect(),
         phys_bits: PHYS_BITS,
     }

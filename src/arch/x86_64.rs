@@ -5,7 +5,9 @@ use alloc::format;
 use axaddrspace::PcpuMask;
 use axvcpu::{AccessWidth, AxVCpuHal};
 use axvm::{Machine, X86Machine};
-use axvmconfig::{DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Taken};
+use axvmconfig::{
+    DeviceSpace, HostRange, IrqTrigger, Isa, MachineDevices, MachineIrq, Master, Taken,
+};
 use x86_vcpu::Unfit;
 
 use crate::{
@@ -38,18 +40,24 @@ pub(crate) fn describe_machine(house: &Housekeeping) -> Result<Machine<MachineIn
 }
 
 pub(crate) fn describe_devices() -> MachineDevices {
-    use platform::Space;
+    use platform::{Owned, Space};
     let host = platform::machine();
-    let taken = host.owned().map(|owned| Taken {
-        range: HostRange {
-            space: match owned.space {
-                Space::Memory => DeviceSpace::Memory,
-                Space::Ports => DeviceSpace::Ports,
-            },
-            first: owned.start as u64,
-            size: owned.size as u64,
+    let range = |owned: &Owned| HostRange {
+        space: match owned.space {
+            Space::Memory => DeviceSpace::Memory,
+            Space::Ports => DeviceSpace::Ports,
         },
+        first: owned.start as u64,
+        size: owned.size as u64,
+    };
+    let taken = host.owned().map(|owned| Taken {
+        range: range(&owned),
         what: owned.what,
+    });
+    let masters = host.masters().map(|master| Master {
+        range: range(&master),
+        what: master.what,
+        how: "stores what its driver chooses where its driver chooses, for an interrupt",
     });
     let irqs = host.inputs().map(|input| MachineIrq {
         number: input.gsi,
@@ -62,6 +70,7 @@ pub(crate) fn describe_devices() -> MachineDevices {
     });
     MachineDevices {
         taken: taken.collect(),
+        masters: masters.collect(),
         irqs: irqs.collect(),
         phys_bits: platform::phys_bits(),
     }

@@ -129,6 +129,8 @@ fn what_cannot_be_given_is_refused() {
             "i",
             &asks(9, "addr = 0x4000_0000\nirq = 900\nguest_irq = 1"),
         )
+        .vm("j", &asks(10, "addr = 0x3000_0000"))
+        .vm("k", &asks(11, "addr = 0x2000_0000"))
         .guest("passed.bin");
     let ended = Machine::new().harts(8).boot(&bundle).end();
     let refused = |file: &str, line: u32, rule: &str| {
@@ -158,7 +160,7 @@ fn what_cannot_be_given_is_refused() {
     refused(
         "e",
         12,
-        "addr: 0xc000000 to 0xc000fff overlaps the interrupt controller (PLIC) of this machine",
+        "addr: 0xc000000 to 0xc000fff overlaps an interrupt controller (PLIC) of this machine",
     );
     refused(
         "f",
@@ -180,6 +182,16 @@ fn what_cannot_be_given_is_refused() {
         13,
         "irq: this machine has no interrupt 900 that a VM could have",
     );
+    refused(
+        "j",
+        12,
+        "addr: 0x30000000 to 0x30000fff overlaps PCI configuration of this machine",
+    );
+    refused(
+        "k",
+        12,
+        "addr: 0x20000000 to 0x20000fff overlaps the firmware's flash of this machine",
+    );
     says_in_order(&ended, &["passed: it is second", "VM \"a\" powered off"]);
     assert_eq!(
         ended.output.matches(" starts: ").count(),
@@ -190,9 +202,33 @@ fn what_cannot_be_given_is_refused() {
     assert_eq!(ended.status, Some(1));
 }
 
+/// Half of the harts have another PLIC than the first: it is no VM's, and a VM whose vCPU 0 is there is told why its device cannot interrupt it.
+#[test]
+fn a_plic_of_other_harts_is_nobodys() {
+    let second = "[[devices.passthrough]]\nid = \"d\"\ndma = \"trusted\"\naddr = 0xc60_0000\nsize = 4096\nguest_addr = 0x2000_0000\n";
+    let bundle = Bundle::new(Riscv64)
+        .vm("a", &vm("riscv64", 1, "", second))
+        .vm("b", &vm("riscv64", 3, "alarms=1", &clock("")))
+        .guest("passed.bin");
+    let nodes = [
+        ["-object", "memory-backend-ram,id=m0,size=512M"],
+        ["-object", "memory-backend-ram,id=m1,size=512M"],
+        ["-numa", "node,memdev=m0,cpus=0-1"],
+        ["-numa", "node,memdev=m1,cpus=2-3"],
+    ];
+    let machine = Machine::new().harts(4).arguments(nodes.concat());
+    let ended = machine.boot(&bundle).end();
+    for words in [
+        "vms/a.toml:11: devices.passthrough[0].addr: 0xc600000 to 0xc600fff overlaps an interrupt controller (PLIC) of this machine",
+        "vms/b.toml:12: devices.passthrough[0].irq: the machine's interrupt controller cannot lead it to pCPU 3, where vCPU 0 is",
+    ] {
+        ended.says(&[words]);
+    }
+}
+
 /// A timer in memory, whose level comes again if the guest does not serve it, and a serial port, whose edges come each for itself.
 fn a_guest_has_a_pcs_devices(machine: &Machine) {
-    let devices = "[[devices.passthrough]]\nid = \"hpet\"\naddr = 0xfed0_0000\nsize = 0x1000\nirq = 20\ndma = \"none\"\n\
+    let devices = "[[devices.passthrough]]\nid = \"hpet\"\naddr = 0xfed0_0000\nsize = 0x1000\nirq = 20\ndma = \"trusted\"\n\
                    [[devices.passthrough]]\nid = \"com2\"\nports = [0x2f8, 8]\nirq = 3\ndma = \"none\"\n";
     let options = "hpet hpet_irq=20 com2 com2_irq=3";
     let bundle = Bundle::new(X86_64)
@@ -202,7 +238,7 @@ fn a_guest_has_a_pcs_devices(machine: &Machine) {
     says_in_order(
         &ended,
         &[
-            "VM \"pc\" has device \"hpet\" of the machine: 0xfed00000 to 0xfed00fff, interrupt 20, no DMA",
+            "VM \"pc\" has device \"hpet\" of the machine: 0xfed00000 to 0xfed00fff, interrupt 20, DMA: it reaches ALL memory",
             "VM \"pc\" has device \"com2\" of the machine: ports 0x2f8 to 0x2ff, interrupt 3, no DMA",
             "passed: it counts",
             "passed: tick 5",
@@ -261,6 +297,9 @@ fn a_pc_keeps_what_it_needs() {
             "h",
             &asks(8, "ports = [0x2f8, 8]\nirq = 99\nguest_irq = 16"),
         )
+        .vm("j", &asks(10, "addr = 0xfffc_0000\nsize = 4096"))
+        .vm("k", &asks(11, "addr = 0xb000_0000\nsize = 4096"))
+        .vm("i", &asks(9, "addr = 0xfed0_0000\nsize = 4096"))
         .guest("passed.bin");
     let ended = Machine::new().harts(8).boot(&bundle).end();
     let refused = |file: &str, line: u32, rule: &str| {
@@ -306,5 +345,21 @@ fn a_pc_keeps_what_it_needs() {
         "h",
         12,
         "irq: this machine has no interrupt 99 that a VM could have",
+    );
+    refused(
+        "j",
+        11,
+        "addr: 0xfffc0000 to 0xfffc0fff overlaps the firmware's flash of this machine",
+    );
+    // Where the table says that QEMU's q35 has it.
+    refused(
+        "k",
+        11,
+        "addr: 0xb0000000 to 0xb0000fff overlaps PCI configuration of this machine",
+    );
+    refused(
+        "i",
+        10,
+        "dma: 0xfed00000 to 0xfed00fff has an HPET of this machine (0xfed00000 to 0xfed003ff), which stores",
     );
 }

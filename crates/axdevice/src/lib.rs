@@ -53,8 +53,8 @@ pub use local::{
     ApicMode, CpuEvents, HandOver, InterruptFlag, Keeps, LocalInterrupts, Schedule, Standing,
 };
 pub use passed::{
-    Arrival, HostDevices, HostTrigger, NoHostDevices, NoSuchInterrupt, PassedInterrupt,
-    PassedPorts, ServedInterrupt,
+    Arrival, HostDevices, HostTrigger, NoHostDevices, NotLed, PassedInterrupt, PassedPorts,
+    ServedInterrupt,
 };
 pub use pci_none::NoPci;
 pub use pic::Pic8259;

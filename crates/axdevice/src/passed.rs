@@ -21,13 +21,20 @@ use crate::{AccessFault, Device, IrqLine};
 /// work, with interrupts off: it takes no lock.
 pub type Arrival = Arc<dyn Fn() + Send + Sync>;
 
-/// The machine does not have such an interrupt.
+/// The machine cannot lead an interrupt to a pCPU: its interrupt controller serves others only, or does not have the interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoSuchInterrupt;
+pub struct NotLed {
+    /// Where it was to go.
+    pub pcpu: usize,
+}
 
-impl fmt::Display for NoSuchInterrupt {
+impl fmt::Display for NotLed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the machine's interrupt controller does not have it")
+        let pcpu = self.pcpu;
+        write!(
+            f,
+            "the machine's interrupt controller cannot lead it to pCPU {pcpu}, where vCPU 0 is"
+        )
     }
 }
 
@@ -37,13 +44,8 @@ pub trait HostDevices: Send + Sync {
     /// level does not come again.
     ///
     /// # Errors
-    /// There is no such interrupt.
-    fn open_interrupt(
-        &self,
-        irq: u32,
-        pcpu: usize,
-        arrival: Arrival,
-    ) -> Result<(), NoSuchInterrupt>;
+    /// It cannot come there.
+    fn open_interrupt(&self, irq: u32, pcpu: usize, arrival: Arrival) -> Result<(), NotLed>;
 
     /// Interrupt `irq`, which came, may come again. Called with the locks of the guest's interrupt controller held.
     fn interrupt_served(&self, irq: u32);
@@ -69,8 +71,8 @@ pub trait HostDevices: Send + Sync {
 pub struct NoHostDevices;
 
 impl HostDevices for NoHostDevices {
-    fn open_interrupt(&self, _: u32, _: usize, _: Arrival) -> Result<(), NoSuchInterrupt> {
-        Err(NoSuchInterrupt)
+    fn open_interrupt(&self, _: u32, pcpu: usize, _: Arrival) -> Result<(), NotLed> {
+        Err(NotLed { pcpu })
     }
 
     fn interrupt_served(&self, _: u32) {}
@@ -141,12 +143,12 @@ impl PassedInterrupt {
     /// Lets it come, at `pcpu`. `tell` is called when it has; then somebody must [deliver](Self::deliver) it, who may take locks.
     ///
     /// # Errors
-    /// The machine has no such interrupt.
+    /// It cannot come there.
     pub fn open(
         self: &Arc<Self>,
         pcpu: usize,
         tell: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(), NoSuchInterrupt> {
+    ) -> Result<(), NotLed> {
         // First: it may come before the call returns.
         self.state.store(OPEN, Ordering::SeqCst);
         let this = self.clone();

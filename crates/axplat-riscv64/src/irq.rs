@@ -81,12 +81,14 @@ impl Slot {
 pub(crate) fn init_current() {
     if let (Some(plic), Some(context)) = (PLIC.as_ref(), current_context()) {
         plic.lock().init_by_context(context);
+        // Another controller's interrupt could not be claimed, and would never end.
+        // SAFETY: the trap vector is installed; handlers of what is not registered yet are empty.
+        unsafe { sie::set_sext() };
     }
-    // SAFETY: the trap vector is installed; handlers of what is not registered yet are empty.
+    // SAFETY: as above.
     unsafe {
         sie::set_ssoft();
         sie::set_stimer();
-        sie::set_sext();
     }
 }
 

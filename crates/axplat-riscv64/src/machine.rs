@@ -18,7 +18,7 @@ use axplat_ranges::{MAX_RANGES, Ranges};
 pub use owned::Owned;
 
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
-use owned::OwnedList;
+use owned::{ConsoleInterrupts, OwnedList};
 
 /// One hart that can run our code.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,8 @@ pub struct Machine {
     pub(crate) mmio: Ranges,
     /// Registers that are the hypervisor's or the firmware's.
     owned: OwnedList,
+    /// Those of the console, whoever drives it.
+    console_interrupts: ConsoleInterrupts,
     /// The highest source number of the PLIC.
     pub plic_sources: u32,
     pub(crate) uart: Option<Uart>,
@@ -185,7 +187,7 @@ impl fmt::Display for Unusable {
                 "the device tree has more than {MAX_RANGES} separate ranges of {what}, which is more than this image can keep in mind"
             ),
             Self::TooManyDevices => f.write_str(
-                "the device tree has more timers and interrupt controllers than this image can keep in mind",
+                "the device tree has more timers, interrupt controllers, PCI hosts and flashes than this image can keep in mind",
             ),
             Self::NoHypervisorExtension => f.write_str(
                 "this CPU has no H extension (hypervisor): use a CPU that has it (QEMU: -cpu rv64,h=true)",

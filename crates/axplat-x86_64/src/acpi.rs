@@ -1,10 +1,12 @@
 //! The firmware's description of the machine (ACPI 6.5, chapter 5), read without a heap and without an interpreter of AML.
 //!
-//! Four tables matter here: RSDP and RSDT or XSDT lead to the [MADT](madt), which knows the interrupt controllers, and the [FADT](fadt), which knows
-//! how to power off. Lengths and addresses in them are checked before they are used; firmware errs too.
+//! RSDP and RSDT or XSDT lead to the [MADT](madt), which knows the interrupt controllers, and the [FADT](fadt), which knows how to power off;
+//! [MCFG](mcfg) and [HPET](hpet) say where devices are that VMs do not get, or not unseen. Lengths and addresses in them are checked before they are used; firmware errs too.
 
 pub(crate) mod fadt;
+pub(crate) mod hpet;
 pub(crate) mod madt;
+pub(crate) mod mcfg;
 
 use crate::bytes::{Memory, u8_at, u16_at, u32_at, u64_at};
 

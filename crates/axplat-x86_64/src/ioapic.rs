@@ -4,17 +4,11 @@ use axplat::mem::{PhysAddr, phys_to_virt};
 use kspin::SpinNoIrq;
 
 use crate::{
-    acpi::madt::{Polarity, Signal, Trigger},
+    acpi::madt::Signal,
+    io_apics::IoApic,
     machine,
+    redirection::{self, Entry, Gate},
 };
-
-/// One I/O APIC.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IoApic {
-    pub(crate) address: usize,
-    /// The global system interrupt of its first input.
-    pub(crate) first_gsi: u32,
-}
 
 /// Two accesses make one, and all go through here.
 static ACCESS: SpinNoIrq<()> = SpinNoIrq::new(());
@@ -24,9 +18,6 @@ pub(crate) const MAX_DESTINATION: u32 = 0xfe;
 
 const VERSION: u32 = 1;
 const FIRST_REDIRECTION: u32 = 0x10;
-const MASKED: u32 = 1 << 16;
-const ACTIVE_LOW: u32 = 1 << 13;
-const LEVEL: u32 = 1 << 15;
 
 impl IoApic {
     fn register(&self, offset: usize) -> *mut u32 {
@@ -57,12 +48,34 @@ impl IoApic {
     }
 }
 
+/// An input, while the lock is held.
+struct Input<'a> {
+    apic: &'a IoApic,
+    number: u32,
+}
+
+impl Entry for Input<'_> {
+    fn low(&self) -> u32 {
+        self.apic.read(FIRST_REDIRECTION + 2 * self.number)
+    }
+
+    fn set_low(&self, value: u32) {
+        self.apic.write(FIRST_REDIRECTION + 2 * self.number, value);
+    }
+
+    fn set_high(&self, value: u32) {
+        self.apic
+            .write(FIRST_REDIRECTION + 2 * self.number + 1, value);
+    }
+}
+
 /// Masks every input: firmware may have left some open.
 pub(crate) fn init() {
     let _access = ACCESS.lock();
     for apic in machine().io_apics() {
-        for input in 0..apic.inputs() {
-            apic.write(FIRST_REDIRECTION + 2 * input, MASKED);
+        for number in 0..apic.inputs() {
+            let gsi = apic.first_gsi.saturating_add(number);
+            redirection::reset(&Input { apic, number }, machine().signal_of_gsi(gsi));
         }
     }
 }
@@ -73,39 +86,30 @@ pub(crate) fn inputs(apic: &IoApic) -> u32 {
     apic.inputs()
 }
 
-/// Whether an interrupt comes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    Open,
-    Closed,
+/// Where a global system interrupt comes in. With the lock held.
+fn input(gsi: u32) -> Option<Input<'static>> {
+    machine().io_apics().iter().find_map(|apic| {
+        let number = gsi.checked_sub(apic.first_gsi)?;
+        (number < apic.inputs()).then_some(Input { apic, number })
+    })
 }
 
 /// Leads a global system interrupt to `vector` of pCPU `cpu`. Says whether there is such an interrupt, and it can lead there.
 pub(crate) fn route(gsi: u32, cpu: usize, vector: u8, signal: Signal, gate: Gate) -> bool {
     let _access = ACCESS.lock();
-    let found = machine().io_apics().iter().find_map(|apic| {
-        let input = gsi.checked_sub(apic.first_gsi)?;
-        (input < apic.inputs()).then_some((apic, FIRST_REDIRECTION + 2 * input))
-    });
     let cpu = machine().cpus().get(cpu);
     let cpu = cpu.filter(|cpu| cpu.apic_id <= MAX_DESTINATION);
-    let (Some((apic, redirection)), Some(cpu)) = (found, cpu) else {
+    let (Some(input), Some(cpu)) = (input(gsi), cpu) else {
         return false;
     };
-    let polarity = match signal.polarity {
-        Polarity::ActiveHigh => 0,
-        Polarity::ActiveLow => ACTIVE_LOW,
-    };
-    let trigger = match signal.trigger {
-        Trigger::Edge => 0,
-        Trigger::Level => LEVEL,
-    };
-    let mask = match gate {
-        Gate::Open => 0,
-        Gate::Closed => MASKED,
-    };
-    apic.write(redirection, MASKED);
-    apic.write(redirection + 1, cpu.apic_id << 24);
-    apic.write(redirection, u32::from(vector) | polarity | trigger | mask);
+    redirection::route(&input, cpu.apic_id, vector, signal, gate);
     true
+}
+
+/// Opens or closes a global system interrupt that leads somewhere.
+pub(crate) fn set_gate(gsi: u32, gate: Gate) {
+    let _access = ACCESS.lock();
+    if let Some(input) = input(gsi) {
+        redirection::set_gate(&input, gate);
+    }
 }

@@ -3,7 +3,7 @@
 //! ArceOS knows interrupts by their vector, and the vectors are divided once for all: exceptions below 0x20; the 8259s, which are masked but may
 //! still speak up, from there; then the global system interrupts, which are the I/O APICs' inputs; at the top the CPUs' own.
 
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use axplat::{
     irq::{HandlerTable, IpiTarget, IrqHandler, IrqIf},
@@ -16,9 +16,11 @@ use x86::io::outb;
 use crate::{
     acpi::madt::Trigger,
     config::devices::{IPI_IRQ, TIMER_IRQ},
-    ioapic::{self, Gate},
+    ioapic,
     lapic::{self, Command},
-    machine, timer,
+    machine,
+    redirection::Gate,
+    timer,
 };
 
 const PIC_FIRST: usize = 0x20;
@@ -158,8 +160,8 @@ fn lead(gsi: u32, vector: usize, cpu: usize, gate: Gate) -> bool {
     ioapic::route(gsi, cpu, vector as u8, machine().signal_of_gsi(gsi), gate)
 }
 
-/// For each vector of a global system interrupt 0, or 1 + the CPU to which it leads while a guest has it.
-static PASSED: [AtomicU8; 256] = [const { AtomicU8::new(0) }; 256];
+/// The vectors whose global system interrupt a guest has.
+static PASSED: [AtomicBool; 256] = [const { AtomicBool::new(false) }; 256];
 
 /// Who hears that one of those has come.
 static PASSED_HANDLER: Once<fn(u32)> = Once::new();
@@ -173,50 +175,46 @@ pub fn on_passed(handler: fn(u32)) {
 /// Says whether that can be.
 #[must_use]
 pub fn pass(gsi: u32, cpu: usize) -> bool {
-    let (Some(vector), Ok(leads_to)) = (vector_of_gsi(gsi), u8::try_from(cpu + 1)) else {
+    let Some(vector) = vector_of_gsi(gsi) else {
         return false;
     };
-    PASSED[vector].store(leads_to, Ordering::Release);
+    PASSED[vector].store(true, Ordering::Release);
     let led = lead(gsi, vector, cpu, Gate::Open);
     if !led {
-        PASSED[vector].store(0, Ordering::Release);
+        PASSED[vector].store(false, Ordering::Release);
     }
     led
 }
 
 /// The guest has served an interrupt that was [passed](pass).
 pub fn served(gsi: u32) {
-    if let Some((vector, cpu)) = passed(gsi) {
-        lead(gsi, vector, cpu, Gate::Open);
+    if passed(gsi).is_some() {
+        ioapic::set_gate(gsi, Gate::Open);
     }
 }
 
 /// No guest has the interrupt any more.
 pub fn take_back(gsi: u32) {
-    if let Some((vector, cpu)) = passed(gsi) {
-        lead(gsi, vector, cpu, Gate::Closed);
-        PASSED[vector].store(0, Ordering::Release);
+    if let Some(vector) = passed(gsi) {
+        ioapic::set_gate(gsi, Gate::Closed);
+        PASSED[vector].store(false, Ordering::Release);
     }
 }
 
-/// The vector of an interrupt that a guest has, and the CPU to which it leads.
-fn passed(gsi: u32) -> Option<(usize, usize)> {
-    let vector = vector_of_gsi(gsi)?;
-    let leads_to = PASSED[vector].load(Ordering::Acquire);
-    Some((vector, usize::from(leads_to).checked_sub(1)?))
+/// The vector of an interrupt that a guest has.
+fn passed(gsi: u32) -> Option<usize> {
+    vector_of_gsi(gsi).filter(|&vector| PASSED[vector].load(Ordering::Acquire))
 }
 
 /// Serves a global system interrupt that a guest has, if it is one.
 fn serve_passed(vector: usize) -> bool {
     let gsi = (vector - GSI_FIRST) as u32;
-    let Some((vector, cpu)) = passed(gsi) else {
+    if passed(gsi).is_none() {
         return false;
-    };
+    }
     match machine().signal_of_gsi(gsi).trigger {
         // It would come again as soon as this ends.
-        Trigger::Level => {
-            lead(gsi, vector, cpu, Gate::Closed);
-        }
+        Trigger::Level => ioapic::set_gate(gsi, Gate::Closed),
         // It would be lost while the gate is closed.
         Trigger::Edge => {}
     }

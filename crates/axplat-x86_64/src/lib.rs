@@ -24,7 +24,9 @@ mod acpi;
 mod bytes;
 mod calibration;
 mod cpus;
+mod io_apics;
 mod multiboot;
+mod redirection;
 
 #[cfg(target_os = "none")]
 mod boot;

@@ -13,21 +13,23 @@ use crate::{
     acpi::{
         Tables,
         fadt::{self, PmTimer, PowerOff},
+        hpet,
         madt::{self, Entry, Polarity, Signal, Trigger},
+        mcfg,
     },
     boot::MAPPED_AT_BOOT,
     bytes::Memory,
     clock,
     config::plat::MAX_CPU_NUM,
     cpus::{Cpu, Cpus},
-    ioapic::{self, IoApic},
+    io_apics::{IoApic, IoApics, TooMany},
+    ioapic,
     lapic::{self, NmiInputs},
     multiboot::{BootInfo, MemoryKind},
     power::stop,
     rtc,
 };
 
-const MAX_IO_APICS: usize = 8;
 const ISA_IRQS: usize = 16;
 
 /// Where an ISA interrupt arrives.
@@ -41,8 +43,7 @@ struct IsaLine {
 #[derive(Debug)]
 pub struct Machine {
     cpus: Cpus<MAX_CPU_NUM>,
-    io_apics: [IoApic; MAX_IO_APICS],
-    io_apic_count: usize,
+    io_apics: IoApics,
     isa_lines: [IsaLine; ISA_IRQS],
     pub(crate) nmi_inputs: NmiInputs,
     pub(crate) ram: Ranges,
@@ -51,6 +52,10 @@ pub struct Machine {
     pub(crate) reserved: Ranges,
     pub(crate) mmio: Ranges,
     pub(crate) power_off: Option<PowerOff>,
+    /// PCI's configuration space in memory.
+    pub(crate) pci_config: Ranges,
+    /// Where a table says that the high precision event timer is.
+    pub(crate) hpet: Option<usize>,
     /// Ticks of the TSC a second.
     pub timebase_hz: u64,
     /// Ticks of a local APIC's timer a second.
@@ -116,6 +121,10 @@ pub(crate) fn init(boot_info: usize) {
         machine.read_madt(madt);
         let fadt = tables.get(b"FACP");
         machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
+        for (start, size) in tables.get(b"MCFG").into_iter().flat_map(mcfg::ranges) {
+            keep(&mut machine.pci_config, start, size);
+        }
+        machine.hpet = tables.get(b"HPET").and_then(hpet::address);
         machine.measure(fadt.and_then(fadt::pm_timer));
         machine.read_clock(fadt.and_then(fadt::century));
         machine
@@ -130,7 +139,7 @@ impl Machine {
     }
 
     pub(crate) fn io_apics(&self) -> &[IoApic] {
-        self.io_apics.get(..self.io_apic_count).unwrap_or(&[])
+        self.io_apics.as_slice()
     }
 
     /// Where an ISA interrupt arrives, as a global system interrupt.
@@ -153,11 +162,7 @@ impl Machine {
     fn new() -> Self {
         Self {
             cpus: Cpus::new(),
-            io_apics: [IoApic {
-                address: 0,
-                first_gsi: 0,
-            }; MAX_IO_APICS],
-            io_apic_count: 0,
+            io_apics: IoApics::new(),
             isa_lines: core::array::from_fn(|irq| IsaLine {
                 gsi: irq as u32,
                 signal: Signal::ISA,
@@ -168,6 +173,8 @@ impl Machine {
             reserved: Ranges::new(),
             mmio: Ranges::new(),
             power_off: None,
+            pci_config: Ranges::new(),
+            hpet: None,
             timebase_hz: 0,
             apic_timer_hz: 0,
             epoch_s: 0,
@@ -227,15 +234,7 @@ impl Machine {
         }
         for entry in madt::entries(madt) {
             match entry {
-                Entry::Cpu { .. } => {}
-                Entry::IoApic { address, first_gsi } => {
-                    if let Some(slot) = self.io_apics.get_mut(self.io_apic_count) {
-                        let address = address as usize;
-                        *slot = IoApic { address, first_gsi };
-                        self.io_apic_count += 1;
-                        keep(&mut self.mmio, address, PAGE);
-                    }
-                }
+                Entry::Cpu { .. } | Entry::IoApic { .. } => {}
                 Entry::Override {
                     isa_irq,
                     gsi,
@@ -250,8 +249,14 @@ impl Machine {
                 Entry::LocalApicAddress(_) => {}
             }
         }
-        if self.io_apic_count == 0 {
+        self.io_apics = IoApics::from_entries(madt::entries(madt)).unwrap_or_else(|TooMany| {
+            stop("the ACPI tables describe more I/O APICs than this image can keep in mind")
+        });
+        if self.io_apics.as_slice().is_empty() {
             stop("the ACPI tables describe no I/O APIC");
+        }
+        for apic in self.io_apics.as_slice() {
+            keep(&mut self.mmio, apic.address, PAGE);
         }
         if lapic::is_xapic() {
             keep(&mut self.mmio, local_apic, PAGE);

@@ -1,6 +1,10 @@
 //! What of the machine's addresses and interrupts is nobody's to give away.
 
-use crate::{acpi::madt::Trigger, console, irq, machine::Machine};
+use crate::{
+    acpi::{hpet, madt::Trigger},
+    console, irq,
+    machine::Machine,
+};
 
 /// Which addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +15,7 @@ pub enum Space {
     Ports,
 }
 
-/// Addresses that are the hypervisor's or the firmware's.
+/// Addresses, and what makes them special: most are the hypervisor's or the firmware's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owned {
     /// Where.
@@ -36,14 +40,16 @@ pub struct Input {
 }
 
 impl Machine {
-    /// What no VM can have: RAM, what starting CPUs need, interrupt controllers, what powers the machine off, the console.
+    /// What no VM can have: RAM, what starting CPUs need, interrupt controllers, PCI's configuration, what powers the machine off, the console.
     ///
     /// What firmware only wants to be left alone is not among it: many a device lies there.
     pub fn owned(&self) -> impl Iterator<Item = Owned> {
-        const FIXED: [(Space, usize, usize, &str); 5] = [
+        const FIXED: [(Space, usize, usize, &str); 6] = [
             (Space::Memory, 0, 1 << 20, "the first MiB"),
             // Wherever the local APICs are, here their messages go.
             (Space::Memory, 0xfee0_0000, 1 << 20, "the local APICs"),
+            // What the chipset decodes for the CPU's first instruction.
+            (Space::Memory, 0xff00_0000, 16 << 20, "the firmware's flash"),
             (Space::Ports, 0, 0x100, "the main board"),
             (
                 Space::Ports,
@@ -64,6 +70,8 @@ impl Machine {
         let controllers = self.mmio.as_slice().iter();
         let controllers = controllers
             .map(|&(start, size)| (Space::Memory, start, size, "an interrupt controller (APIC)"));
+        let pci = self.pci_config.as_slice().iter();
+        let pci = pci.map(|&(start, size)| (Space::Memory, start, size, "PCI configuration"));
         let power = self.power_off.into_iter().flat_map(|way| {
             let control = way.control.into_iter().flatten();
             let command = way.enable.map(|(port, _)| (port, 1));
@@ -77,12 +85,29 @@ impl Machine {
                 "the power switch (ACPI)",
             )
         });
-        let all = fixed.chain(memory).chain(controllers).chain(power);
+        let all = fixed
+            .chain(memory)
+            .chain(controllers)
+            .chain(pci)
+            .chain(power);
         all.map(|(space, start, size, what)| Owned {
             space,
             start,
             size,
             what,
+        })
+    }
+
+    /// Where there are devices that store to memory though one would not think so: a timer of the HPET does for its interrupt, a value and an
+    /// address of its driver's choice (IA-PC HPET specification 1.0a, 2.3.8.2, `Tn_FSB_INT_ADDR`).
+    pub fn masters(&self) -> impl Iterator<Item = Owned> {
+        let elsewhere = self.hpet.filter(|&at| at != hpet::USUAL);
+        let hpets = [hpet::USUAL].into_iter().chain(elsewhere);
+        hpets.map(|start| Owned {
+            space: Space::Memory,
+            start,
+            size: hpet::SIZE,
+            what: "an HPET",
         })
     }
 

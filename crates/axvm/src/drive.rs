@@ -80,8 +80,10 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
                 }
                 PowerState::StartPending { entry, arg } => {
                     door.vcpu().start_at(entry, arg).map_err(text)?;
-                    // Letters of before the start are lost.
-                    self.deliver_passed();
+                    // Letters of before the start are lost. Only vCPU 0 gets any of devices.
+                    if door.vcpu().id() == 0 {
+                        self.deliver_passed();
+                    }
                 }
                 PowerState::On => {}
             }

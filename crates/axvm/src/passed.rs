@@ -1,6 +1,6 @@
 //! The interrupts of the machine's devices that a VM has for itself: when they may come, and how they get to the guest.
 //!
-//! They come while the VM runs, at the pCPU of its vCPU 0, so that a device that never rests costs nobody else. There the host calls what
+//! They come while the VM runs, at the pCPU of its vCPU 0, so that a device that never rests costs nobody on another. There the host calls what
 //! [`open_passed`](AxVM::open_passed) left with it, in the midst of whatever the pCPU does, and that posts a
 //! [letter](axvcpu::DEVICE_LETTER), no more. The vCPU's task reads it before the guest runs on, and tells the guest's interrupt controller.
 

@@ -33,8 +33,8 @@ pub use config::{
 pub use error::{ConfigError, Source};
 pub use isa::{DeviceSpace, GuestMap, Isa, Window, X86_ACPI_PORTS};
 pub use passed::{
-    Dma, HostRange, IrqTrigger, MachineDevices, MachineIrq, PassedDevice, PassedIrq, PassedPorts,
-    PassedRegisters, Taken,
+    Dma, HostRange, IrqTrigger, MachineDevices, MachineIrq, Master, PassedDevice, PassedIrq,
+    PassedPorts, PassedRegisters, Taken,
 };
 pub use pcpu::{PcpuSet, Sharing};
 pub use size::{Size, SizeError, parse_size};

@@ -160,6 +160,8 @@ impl fmt::Display for HostRange {
 pub struct MachineDevices {
     /// Addresses that no VM can have.
     pub taken: Vec<Taken>,
+    /// Devices that store to memory, whatever they are for: whoever has one is trusted with all of it.
+    pub masters: Vec<Master>,
     /// Its interrupts.
     pub irqs: Vec<MachineIrq>,
     /// How many bits its physical addresses have.
@@ -173,6 +175,17 @@ pub struct Taken {
     pub range: HostRange,
     /// What is there.
     pub what: &'static str,
+}
+
+/// A device of the machine that is a bus master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// Its registers.
+    pub range: HostRange,
+    /// What it is.
+    pub what: &'static str,
+    /// How it stores to memory.
+    pub how: &'static str,
 }
 
 /// An interrupt of the machine.

@@ -67,14 +67,9 @@ impl Machine {
 }
 
 impl HostDevices for Machine {
-    fn open_interrupt(
-        &self,
-        irq: u32,
-        pcpu: usize,
-        arrival: Arrival,
-    ) -> Result<(), NoSuchInterrupt> {
+    fn open_interrupt(&self, irq: u32, pcpu: usize, arrival: Arrival) -> Result<(), NotLed> {
         if irq != IRQ {
-            return Err(NoSuchInterrupt);
+            return Err(NotLed { pcpu });
         }
         assert_eq!(pcpu, 3);
         let mut host = self.0.lock();
@@ -243,7 +238,7 @@ fn a_vm_that_ends_leaves_nothing_behind() {
         board.machine,
         line,
     ));
-    assert_eq!(none.open(3, || ()), Err(NoSuchInterrupt));
+    assert_eq!(none.open(3, || ()), Err(NotLed { pcpu: 3 }));
     assert_eq!(Arc::strong_count(&none), 1);
 }
 

@@ -1,6 +1,6 @@
 //! What of the machine's addresses is nobody's to give away.
 
-use super::{Machine, Unusable};
+use super::{Machine, Unusable, read::cells};
 
 /// Addresses that are the hypervisor's or the firmware's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Owned {
     pub what: &'static str,
 }
 
-/// Each hart or group of harts may have a device of the firmware's.
+/// Each hart or group of harts may have devices of the firmware's.
 const MAX: usize = 32;
 
 /// Registers, kept without a heap.
@@ -53,6 +53,15 @@ impl OwnedList {
     }
 }
 
+/// Properties of the console's node (Devicetree Specification 0.4, 2.4.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ConsoleInterrupts {
+    /// `interrupts`
+    pub(super) plain: &'static [u8],
+    /// `interrupts-extended`
+    pub(super) extended: &'static [u8],
+}
+
 impl Machine {
     /// What no VM can have: RAM, and what the hypervisor and the firmware drive.
     pub fn owned(&self) -> impl Iterator<Item = Owned> {
@@ -67,9 +76,12 @@ impl Machine {
         memory.chain(self.owned.as_slice().iter().copied())
     }
 
-    /// The PLIC source that is the hypervisor's own: its console's.
+    /// Whether a PLIC source is the console's, which the hypervisor drives, or the firmware for it.
     #[must_use]
-    pub fn console_source(&self) -> Option<usize> {
-        self.uart.and_then(|uart| uart.irq)
+    pub fn is_console_source(&self, source: u32) -> bool {
+        let ConsoleInterrupts { plain, extended } = self.console_interrupts;
+        // After each controller there is one of its interrupts.
+        let mut sources = cells(plain).chain(cells(extended).skip(1).step_by(2));
+        sources.any(|of_console| of_console == source)
     }
 }

@@ -5,7 +5,10 @@ use core::ops::Range;
 use axplat_ranges::Ranges;
 use fdt::{Fdt, node::FdtNode};
 
-use super::{Hart, Machine, Uart, Unusable, owned::OwnedList};
+use super::{
+    Hart, Machine, Uart, Unusable,
+    owned::{ConsoleInterrupts, OwnedList},
+};
 use crate::{config::plat::MAX_CPU_NUM, uart::Width};
 
 const UARTS: &[&str] = &["ns16550a", "ns16550", "snps,dw-apb-uart"];
@@ -24,6 +27,9 @@ const FIRMWARES: &[&str] = &[
     "riscv,imsics",
     "riscv,aplic",
 ];
+/// What has a say in devices that are others', and the firmware's own memory.
+const PCI_HOSTS: &[&str] = &["pci-host-ecam-generic", "pci-host-cam-generic"];
+const FLASHES: &[&str] = &["cfi-flash", "jedec-flash"];
 const FINISHERS: &[&str] = &["sifive,test1", "sifive,test0"];
 
 /// A node of the firmware's tree.
@@ -61,6 +67,7 @@ impl Machine {
                 .and_then(|plic| number(plic, "riscv,ndev"))
                 .and_then(|sources| u32::try_from(sources).ok())
                 .unwrap_or(0),
+            console_interrupts: ConsoleInterrupts::default(),
             uart: uart.and_then(as_uart),
             plic: plic.and_then(first_reg).map(|(base, _)| base),
             finisher: finisher.and_then(first_reg).map(|(base, _)| base),
@@ -89,7 +96,9 @@ impl Machine {
                 .add_outward(base, size)
                 .map_err(|_| Unusable::TooManyRanges("device registers"))?;
         }
-        machine.own(tree, [uart, plic, finisher])?;
+        // Where the firmware has its console, if not the hypervisor: that is its to drive.
+        let console = uart.or_else(|| stdout(tree));
+        machine.own(tree, console, finisher)?;
         machine.add_hart(boot_cpu, plic);
         for cpu in cpu_nodes(tree).filter(|&cpu| is_usable(cpu)) {
             if hart_id(cpu) != Some(boot_hart) {
@@ -103,28 +112,38 @@ impl Machine {
     fn own(
         &mut self,
         tree: &Fdt<'static>,
-        [uart, plic, finisher]: [Option<Node<'_>>; 3],
+        console: Option<Node<'_>>,
+        finisher: Option<Node<'_>>,
     ) -> Result<(), Unusable> {
-        let ours = [
-            (uart, "the hypervisor's console"),
-            (plic, "the interrupt controller (PLIC)"),
+        for (node, what) in [
+            (console, "the hypervisor's console"),
             (finisher, "the power switch"),
-        ];
-        let ours = ours
-            .into_iter()
-            .filter_map(|(node, what)| Some((first_reg(node?)?, what)));
-        let firmwares = tree
-            .all_nodes()
-            .filter(|&node| is_compatible(node, FIRMWARES))
-            .flat_map(regs)
-            .map(|reg| {
-                (
-                    reg,
-                    "a timer or interrupt controller that is the firmware's",
-                )
-            });
-        for ((start, size), what) in ours.chain(firmwares) {
-            self.owned.add(start, size, what)?;
+        ] {
+            for (start, size) in node.into_iter().flat_map(regs) {
+                self.owned.add(start, size, what)?;
+            }
+        }
+        let interrupts = |name| console.and_then(|node| node.property(name));
+        self.console_interrupts = ConsoleInterrupts {
+            plain: interrupts("interrupts").map_or(&[], |p| p.value),
+            extended: interrupts("interrupts-extended").map_or(&[], |p| p.value),
+        };
+        // Whatever its status says, it is there.
+        for (names, what) in [
+            // Each leads to harts, this image's or not.
+            (PLICS, "an interrupt controller (PLIC)"),
+            (
+                FIRMWARES,
+                "a timer or interrupt controller that is the firmware's",
+            ),
+            (PCI_HOSTS, "PCI configuration"),
+            (FLASHES, "the firmware's flash"),
+        ] {
+            let nodes = tree.all_nodes();
+            let nodes = nodes.filter(|&node| is_compatible(node, names));
+            for (start, size) in nodes.flat_map(regs) {
+                self.owned.add(start, size, what)?;
+            }
         }
         Ok(())
     }
@@ -312,7 +331,7 @@ fn number(node: Node<'_>, name: &str) -> Option<u64> {
     }
 }
 
-fn cells(value: &'static [u8]) -> impl Iterator<Item = u32> {
+pub(super) fn cells(value: &'static [u8]) -> impl Iterator<Item = u32> {
     let (cells, _) = value.as_chunks();
     cells.iter().map(|&cell| u32::from_be_bytes(cell))
 }

@@ -1,6 +1,7 @@
 //! Trees as QEMU's virt machine has them, and what other machines do differently.
 
 mod memory;
+mod owned;
 mod uart;
 
 use fdt::Fdt;
@@ -56,6 +57,8 @@ struct Tree {
     aliases: Vec<(&'static str, &'static str)>,
     plic: Option<&'static str>,
     has_aia: bool,
+    /// Further devices, with 4 KiB of registers: what they are, and where.
+    others: Vec<(&'static str, u64)>,
     initrd: Option<(u64, u64)>,
 }
 
@@ -92,6 +95,7 @@ fn virt(harts: impl IntoIterator<Item = u32>) -> Tree {
         aliases: vec![("serial0", "/soc/serial@10000000")],
         plic: Some("okay"),
         has_aia: false,
+        others: vec![],
         initrd: Some((0x8800_0000, 0x8800_1234)),
     }
 }
@@ -231,6 +235,14 @@ impl Tree {
             let contexts = (100..).take(self.cpus.len()).flat_map(|p| [p, 11, p, 9]);
             fdt.property_array_u32("interrupts-extended", &contexts.collect::<Vec<_>>())?;
             fdt.end_node(plic)?;
+        }
+        for (name, base) in &self.others {
+            let other = fdt.begin_node(&format!("other@{base:x}"))?;
+            fdt.property_string("compatible", name)?;
+            fdt.property_string("status", "disabled")?;
+            fdt.property_array_u64("reg", &[*base, 0x1000])?;
+            fdt.property_array_u32("interrupts", &[33, 34])?;
+            fdt.end_node(other)?;
         }
         if self.has_aia {
             let aplic = fdt.begin_node("aplic@d000000")?;

@@ -4,8 +4,9 @@ use std::{vec, vec::Vec};
 
 use super::{
     fadt::{self, PmTimer, PowerOff},
+    hpet,
     madt::{self, Entry, Polarity, Signal, Trigger},
-    *,
+    mcfg, *,
 };
 use crate::bytes::testing::Pieces;
 
@@ -177,6 +178,44 @@ fn s5_is_found_among_other_bytes() {
     }
     let method = [0x14, b'_', b'S', b'5', b'_', 0x12, 0x03, 0x01, 0x01];
     assert_eq!(fadt::s5_types_of(&method), None);
+}
+
+#[test]
+fn the_hpet_s_table_says_where_it_is() {
+    let mut body = [0; 20];
+    body[8..16].copy_from_slice(&0xfed8_0000_u64.to_le_bytes());
+    let table = sdt(b"HPET", &body);
+    assert_eq!(hpet::address(&table), Some(0xfed8_0000));
+    assert_eq!(hpet::address(&table[..50]), None);
+    // At ports, and nowhere.
+    body[4] = 1;
+    assert_eq!(hpet::address(&sdt(b"HPET", &body)), None);
+    assert_eq!(hpet::address(&sdt(b"HPET", &[0; 20])), None);
+}
+
+#[test]
+fn the_mcfg_says_where_configuration_is() {
+    let entry = |base: u64, first, last| {
+        let mut entry = [0; 16];
+        entry[..8].copy_from_slice(&base.to_le_bytes());
+        entry[10..12].copy_from_slice(&[first, last]);
+        entry
+    };
+    let body = [
+        &[0; 8][..],
+        &entry(0xb000_0000, 0, 255),
+        &entry(0x1_0000_0000, 0x80, 0x81),
+        // Buses that run backwards, and addresses that run over.
+        &entry(0xc000_0000, 2, 1),
+        &entry(u64::MAX - 0xffff, 0, 0),
+        &[0; 15],
+    ];
+    let table = sdt(b"MCFG", &body.concat());
+    assert_eq!(
+        mcfg::ranges(&table).collect::<Vec<_>>(),
+        [(0xb000_0000, 256 << 20), (0x1_0800_0000, 2 << 20)]
+    );
+    assert_eq!(mcfg::ranges(&table[..40]).count(), 0);
 }
 
 fn madt(entries: &[&[u8]]) -> Vec<u8> {

@@ -19,7 +19,7 @@ use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLeve
 
 use crate::{AxVMHal, VmLink};
 
-const WORLDS: usize = 64;
+const WORLDS: usize = 65;
 pub(super) const PCPUS: usize = 8;
 
 /// One test's host and guest.

@@ -3,7 +3,7 @@
 use alloc::{format, string::ToString, sync::Arc, vec, vec::Vec};
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
-use axdevice::{AccessFault, Arrival, HostDevices, NoSuchInterrupt};
+use axdevice::{AccessFault, Arrival, HostDevices, NotLed};
 use axvcpu::{AccessWidth, AxVCpuExitReason as Exit, DEVICE_LETTER, LineLevel, SystemDownKind};
 use spin::Mutex;
 
@@ -36,14 +36,9 @@ impl Host {
 }
 
 impl HostDevices for Host {
-    fn open_interrupt(
-        &self,
-        irq: u32,
-        pcpu: usize,
-        arrival: Arrival,
-    ) -> Result<(), NoSuchInterrupt> {
+    fn open_interrupt(&self, irq: u32, pcpu: usize, arrival: Arrival) -> Result<(), NotLed> {
         if irq > 20 {
-            return Err(NoSuchInterrupt);
+            return Err(NotLed { pcpu });
         }
         self.0.lock().push((irq, pcpu, arrival));
         Ok(())
@@ -165,7 +160,7 @@ fn what_the_machine_has_not_stops_the_start() {
     let error = vm.boot().unwrap_err().to_string();
     assert!(
         error.contains(
-            "devices.passthrough[1].irq: the machine's interrupt controller does not have it"
+            "devices.passthrough[1].irq: the machine's interrupt controller cannot lead it to pCPU 1, where vCPU 0 is"
         ),
         "{error}"
     );
@@ -187,4 +182,33 @@ fn a_letter_ends_a_wait() {
     assert!(vm.vcpu_should_wake(0));
     vm.shutdown(SystemDownKind::PowerOff);
     assert_eq!(DEVICE_LETTER, 61, "below the letters of fences");
+}
+
+/// What has come is vCPU 0's to deliver, and nobody does it at another's start.
+#[test]
+fn no_other_vcpu_delivers() {
+    let (vm, host) = vm::<64>(&[3]);
+    let vm = vm.unwrap();
+    let world = world::<64>();
+    vm.boot().unwrap();
+    let start = Exit::CpuUp {
+        target_cpu: 1,
+        entry_point: GuestPhysAddr::new(0x8000_0000),
+        arg: 0,
+    };
+    world.exits(0, &[start, Exit::Halt, Exit::DeviceInterrupt, OFF]);
+    world.exits(1, &[Exit::Halt]);
+    let delivered = || {
+        let events = world.take_events(0);
+        events.contains(&Event::Line(3, LineLevel::High))
+    };
+    crate::testing::run_on(1);
+    assert!(matches!(vm.drive(0), VCpuNext::Wait { .. }));
+    host.interrupt(3);
+    crate::testing::run_on(2);
+    assert!(matches!(vm.drive(1), VCpuNext::Wait { .. }));
+    assert!(!delivered());
+    crate::testing::run_on(1);
+    assert_eq!(vm.drive(0), VCpuNext::VmDown(SystemDownKind::PowerOff));
+    assert!(delivered());
 }

@@ -13,6 +13,15 @@ const MAX_DEVICES: usize = 32;
 /// What is mapped, is mapped in pages of this size at least.
 const PAGE_SIZE: u64 = 0x1000;
 
+/// No device has more registers: what is larger is a mistake.
+const MAX_SIZE: u64 = 1 << 40;
+
+/// Pages of this size map large devices, where both sides lie alike in them. In small ones the tables alone would take a 512th of what is mapped.
+const LARGE_PAGE: u64 = 2 << 20;
+
+/// Up to this, small pages will do: their tables take 2 MiB.
+const MAX_IN_SMALL_PAGES: u64 = 1 << 30;
+
 /// A device tree's names are short (Devicetree Specification 0.4, section 2.3.1).
 const MAX_COMPATIBLE: usize = 128;
 
@@ -105,7 +114,11 @@ fn read_registers(table: &mut Table<'_>, key: &str, report: &mut Report) -> Read
         if !whole {
             size.wrong("must be a multiple of 4 KiB, and not 0", report);
         }
-        whole
+        let fits = bytes <= MAX_SIZE;
+        if !fits {
+            size.wrong("must not be more than 1 TiB", report);
+        }
+        whole && fits
     });
     let (Some(host), Some(guest), Some(bytes)) = (host, guest.unwrap_or(host), bytes) else {
         return Some(None);
@@ -115,6 +128,11 @@ fn read_registers(table: &mut Table<'_>, key: &str, report: &mut Report) -> Read
         .any(|at| at.checked_add(bytes).is_none())
     {
         size.wrong("must end below 2^64", report);
+        return Some(None);
+    }
+    if bytes > MAX_IN_SMALL_PAGES && host % LARGE_PAGE != guest % LARGE_PAGE {
+        let rule = "must be `addr` plus or minus a multiple of 2 MiB, since `size` is more than 1 GiB: it is mapped in large pages";
+        report.error(&format!("{key}.guest_addr"), rule);
         return Some(None);
     }
     Some(Some(PassedRegisters {

@@ -112,6 +112,14 @@ fn each_value_has_its_rule() {
             ".size: must be a multiple of 4 KiB, and not 0",
         ),
         (
+            "addr = 0x40_0000_0000\nsize = \"1025GiB\"",
+            ".size: must not be more than 1 TiB",
+        ),
+        (
+            "addr = 0x40_0000_0000\nsize = \"1028MiB\"\nguest_addr = 0x40_0000_1000",
+            ".guest_addr: must be `addr` plus or minus a multiple of 2 MiB, since `size` is more than 1 GiB",
+        ),
+        (
             "addr = 0x1000\nsize = 4096\nguest_addr = 1",
             ".guest_addr: must be a multiple of 4 KiB",
         ),
@@ -208,6 +216,13 @@ fn each_value_has_its_rule() {
     for (device, rule) in x86 {
         let said = error(Isa::X86_64, device);
         assert!(said.contains(rule), "{device}: {said}");
+    }
+    // Large ones that lie alike, and small ones.
+    for device in [
+        "addr = 0x40_0000_1000\nsize = \"1TiB\"\nguest_addr = 0x80_0020_1000",
+        "addr = 0x40_0000_0000\nsize = \"1GiB\"\nguest_addr = 0x40_0000_1000",
+    ] {
+        assert_eq!(errors(Isa::Riscv64, device), [""; 0], "{device}");
     }
     // Where PCs have devices, guests may find them.
     assert_eq!(
@@ -351,6 +366,15 @@ fn what_only_the_machine_knows() {
             ),
             at(DeviceSpace::Ports, 0xb000, 2, "the power switch"),
         ],
+        masters: vec![Master {
+            range: HostRange {
+                space: DeviceSpace::Memory,
+                first: 0xfed0_0000,
+                size: 0x400,
+            },
+            what: "an HPET",
+            how: "stores to memory",
+        }],
         irqs: vec![
             irq(10, IrqTrigger::Level, Some("the hypervisor's console")),
             irq(11, IrqTrigger::Level, None),
@@ -390,9 +414,16 @@ fn what_only_the_machine_knows() {
         );
     }
     let pc = |device| refusals(&[vm("a", Isa::X86_64, device)], &machine);
+    let mut trusted = vm("a", Isa::X86_64, "addr = 0xfed0_0000\nsize = 4096");
+    trusted.passed[0].dma = Dma::Trusted;
+    assert_eq!(refusals(&[trusted], &machine), [""; 0]);
     assert_eq!(pc("ports = [0x2f8, 8]\nirq = 3"), [""; 0]);
     assert_eq!(pc("ports = [0x2f8, 8]\nirq = 20"), [""; 0]);
     for (device, rule) in [
+        (
+            "addr = 0xfed0_0000\nsize = 4096",
+            "a.toml:11: devices.passthrough[0].dma: 0xfed00000 to 0xfed00fff has an HPET of this machine (0xfed00000 to 0xfed003ff), which stores to memory: \"trusted\" is the word for that",
+        ),
         (
             "ports = [0xb001, 4]",
             "a.toml:12: devices.passthrough[0].ports: ports 0xb001 to 0xb004 overlaps the power switch of this machine (ports 0xb000 to 0xb001)",

@@ -4,7 +4,7 @@ use alloc::{format, vec::Vec};
 
 use super::{MachineLimits, vm_at};
 use crate::{
-    ConfigError, DeviceSpace, HostRange, IrqTrigger, MachineDevices, PassedDevice, PassedIrq,
+    ConfigError, DeviceSpace, Dma, HostRange, IrqTrigger, MachineDevices, PassedDevice, PassedIrq,
     VmConfig, keys,
 };
 
@@ -81,6 +81,16 @@ impl Claim<'_> {
                     taken.what, taken.range
                 );
                 errors.push(self.error(field(&ours), rule));
+            }
+            if self.device.dma == Dma::None {
+                let masters = machine.masters.iter();
+                for master in masters.filter(|master| master.range.overlaps(&ours)) {
+                    let rule = format_args!(
+                        "{ours} has {} of this machine ({}), which {}: \"trusted\" is the word for that",
+                        master.what, master.range, master.how
+                    );
+                    errors.push(self.error("dma", rule));
+                }
             }
             let end = ours.first.saturating_add(ours.size);
             let reachable = 1u64.checked_shl(machine.phys_bits).unwrap_or(u64::MAX);

@@ -146,7 +146,7 @@ fn read(register: usize) -> u32 {
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: as in `read`; the timer writes to no memory.
+    // SAFETY: as in `read`; nobody tells the timer to store its interrupts to memory, which it could (`Tn_FSB_EN_CNF`).
     unsafe { ((hpet::BASE + register) as *mut u32).write_volatile(value) }
 }
 
