@@ -29,7 +29,7 @@ const SHORTEST_LIFE_MILLIS: u64 = 100;
 /// How long restarts of a VM are gathered before they are told, but for the first.
 const NEWS_PAUSE_MILLIS: u64 = 1000;
 
-/// So many triple faults within that time are no accident.
+/// So many triple faults in a row are no accident.
 const SUSPICIOUS: usize = 3;
 
 /// This image's VMs.
@@ -90,6 +90,8 @@ pub(crate) struct Life {
     restarts: Restarts,
     /// Why it started again last.
     cause: SpinNoIrq<ResetCause>,
+    /// How many triple faults in a row that was the last of.
+    faults: AtomicUsize,
     over: AtomicBool,
     outcome: SpinNoIrq<Option<Outcome>>,
     /// Why a task could not run its vCPU at all.
@@ -107,6 +109,7 @@ impl Life {
                 host::ticks_of_millis(NEWS_PAUSE_MILLIS),
             ),
             cause: SpinNoIrq::new(ResetCause::Asked),
+            faults: AtomicUsize::new(0),
             over: AtomicBool::new(false),
             outcome: SpinNoIrq::new(None),
             refused: SpinNoIrq::new(None),
@@ -169,6 +172,12 @@ impl Life {
 
     fn restart(&self, cause: ResetCause) -> Result<(), String> {
         *self.cause.lock() = cause;
+        match cause {
+            ResetCause::TripleFault => {
+                self.faults.fetch_add(1, Ordering::SeqCst);
+            }
+            ResetCause::Asked => self.faults.store(0, Ordering::SeqCst),
+        }
         self.restarts.begin();
         housekeeping::wake();
         self.vm.boot().map_err(|error| error.to_string())?;
@@ -188,9 +197,10 @@ impl Life {
     /// Says that the VM has started again so many times, and why the last time.
     fn tell_restarts(&self, times: usize) -> String {
         let cause = *self.cause.lock();
-        let hint = match cause {
-            ResetCause::TripleFault if times >= SUSPICIOUS => "; its kernel may be wrong",
-            ResetCause::TripleFault | ResetCause::Asked => "",
+        let hint = if self.faults.load(Ordering::SeqCst) >= SUSPICIOUS {
+            "; its kernel may be wrong"
+        } else {
+            ""
         };
         let times = match times {
             1 => String::new(),
