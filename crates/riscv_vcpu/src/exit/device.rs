@@ -36,7 +36,8 @@ pub(crate) struct Decoded<T> {
     register: Stored,
 }
 
-/// `htinst` never has all bits set.
+/// `htinst` never has all bits set: an odd one is an instruction of 32 bits, with zeros above it (privileged specification, "Transformed Instruction or
+/// Pseudoinstruction for mtinst or htinst").
 const NOTHING: u64 = u64::MAX;
 
 impl<T> Decoded<T> {

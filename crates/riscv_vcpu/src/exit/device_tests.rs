@@ -357,7 +357,10 @@ fn any_instruction() -> impl Strategy<Value = (u64, u64)> {
         1 => (prop::sample::select(&[LOAD, STORE][..]), word(0x03, 7)),
         1 => (
             prop::sample::select(&[LOAD, STORE][..]),
-            prop::sample::select(&[0u64, 0x2000, 0x3000, 0x3020, 0x0000_202f, u64::MAX][..]),
+            // Not all bits set: no hardware says that, and the vCPU relies on it.
+            prop::sample::select(
+                &[0u64, 0x2000, 0x3000, 0x3020, 0x0000_202f, 0x1_0000_2003, u64::MAX - 1][..],
+            ),
         ),
     ]
 }
