@@ -155,10 +155,10 @@ impl Machine {
         self.counted_in("shift=0,sleep=off")
     }
 
-    /// The same, but for 8 ns each: about as fast as the emulator is, so that a busy second takes no longer than one.
+    /// The same, but for 32 ns each: a busy second takes the emulator less than one.
     #[must_use]
     pub fn counted_slowly(self) -> Self {
-        self.counted_in("shift=3,sleep=off")
+        self.counted_in("shift=5,sleep=off")
     }
 
     fn counted_in(mut self, unit: &str) -> Self {

@@ -192,7 +192,7 @@ fn ping_pong(machine: &Machine, hart: usize) -> Verdict {
     // The timer is there for the case that no interrupt comes back.
     let asleep = code!("1: wfi", "csrr a0, sip", "andi a0, a0, 0x22", "beqz a0, 1b");
     for round in 1..=1000 {
-        timer.set(timer.now() + timer.ticks_per_second());
+        timer.set(timer.now() + 10 * timer.ticks_per_second());
         order(PING, hart)?;
         let pending = completes(&asleep, Regs::ZERO)?[A0];
         let came = pending & csr::SOFTWARE != 0;

@@ -37,18 +37,25 @@ fn pic_mask(_: &Machine) -> Verdict {
     Ok(())
 }
 
+/// What takes less than the 55 ms of a whole count may take longer on a loaded host, but not each of many times.
+fn in_time(mut holds: impl FnMut() -> bool) -> bool {
+    (0..20).any(|_| holds())
+}
+
 fn pit_counts(machine: &Machine) -> Verdict {
-    Channel::Zero.start(0, u16::MAX);
-    soon(machine, "the start", || Channel::Zero.count() < u16::MAX)?;
-    let mut last = Channel::Zero.count();
-    for _ in 0..50 {
-        let now = Channel::Zero.count();
-        // 55 ms are longer than this takes, but for a loaded host.
-        let down = now <= last || last < 0x4000;
-        holds("count", down, now, Words("no more than before"))?;
-        last = now;
-    }
-    Ok(())
+    let mut last = 0;
+    let mut started = Ok(());
+    let down = in_time(|| {
+        Channel::Zero.start(0, u16::MAX);
+        started = soon(machine, "the start", || Channel::Zero.count() < u16::MAX);
+        last = Channel::Zero.count();
+        (0..50).all(|_| {
+            let before = core::mem::replace(&mut last, Channel::Zero.count());
+            last <= before
+        })
+    });
+    started?;
+    holds("count", down, last, Words("no more than before"))
 }
 
 /// Modes 2 and 3 begin anew at their end.
@@ -92,10 +99,12 @@ fn pit_gate(machine: &Machine) -> Verdict {
     equal("output at first", pit::output(), false)?;
     pit::set_gate(true);
     soon(machine, "the output", pit::output)?;
-    Channel::Two.start(0, 10 * MILLISECOND);
-    equal("output again", pit::output(), false)?;
+    let again = in_time(|| {
+        Channel::Two.start(0, u16::MAX);
+        !pit::output()
+    });
     pit::set_gate(false);
-    Ok(())
+    equal("output again", !again, false)
 }
 
 /// Lets the 8259's interrupts through to this CPU.
@@ -105,10 +114,13 @@ fn connect() {
 
 /// A line is requested as long as it is high, masked or not.
 fn pic_request(machine: &Machine) -> Verdict {
-    // 55 ms: the host may be loaded. What the channel did before may have been requested already.
-    Channel::Zero.start(0, u16::MAX);
-    pic::init();
-    equal("at first", pic::lines(Register::Request) & PIT_LINE, 0)?;
+    // What the channel did before may have been requested already.
+    let quiet = in_time(|| {
+        Channel::Zero.start(0, u16::MAX);
+        pic::init();
+        pic::lines(Register::Request) & PIT_LINE == 0
+    });
+    equal("at first", !quiet, false)?;
     soon(machine, "the request", || {
         pic::lines(Register::Request) & PIT_LINE != 0
     })?;
@@ -203,7 +215,7 @@ fn rtc_runs(machine: &Machine) -> Verdict {
     let (start, second) = (timer.now(), clock(0));
     // A second, and what a loaded host does to it.
     while clock(0) == second {
-        let late = timer.now() - start > 3 * timer.ticks_per_second();
+        let late = timer.now() - start > 10 * timer.ticks_per_second();
         holds("second", !late, second, Words("the next one"))?;
     }
     Ok(())

@@ -243,7 +243,7 @@ fn ping_pong(machine: &Machine, id: u32) -> Verdict {
     let asleep = code!("2: hlt", "jmp 2b");
     for round in 1..=1000 {
         // For the case that no interrupt comes back.
-        timer.set(timer.now() + timer.ticks_per_second());
+        timer.set(timer.now() + 10 * timer.ticks_per_second());
         order(PING, id);
         let trap = Context::new(&asleep, Regs::ZERO)
             .interrupts(Interrupts::On)
