@@ -240,9 +240,9 @@ pub(crate) fn kvm(subject: Subject) -> Result<Figures, Failed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{memory, one, rounded};
     use system_tests::repository;
 
+    use super::{memory, one, rounded};
     use crate::{Failed, subject::Subject};
 
     /// Whoever mistypes a row is told where they stand.
