@@ -38,7 +38,7 @@ fn run(arch: Arch, vms: &[Vm]) -> Ended {
     for guest in guests {
         bundle = bundle.guest(&format!("{guest}.bin"));
     }
-    let ended = Machine::new().harts(2).boot(&bundle).end();
+    let ended = Machine::new().harts(2).counted_slowly().boot(&bundle).end();
     for Vm { name, .. } in vms {
         ended.says(&[&format!("VM \"{name}\" powered off")]);
     }
