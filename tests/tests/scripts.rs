@@ -29,6 +29,8 @@ fn make_names_the_variable_that_is_wrong() {
     for (argument, rule) in [
         ("A=apps/hvctl", "the only application is apps/hv"),
         ("ARCH=arm", "use ARCH=riscv64 or ARCH=x86_64"),
+        ("ARCH=riscv64 x86_64", "use ARCH=riscv64 or ARCH=x86_64"),
+        ("EMU=qemu bochs", "use EMU=qemu"),
         ("EMU=vbox", "use EMU=qemu"),
         ("ACCEL=hvf", "use ACCEL=tcg"),
         ("PEER=xen", "use PEER=kvm"),
@@ -69,6 +71,17 @@ fn make_takes_what_the_readme_says() {
         let output = make(&[arguments, &["help"]].concat());
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
+}
+
+/// What the machine lacks is told before it boots.
+#[test]
+fn the_bundle_is_checked_for_the_machine_that_it_is_for() {
+    let output = make(&["bundle", "SMP=2"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("hvctl -- pack --isa riscv64 --pcpus 2 "),
+        "{said}"
+    );
 }
 
 #[test]
