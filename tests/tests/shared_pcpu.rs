@@ -23,7 +23,7 @@ const HEARTBEAT: Vm = Vm {
 
 /// What is said of these VMs, started in this order.
 fn run(arch: Arch, vms: &[Vm]) -> Ended {
-    run_on(&Machine::new().harts(2), arch, vms)
+    run_on(&Machine::new().harts(2).counted_slowly(), arch, vms)
 }
 
 fn run_on(machine: &Machine, arch: Arch, vms: &[Vm]) -> Ended {
@@ -93,15 +93,7 @@ fn busy_guests_keep_nobody_from_running() {
 #[test]
 fn a_guest_that_hardly_sleeps_keeps_nobody_from_running() {
     const ALLOWED_NS: u64 = 1_000_000;
-    let counts = [
-        "-icount",
-        "shift=0,sleep=off",
-        "-seed",
-        "1",
-        "-rtc",
-        "clock=vm,base=2026-01-01",
-    ];
-    let machine = Machine::new().harts(2).arguments(counts);
+    let machine = Machine::new().harts(2).counted();
     let heartbeat = Vm {
         options: "beats=20",
         ..HEARTBEAT
