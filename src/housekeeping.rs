@@ -10,7 +10,8 @@ use kspin::SpinNoIrq;
 
 use crate::{
     host::{self, Host, NEVER, RunResult, VmTimer},
-    manager::{Manager, Then},
+    life::Then,
+    manager::Manager,
     park::{self, Place},
 };
 
@@ -144,7 +145,7 @@ impl Housekeeping {
     fn tell_news(&mut self, manager: &mut Manager) {
         for vm in 0..manager.count() {
             // The end of a VM may have been all that there was to wait for before its memory goes back.
-            while self.tell_news_of(vm, manager) == Then::Over {}
+            while let Then::Over(_) = self.tell_news_of(vm, manager) {}
         }
     }
 
@@ -169,7 +170,7 @@ impl Housekeeping {
         }
         match news.then {
             Then::Runs => {}
-            Then::Over => self.mux.retire(vm, &mut host::console_write),
+            Then::Over(_) => self.mux.retire(vm, &mut host::console_write),
         }
         news.then
     }

@@ -13,6 +13,7 @@ mod arch;
 mod bundle;
 mod host;
 mod housekeeping;
+mod life;
 mod manager;
 mod park;
 mod passed;

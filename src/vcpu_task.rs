@@ -14,7 +14,8 @@ use crate::{
     arch,
     host::{self, Host, NEVER, VmTimer},
     housekeeping,
-    manager::{AfterDown, Left, Life, home},
+    life::{AfterDown, Left, Life},
+    manager::home,
     park::Place,
 };
 

@@ -106,7 +106,7 @@ impl System {
         let folder = repository("target/tests").join(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("target/ can be written");
-        for (name, script) in programs {
+        for (name, script) in [("sleep", "")].iter().chain(programs) {
             let path = folder.join(name);
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("can be written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("is ours");
@@ -149,6 +149,18 @@ fn setup_says_that_apt_has_no_network() {
         "{said}"
     );
     assert_eq!((output.status.code(), notes.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn setup_tries_again_what_failed_for_a_moment() {
+    let apt = (
+        "apt-get",
+        "case \"$*\" in *update*) echo update >>\"$NOTES\"; [ \"$(wc -l <\"$NOTES\")\" -ge 2 ] ;; *install*) exit 100 ;; esac",
+    );
+    let policy = ("apt-cache", "echo '  Candidate: 1:10.0.2+ds-2'");
+    let (output, notes) = System::new("moment", &[OLD_QEMU, ROOT, RM, TEE, apt, policy]).set_up();
+    assert_eq!(notes, "update\nupdate\n", "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl LocalApic {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn write_page(
         &self,
         offset: u64,
@@ -185,7 +185,7 @@ impl LocalApic {
     }
 
     /// Runs `f` on the state, and does what remains of it.
-    #[inline]
+    #[inline(always)]
     fn change(
         &self,
         f: impl FnOnce(&mut State) -> Result<Effect, AccessFault>,

@@ -81,12 +81,15 @@ impl ApicBus {
         self.events.notify(cpu);
     }
 
+    #[inline(never)]
     pub(super) fn end_of_level(&self, vector: u8) {
         if let Some(listener) = self.level_listener.get().and_then(Weak::upgrade) {
             listener.end_of_interrupt(vector);
         }
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn acknowledge_ext_int(&self) -> Option<u8> {
         let source = self.ext_int.get()?.upgrade()?;
         Some(source.acknowledge())
@@ -98,6 +101,7 @@ impl ApicBus {
     }
 
     /// Carries a message of vCPU `sender`, if it is one's.
+    #[inline(never)]
     pub(super) fn carry(&self, message: Message, sender: Option<u32>) -> Acceptance {
         match message.delivery {
             Delivery::LowestPriority { vector, trigger } => {
@@ -180,8 +184,8 @@ impl ApicBus {
         acceptance
     }
 
-    /// Does what remains of an access by vCPU `cpu`.
-    #[inline]
+    /// Does what remains of an access by vCPU `cpu`: most often nothing.
+    #[inline(always)]
     pub(super) fn perform(&self, effect: Effect, cpu: usize) {
         match effect {
             Effect::Nothing => {}

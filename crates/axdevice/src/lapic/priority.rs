@@ -99,18 +99,9 @@ impl State {
         greater(self.task_priority, self.in_service.highest())
     }
 
-    /// What the processor should take now. What hardware keeps it takes by itself.
-    fn waiting(&self) -> Waiting {
-        if self.page.is_some() {
-            self.waiting_beside()
-        } else {
-            self.asks()
-        }
-    }
-
-    /// The same, with a page.
+    /// What the processor should take now, with a page. What hardware keeps it takes by itself.
     #[cold]
-    fn waiting_beside(&self) -> Waiting {
+    pub(super) fn waiting_beside(&self) -> Waiting {
         if self.has_ext_int() {
             return Waiting::ExtInt;
         }
@@ -123,8 +114,8 @@ impl State {
     }
 
     /// Takes what waits: a vector goes from IRR to ISR.
-    pub(super) fn take(&mut self) -> Waiting {
-        let waiting = self.waiting();
+    #[inline(always)]
+    pub(super) fn take(&mut self, waiting: Waiting) {
         match waiting {
             Waiting::Nothing => {}
             Waiting::Vector(vector) => {
@@ -136,7 +127,6 @@ impl State {
             }
             Waiting::ExtInt => self.ext_int = false,
         }
-        waiting
     }
 
     /// Whether an interrupt waits that no priority holds back.

@@ -81,7 +81,13 @@ impl Shared {
     #[inline]
     pub(super) fn take(&self) -> Waiting {
         let mut state = self.state.lock();
-        let taken = state.take();
+        let taken = if state.page.is_some() {
+            state.waiting_beside()
+        } else {
+            // Whoever changed the state last has shown what it asks.
+            self.shown()
+        };
+        state.take(taken);
         let asks = match taken {
             // It was the most urgent, and no other is more so than what is in service.
             Waiting::Vector(_) if !state.has_news() => Waiting::Nothing,
@@ -142,9 +148,20 @@ impl Shared {
     }
 
     pub(super) fn pending(&self) -> Option<u8> {
+        match self.shown() {
+            Waiting::Nothing => None,
+            Waiting::Vector(vector) => Some(vector),
+            Waiting::ExtInt => Some(u8::MAX),
+        }
+    }
+
+    /// What was [shown](Self::show) last.
+    #[inline]
+    fn shown(&self) -> Waiting {
         match self.waiting.load(Ordering::Acquire) {
-            NOTHING => None,
-            waiting => Some(u8::try_from(waiting).unwrap_or(u8::MAX)),
+            NOTHING => Waiting::Nothing,
+            EXT_INT => Waiting::ExtInt,
+            vector => Waiting::Vector(vector as u8),
         }
     }
 

@@ -243,6 +243,8 @@ impl State {
     }
 
     /// Logs an error. Of several until the register is written, the first interrupts.
+    #[cold]
+    #[inline(never)]
     fn log_error(&mut self, error: u32) {
         let first = self.new_errors == 0;
         self.new_errors |= error;
@@ -252,10 +254,17 @@ impl State {
     }
 
     /// The interrupt `vector` is not in service any more.
+    #[inline(always)]
     pub(super) fn ended(&mut self, vector: u8) -> Effect {
-        if !self.trigger_mode.contains(vector) {
-            return Effect::Nothing;
+        if self.trigger_mode.contains(vector) {
+            self.level_ended(vector)
+        } else {
+            Effect::Nothing
         }
+    }
+
+    #[inline(never)]
+    fn level_ended(&mut self, vector: u8) -> Effect {
         if self.lvt.get(Entry::Lint0) & super::lvt::REMOTE_IRR != 0
             && self.lvt.vector(Entry::Lint0) == vector
         {
@@ -417,15 +426,8 @@ impl State {
             Register::SpuriousVector => self.set_spurious(word),
             Register::ErrorStatus => self.errors = core::mem::take(&mut self.new_errors),
             Register::Lvt(entry) => self.set_lvt(entry, word),
-            Register::InitialCount => {
-                let mode = self.lvt.timer_mode();
-                self.timer.set_initial(word, mode, clock.now());
-            }
-            Register::DivideConfiguration => {
-                let mode = self.lvt.timer_mode();
-                let divide = word & reg::DIVIDE_BITS;
-                self.timer.set_divide(divide, mode, clock.now());
-            }
+            Register::InitialCount => self.set_initial_count(word, clock),
+            Register::DivideConfiguration => self.set_divide(word, clock),
             Register::SelfIpi => self.interrupt_self(word as u8),
             // Read-only.
             Register::Id
@@ -441,6 +443,19 @@ impl State {
         Effect::Nothing
     }
 
+    #[inline(never)]
+    fn set_initial_count(&mut self, count: u32, clock: &SharedClock) {
+        let mode = self.lvt.timer_mode();
+        self.timer.set_initial(count, mode, clock.now());
+    }
+
+    #[inline(never)]
+    fn set_divide(&mut self, value: u32, clock: &SharedClock) {
+        let mode = self.lvt.timer_mode();
+        let divide = value & reg::DIVIDE_BITS;
+        self.timer.set_divide(divide, mode, clock.now());
+    }
+
     fn set_spurious(&mut self, value: u32) {
         self.spurious = value & reg::SPURIOUS_BITS;
         if !self.is_software_enabled() {
@@ -448,6 +463,7 @@ impl State {
         }
     }
 
+    #[inline(never)]
     fn set_lvt(&mut self, entry: Entry, value: u32) {
         let timer_before = self.lvt.timer_mode();
         self.lvt.set(entry, value);
