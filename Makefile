@@ -29,13 +29,13 @@ ifneq ($(A),apps/hv)
 $(error A=$(A): the only application is apps/hv)
 endif
 ARCHS := riscv64 x86_64
-ifeq ($(filter $(ARCH),$(ARCHS)),)
+ifneq ($(words $(ARCH))-$(filter $(ARCH),$(ARCHS)),1-$(ARCH))
 $(error ARCH=$(ARCH) is not supported; use ARCH=riscv64 or ARCH=x86_64)
 endif
 ifeq ($(ARCH)-$(EMU),riscv64-bochs)
 $(error EMU=bochs with ARCH=riscv64: Bochs emulates x86_64 only; use ARCH=x86_64 EMU=bochs, or ARCH=riscv64 EMU=qemu)
 endif
-ifeq ($(filter $(EMU),qemu bochs),)
+ifneq ($(words $(EMU))-$(filter $(EMU),qemu bochs),1-$(EMU))
 $(error EMU=$(EMU) is not supported; use EMU=qemu, or on x86_64 EMU=bochs)
 endif
 ifneq ($(filter-out kvm,$(PEER)),)
@@ -104,7 +104,7 @@ guests: setup
 	@scripts/guests.sh bare $(ARCH)
 
 bundle: guests
-	@$(HOST_CARGO) run --quiet -p hvctl -- pack --isa $(ARCH) --images target -o $(OUT)/bundle.cpio $(VM_CONFIGS)
+	@$(HOST_CARGO) run --quiet -p hvctl -- pack --isa $(ARCH) --pcpus $(SMP) --images target -o $(OUT)/bundle.cpio $(VM_CONFIGS)
 
 run: image bundle
 	@echo 'run: Ctrl-T moves the console to the next VM; Ctrl-Y says how the VMs are; $(END_$(EMU))'

@@ -84,7 +84,7 @@ fi
 serial=$dir/com1.txt
 cat >"$dir/run" <<END
 # Bochs makes its terminal a raw one. Ctrl-] alone is to interrupt it, which ends it: its debugger has no more commands to read.
-for attempt in \$(seq 100); do
+for attempt in \$(seq 3000); do
     ! stty -F /dev/tty -a | grep -q -e -icanon || break
     sleep 0.1
 done && stty -F /dev/tty isig intr ^] &

@@ -106,20 +106,30 @@ fetch_debs() {
     is_whole "$out/debs" && return
     need apt-get apt
     configure_apt
+    local attempt
+    # A mirror may fail for a moment, or replace a package after its lists were read.
+    for attempt in 1 2; do
+        ! fetch_once || return 0
+        say "$wrong; trying again soon"
+        sleep $((attempt * attempt * 4))
+    done
+    fetch_once || die "$wrong" "$remedy"
+}
+
+# Says by `wrong` and `remedy` what fails. Called where set -e is off.
+fetch_once() {
+    local kernel new=$out/debs.new
     say "reading the package lists of Debian $suite for $debian_arch from $uri"
-    apt-get -qq update || die "apt could not read $uri" \
-        "check the network, or set DEBIAN_MIRROR; then: scripts/guests.sh linux $arch"
-    local kernel
-    kernel=$(kernel_of_metapackage) || true
-    [ -n "$kernel" ] || die "$kernel_package of $suite names no kernel" \
-        "set DEBIAN_MIRROR to a mirror that has $suite for $debian_arch"
+    wrong="apt could not read $uri" remedy="check the network, or set DEBIAN_MIRROR; then: scripts/guests.sh linux $arch"
+    apt-get -qq update || return
+    wrong="$kernel_package of $suite names no kernel" remedy="set DEBIAN_MIRROR to a mirror that has $suite for $debian_arch"
+    kernel=$(kernel_of_metapackage) && [ -n "$kernel" ] || return
     say "fetching $kernel and busybox-static"
-    rm -rf "$out/debs"
-    mkdir -p "$out/debs"
-    (
-        cd "$out/debs"
-        apt-get -qq download "$kernel" busybox-static && sha256sum ./*.deb >SHA256SUMS
-    ) || die "apt could not fetch $kernel and busybox-static" "scripts/guests.sh linux $arch"
+    wrong="apt could not fetch $kernel and busybox-static" remedy="scripts/guests.sh linux $arch"
+    # There under its name only when it is whole.
+    rm -rf "$new" && mkdir -p "$new" &&
+        (cd "$new" && apt-get -qq download "$kernel" busybox-static && sha256sum ./*.deb >SHA256SUMS) &&
+        rm -rf "$out/debs" && mv "$new" "$out/debs"
 }
 
 make_image() {

@@ -30,11 +30,27 @@ as_root() {
 
 have_apt() { command -v apt-get >/dev/null; }
 
+# Mirrors and networks fail for a moment, and others may be at the package lists: each step is tried again.
+attempts=3
+apt() { # command and its arguments
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@" >/dev/null
+}
+try_again() { # command...
+    local attempt
+    for ((attempt = 1; attempt < attempts; attempt++)); do
+        ! "$@" || return 0
+        say "that failed; trying again soon"
+        sleep $((attempt * attempt * 4))
+    done
+    "$@"
+}
+
+# Lists that could not be read are an error only once: some of them may be nobody's for good, and not be needed.
 apt_updated=
 apt_update() {
     [ -z "$apt_updated" ] || return 0
     say "refreshing the package lists"
-    as_root apt-get update -qq || return
+    try_again apt update -o APT::Update::Error-Mode=any || apt update || return
     apt_updated=1
 }
 
@@ -42,7 +58,7 @@ apt_update() {
 apt_install() { # [-t suite] package...
     apt_update || return
     say "installing: $*"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    try_again apt install -y --no-install-recommends "$@"
 }
 
 apt_must_install() { # package...

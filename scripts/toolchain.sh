@@ -26,6 +26,8 @@ axhv_toolchain() {
     target=$(axhv_target "$1") || return 1
     TARGET=$target
     export RUSTC_BOOTSTRAP=1
+    # What cargo fetches, it fetches again if the network fails for a moment.
+    export CARGO_NET_RETRY=${CARGO_NET_RETRY:-10}
     BUILD_FLAGS=(--release --target "$target")
     if command -v rustup >/dev/null && rustup target list --installed 2>/dev/null | grep -qx "$target" &&
         axhv_is_new_enough "$(rustup which rustc)"; then

@@ -157,6 +157,11 @@ pub(crate) fn ticks_of_millis(millis: u64) -> u64 {
     axhal::time::nanos_to_ticks(millis * axhal::time::NANOS_PER_MILLIS)
 }
 
+/// Ticks of the host's counter in `micros` microseconds.
+pub(crate) fn ticks_of_micros(micros: u64) -> u64 {
+    axhal::time::nanos_to_ticks(micros * axhal::time::NANOS_PER_MICROS)
+}
+
 /// What the bootloader handed over beside the image, if anything.
 pub(crate) fn initrd() -> Option<&'static [u8]> {
     let range = machine().initrd.as_ref()?;

@@ -6,12 +6,18 @@
 //!
 //! On a pCPU that several tasks share, the one that sleeps must not sleep over another's reason: it gives way to each of them first, and does
 //! not sleep if an interrupt was served since it began to.
+//!
+//! There an interrupt ends the turn of whoever runs, since it may be another's reason, but no turn before it has lasted a while: guests choose when
+//! their timers and devices interrupt, and one that always does so as soon as it sleeps would leave the others no time to get anywhere.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use axvcpu::AxVCpuHal;
 
-use crate::host::{self, Host};
+use crate::host::{self, Host, VmTimer};
+
+/// How long a turn lasts at the least, if whoever has it can use it: some ten times what it takes to begin one.
+const SHORTEST_TURN_MICROS: u64 = 100;
 
 /// What the tasks of one pCPU know of one another.
 struct Pcpu {
@@ -23,6 +29,12 @@ struct Pcpu {
     interrupts: AtomicUsize,
     /// How many of them when a task gave way last.
     at_last_turn: AtomicUsize,
+    /// When that was.
+    turn_began: AtomicU64,
+    /// Ends a turn that was too short when an interrupt came.
+    turn_timer: VmTimer,
+    /// Whether the pCPU knows of that.
+    has_timer: AtomicBool,
 }
 
 const MAX_PCPUS: usize = axvcpu::MAX_CPUS;
@@ -33,6 +45,9 @@ static PCPUS: [Pcpu; MAX_PCPUS] = [const {
         active: AtomicUsize::new(0),
         interrupts: AtomicUsize::new(0),
         at_last_turn: AtomicUsize::new(0),
+        turn_began: AtomicU64::new(0),
+        turn_timer: VmTimer::new(|_| (), 0),
+        has_timer: AtomicBool::new(false),
     }
 }; MAX_PCPUS];
 
@@ -104,6 +119,7 @@ pub(crate) fn give_way() {
     if let Some(pcpu) = this_shared() {
         let served = pcpu.interrupts.load(Ordering::Relaxed);
         pcpu.at_last_turn.store(served, Ordering::Relaxed);
+        pcpu.turn_began.store(Host::now(), Ordering::Relaxed);
         host::yield_now();
     }
 }
@@ -114,11 +130,28 @@ pub(crate) fn is_shared() -> bool {
 }
 
 /// Whether several tasks live on this pCPU and an interrupt was served since one of them gave way, which may have been the scheduler's tick, or have
-/// woken another task. No interrupt puts a task of ours aside, so they ask.
+/// woken another task. No interrupt puts a task of ours aside, so they ask. Before the turn has lasted long enough it is not over; another interrupt
+/// ends it then.
 pub(crate) fn is_turn_over() -> bool {
-    this_shared().is_some_and(|pcpu| {
-        pcpu.interrupts.load(Ordering::Relaxed) != pcpu.at_last_turn.load(Ordering::Relaxed)
-    })
+    this_shared().is_some_and(Pcpu::is_turn_over)
+}
+
+impl Pcpu {
+    fn is_turn_over(&'static self) -> bool {
+        if self.interrupts.load(Ordering::Relaxed) == self.at_last_turn.load(Ordering::Relaxed) {
+            return false;
+        }
+        let began = self.turn_began.load(Ordering::Relaxed);
+        let end = began.saturating_add(host::ticks_of_micros(SHORTEST_TURN_MICROS));
+        let is_over = Host::now() >= end;
+        if !is_over {
+            if !self.has_timer.swap(true, Ordering::Relaxed) {
+                self.turn_timer.register();
+            }
+            self.turn_timer.arm(end);
+        }
+        is_over
+    }
 }
 
 fn this_shared() -> Option<&'static Pcpu> {

@@ -1,7 +1,5 @@
 //! Guests that mean harm, beside one that must not feel it.
 
-use std::time::Duration;
-
 use system_tests::{
     Arch::{self, Riscv64, X86_64},
     Bundle, Emulator, Machine, Run, steady,
@@ -34,11 +32,7 @@ fn flooded(arch: Arch, options: &str) -> Run {
         .guest("hostile.bin")
         .shipped_vm("heartbeat", &[("[1]", "[2]"), ("[kernel]", &options)])
         .guest("heartbeat.bin");
-    Machine::new()
-        .patience(Duration::from_secs(100))
-        .harts(3)
-        .counted()
-        .boot(&bundle)
+    Machine::new().harts(3).counted().boot(&bundle)
 }
 
 /// One that writes faster than the console shows does not hide another's end.
@@ -75,11 +69,7 @@ fn lateness_beside(arch: Arch, hostile: &str, placement: &str) -> u64 {
             &[("phys_cpu_ids = [1]", placement), ("[kernel]", options)],
         )
         .guest("heartbeat.bin");
-    let mut run = Machine::new()
-        .patience(Duration::from_secs(100))
-        .harts(2)
-        .counted()
-        .boot(&bundle);
+    let mut run = Machine::new().harts(2).counted().boot(&bundle);
     run.expect("done, 50 beats, worst lateness ");
     let lateness = run.expect(" ns").parse::<u64>().expect("a number");
     lateness / 1000

@@ -28,7 +28,8 @@ fn main_job(arch: Arch) -> Bundle {
 /// Waits for the shell of a Linux with both vCPUs online.
 fn expect_shell(run: &mut Run) {
     run.expect("AxHV guest: Linux ");
-    assert!(run.rest_of_line().contains("2 CPUs online"));
+    // Not of the same line: another VM's may come in between, and this one is shown again below it.
+    run.expect("2 CPUs online");
     run.expect("# ");
 }
 
@@ -105,7 +106,7 @@ fn linux_on_x86_64_knows_what_day_it_is() {
     /// 2052-02-29 12:00:00.
     const START: u64 = 2_592_820_800;
     /// Generous: the machine that runs this may be busy.
-    const UNTIL: u64 = START + 600;
+    const UNTIL: u64 = START + 3600;
     let machine = Machine::new().date("2052-02-29T12:00:00");
     let mut run = machine.boot(&linux(X86_64));
     expect_shell(&mut run);

@@ -14,7 +14,7 @@ use system_tests::{Arch, Bundle, Machine, repository};
 
 /// Starts something, kills it when `is_there` says that the emulator runs, and waits until that does not run any more.
 fn dies_with(starter: &mut Command, is_there: impl Fn() -> bool) {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(300);
     let wait_until = |what: &str, reached: &dyn Fn() -> bool| {
         let start = Instant::now();
         while !reached() {
@@ -93,20 +93,20 @@ fn make() -> Command {
 /// An amount that no other test asks for, by which a process is known.
 const MEMORY: &str = "333M";
 
-/// Whether a process runs in whose command line all of `words` are.
-fn runs(words: &[&str]) -> bool {
+/// Whether `program` runs with all of `words` in its command line. What is about to become it is not yet tied to its parent.
+fn runs(program: &str, words: &[&str]) -> bool {
     let processes = fs::read_dir("/proc").expect("/proc is mounted");
     processes.flatten().any(|process| {
         let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        words.iter().all(|word| line.contains(word))
+        line.starts_with(program) && words.iter().all(|word| line.contains(word))
     })
 }
 
 /// Whether QEMU runs that image.
 fn qemu_runs(image: &Path) -> bool {
     let image = image.to_str().expect("a path");
-    runs(&["qemu-system-x86_64", MEMORY, image])
+    runs("qemu-system-x86_64", &[MEMORY, image])
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn bochs_dies_with_its_parent_and_leaves_nothing() {
         }
         found.get().is_some_and(|folder| {
             let path = folder.to_str().expect("a path");
-            folder.exists() || runs(&["bochs-bin", path])
+            folder.exists() || runs("bochs-bin", &[path])
         })
     });
 }

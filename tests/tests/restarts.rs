@@ -1,8 +1,6 @@
 //! A guest that touches lazily filled RAM from two CPUs at once, and starts again in the midst of it. It could hang the host, or leave memory or
 //! vCPUs behind.
 
-use std::time::Duration;
-
 use system_tests::{
     Arch::{self, Riscv64, X86_64},
     Bundle, Emulator, Ended, Machine, Run,
@@ -101,7 +99,7 @@ fn restarts_leave_nothing_behind(arch: Arch, machine: &Machine, rounds: usize) {
 
 #[test]
 fn two_vcpus_race_for_lazy_ram() {
-    let machine = Machine::new().patience(Duration::from_secs(60));
+    let machine = Machine::new();
     for arch in [Riscv64, X86_64] {
         restarts_leave_nothing_behind(arch, &machine, 20);
     }
@@ -125,7 +123,7 @@ fn a_failure_leaves_nothing_behind(arch: Arch, machine: &Machine) {
 
 #[test]
 fn a_vm_that_fails_leaves_nothing_behind() {
-    let machine = Machine::new().patience(Duration::from_secs(60));
+    let machine = Machine::new();
     for arch in [Riscv64, X86_64] {
         a_failure_leaves_nothing_behind(arch, &machine);
     }
@@ -133,6 +131,6 @@ fn a_vm_that_fails_leaves_nothing_behind() {
 
 #[test]
 fn all_of_that_on_vmx() {
-    let machine = Machine::emulated_by(Emulator::Bochs).patience(Duration::from_secs(300));
+    let machine = Machine::emulated_by(Emulator::Bochs);
     a_failure_leaves_nothing_behind(X86_64, &machine);
 }

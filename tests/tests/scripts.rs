@@ -29,6 +29,8 @@ fn make_names_the_variable_that_is_wrong() {
     for (argument, rule) in [
         ("A=apps/hvctl", "the only application is apps/hv"),
         ("ARCH=arm", "use ARCH=riscv64 or ARCH=x86_64"),
+        ("ARCH=riscv64 x86_64", "use ARCH=riscv64 or ARCH=x86_64"),
+        ("EMU=qemu bochs", "use EMU=qemu"),
         ("EMU=vbox", "use EMU=qemu"),
         ("ACCEL=hvf", "use ACCEL=tcg"),
         ("PEER=xen", "use PEER=kvm"),
@@ -71,6 +73,17 @@ fn make_takes_what_the_readme_says() {
     }
 }
 
+/// What the machine lacks is told before it boots.
+#[test]
+fn the_bundle_is_checked_for_the_machine_that_it_is_for() {
+    let output = make(&["bundle", "SMP=2"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("hvctl -- pack --isa riscv64 --pcpus 2 "),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_target_that_is_none_leads_to_help() {
     let mut command = Command::new("make");
@@ -93,7 +106,7 @@ impl System {
         let folder = repository("target/tests").join(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("target/ can be written");
-        for (name, script) in programs {
+        for (name, script) in [("sleep", "")].iter().chain(programs) {
             let path = folder.join(name);
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("can be written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("is ours");
@@ -136,6 +149,18 @@ fn setup_says_that_apt_has_no_network() {
         "{said}"
     );
     assert_eq!((output.status.code(), notes.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn setup_tries_again_what_failed_for_a_moment() {
+    let apt = (
+        "apt-get",
+        "case \"$*\" in *update*) echo update >>\"$NOTES\"; [ \"$(wc -l <\"$NOTES\")\" -ge 2 ] ;; *install*) exit 100 ;; esac",
+    );
+    let policy = ("apt-cache", "echo '  Candidate: 1:10.0.2+ds-2'");
+    let (output, notes) = System::new("moment", &[OLD_QEMU, ROOT, RM, TEE, apt, policy]).set_up();
+    assert_eq!(notes, "update\nupdate\n", "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -1,14 +1,9 @@
 //! x86_64 guests, on the VMX that Bochs emulates: the same image and the same guests as on QEMU's SVM.
 
-use std::time::Duration;
-
 use system_tests::{Arch::X86_64, Bundle, Emulator::Bochs, Machine};
 
-/// Bochs executes some hundred million instructions in a second at most, of all harts together.
-const PATIENCE: Duration = Duration::from_secs(900);
-
 fn machine() -> Machine {
-    Machine::emulated_by(Bochs).patience(PATIENCE)
+    Machine::emulated_by(Bochs)
 }
 
 #[test]
@@ -93,7 +88,8 @@ fn linux_and_an_rtos_side_by_side() {
     let mut run = machine().boot(&bundle);
     run.expect("[heartbeat] heartbeat: ");
     run.expect("AxHV guest: Linux ");
-    assert!(run.rest_of_line().contains("2 CPUs online"));
+    // Not of the same line: another VM's may come in between, and this one is shown again below it.
+    run.expect("2 CPUs online");
     run.expect("# ");
     run.send("echo answer-$((6 * 7))-$(nproc)-$(grep -c 'IO-APIC.*ttyS0' /proc/interrupts)\n");
     run.expect("answer-42-2-1\r\n");

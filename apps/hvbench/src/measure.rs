@@ -111,7 +111,8 @@ fn bundle_of(subject: Subject, row: &str) -> Bundle {
 pub(crate) fn one(subject: Subject, row: &str) -> Result<Figures, Failed> {
     let none = || {
         Failed(format!(
-            "the guest has no row {row:?}; a whole run lists them"
+            "the guest has no row {row:?}; benches/results/{}.txt lists the rows; those of memory, files and Linux's boot are not the guest's",
+            subject.name()
         ))
     };
     // It goes into a config.
@@ -239,7 +240,25 @@ pub(crate) fn kvm(subject: Subject) -> Result<Figures, Failed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{memory, rounded};
+    use system_tests::repository;
+
+    use super::{memory, one, rounded};
+    use crate::{Failed, subject::Subject};
+
+    /// Whoever mistypes a row is told where they stand.
+    #[test]
+    fn a_row_that_is_none_leads_to_the_rows() {
+        for subject in [Subject::H, Subject::Svm, Subject::Vmx] {
+            let Err(Failed(why)) = one(subject, "mmio read") else {
+                panic!("no guest has it");
+            };
+            let file = why
+                .split([' ', ';'])
+                .find(|word| word.starts_with("benches/"));
+            let table = std::fs::read_to_string(repository(file.unwrap_or(""))).expect(&why);
+            assert!(table.contains("\nmmio-read "), "{table}");
+        }
+    }
 
     #[test]
     fn the_hypervisors_own_memory() {

@@ -42,9 +42,16 @@ pub(crate) fn run(machine: &Machine, files: &[PathBuf]) -> Result<(), Failed> {
 pub(crate) fn read(machine: &Machine, files: &[PathBuf]) -> Result<Vec<ConfigFile>, Failed> {
     let mut paths: Vec<&PathBuf> = files.iter().collect();
     paths.sort_by_key(|path| (bundled_name(path), *path));
+    let mut last = None;
     let read: Vec<_> = paths
         .into_iter()
-        .map(|path| read_one(machine, path))
+        .map(|path| {
+            // Its conflicts with itself would be many.
+            if last.replace(path) == Some(path) {
+                return Err(report::file_error(path, "is given twice"));
+            }
+            read_one(machine, path)
+        })
         .collect();
     // All are tried before any failure counts, so that all failures are told.
     read.into_iter().collect()

@@ -4,6 +4,9 @@ use std::{fmt::Display, path::Path};
 
 use axvmconfig::ConfigError;
 
+/// How many characters of a line are shown: what is no text may have but one.
+const MAX_SHOWN: usize = 160;
+
 /// Something was wrong, and the user was told.
 #[derive(Debug)]
 pub(crate) struct Failed;
@@ -59,12 +62,11 @@ fn render(severity: Severity, error: &ConfigError, text: &str) -> String {
         && !content.trim().is_empty()
     {
         // A config is not trusted with the terminal either.
-        let content: String = content
-            .trim_end()
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        rendered += &format!("\n{line:>5} | {content}");
+        let visible = |c: char| if c.is_control() { ' ' } else { c };
+        let mut rest = content.trim_end().chars();
+        let shown: String = rest.by_ref().take(MAX_SHOWN).map(visible).collect();
+        let more = if rest.next().is_some() { "…" } else { "" };
+        rendered += &format!("\n{line:>5} | {shown}{more}");
     }
     rendered
 }
@@ -88,6 +90,14 @@ mod tests {
             "a.toml:2: error: base.id: must be a whole number from 0 to 4294967295, found \"x\"\n    \
              2 |  id = 'x'"
         );
+        let long = "é".repeat(super::MAX_SHOWN);
+        for (line, shown) in [
+            (long.clone(), long.clone()),
+            (format!("{long}xy"), format!("{long}…")),
+        ] {
+            let text = format!("[base]\n{line}\n");
+            assert!(render(Severity::Error, error, &text).ends_with(&format!("2 | {shown}")));
+        }
         // A line that is not there is not shown.
         assert!(!render(Severity::Warning, error, "").contains('\n'));
     }

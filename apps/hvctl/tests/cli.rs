@@ -342,6 +342,8 @@ fn check_says_of_names_what_pack_would() {
             errors,
             "vm.conf: error: a config's name must end in .toml\n"
         );
+        let errors = fail(&folder, &[command, &["a/vm.toml", "a/vm.toml"]].concat());
+        assert_eq!(errors, "a/vm.toml: error: is given twice\n");
     }
 }
 

@@ -128,7 +128,7 @@ impl<H: AxVMHal, A: GuestArch> AxVM<H, A> {
             AxVCpuExitReason::Nothing => {}
             AxVCpuExitReason::ExternalInterrupt { vector } => {
                 H::irq_handler(vector);
-                if H::needs_reschedule() {
+                if H::is_turn_over() {
                     return Ok(Served::Leave(Leave::Yield(None)));
                 }
             }

@@ -41,22 +41,40 @@ const HGATP_VMID_MASK: u64 = 0x3fff;
 #[derive(Debug)]
 pub(crate) struct Vmids(Mutex<Option<VmidAllocator>>);
 
-static CELLS: [PcpuCell<Vmids>; MAX_CPUS] =
-    [const { PcpuCell::new(Vmids(Mutex::new(None))) }; MAX_CPUS];
-
-/// That of pCPU `id`.
-pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Vmids>> {
-    PcpuCell::of(&CELLS, id)
+/// What is known about all pCPUs of the machine.
+pub(crate) struct Pcpus {
+    cells: [PcpuCell<Vmids>; MAX_CPUS],
+    /// Those on which guests can run, one bit each.
+    enabled: AtomicU64,
 }
 
-/// The pCPUs on which guests can run, one bit each.
-static ENABLED: AtomicU64 = AtomicU64::new(0);
+impl Pcpus {
+    pub(crate) const fn new() -> Self {
+        Self {
+            cells: [const { PcpuCell::new(Vmids(Mutex::new(None))) }; MAX_CPUS],
+            enabled: AtomicU64::new(0),
+        }
+    }
+}
+
+#[cfg(not(test))]
+fn pcpus() -> &'static Pcpus {
+    static PCPUS: Pcpus = Pcpus::new();
+    &PCPUS
+}
+#[cfg(test)]
+use crate::testing::pcpus;
+
+/// What is known about pCPU `id`.
+pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Vmids>> {
+    PcpuCell::of(&pcpus().cells, id)
+}
 
 /// The pCPUs on which guests can run, one bit each: no other has anything of a nested table cached. One that begins to be among them
 /// forgets what it has, after it is counted here.
 #[must_use]
 pub fn enabled_pcpus() -> u64 {
-    ENABLED.load(Ordering::SeqCst)
+    pcpus().enabled.load(Ordering::SeqCst)
 }
 
 /// The bit of the current pCPU, of which there are at most 64.
@@ -164,7 +182,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         csr::HEDELEG.write(DELEGATED_EXCEPTIONS);
         csr::HIDELEG.write(DELEGATED_INTERRUPTS);
         csr::HCOUNTEREN.write(GUEST_COUNTERS);
-        ENABLED.fetch_or(own_bit::<H>(), Ordering::SeqCst);
+        pcpus().enabled.fetch_or(own_bit::<H>(), Ordering::SeqCst);
         csr::fence_nested_all();
         self.cell.release();
         *self.cell.own().0.lock() = Some(VmidAllocator::new(bits));
@@ -181,7 +199,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for RISCVPerCpu<H> {
         csr::HVIP.write(0);
         csr::HGATP.write(0);
         csr::fence_nested_all();
-        ENABLED.fetch_and(!own_bit::<H>(), Ordering::SeqCst);
+        pcpus().enabled.fetch_and(!own_bit::<H>(), Ordering::SeqCst);
         Ok(())
     }
 }

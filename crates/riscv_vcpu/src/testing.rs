@@ -3,10 +3,7 @@
 extern crate std;
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
-use core::{
-    cell::Cell,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use core::cell::Cell;
 
 use axaddrspace::{
     AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, NestedMode, PcpuMask,
@@ -14,20 +11,25 @@ use axaddrspace::{
 use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
 
 use crate::{
-    CpuFeatures, MAX_CPUS, MachineIds, RISCVPerCpu, RISCVVCpu, RISCVVCpuConfig, Sharing, WfiPolicy,
+    CpuFeatures, MachineIds, RISCVPerCpu, RISCVVCpu, RISCVVCpuConfig, Sharing, WfiPolicy,
     csr::{HTINST, HTVAL, SCAUSE, STVAL},
     exception::cause,
     machine,
+    percpu::Pcpus,
     regs::VmCpuRegisters,
 };
 
-static NEXT_PCPU: AtomicUsize = AtomicUsize::new(0);
-
 std::thread_local! {
-    // Each test has a thread, and a pCPU, of its own.
-    static PCPU: Cell<usize> = Cell::new(NEXT_PCPU.fetch_add(1, Ordering::Relaxed) % MAX_CPUS);
+    // Each test has a thread, and a machine of its own: what one does on its pCPUs, none that runs beside it sees.
+    static PCPUS: &'static Pcpus = Box::leak(Box::new(Pcpus::new()));
+    static PCPU: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<u64> = const { Cell::new(0) };
     static GUEST_TIMER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What is known about all pCPUs of this thread's machine.
+pub(crate) fn pcpus() -> &'static Pcpus {
+    PCPUS.with(|&pcpus| pcpus)
 }
 
 pub(crate) struct Memory;
@@ -73,9 +75,9 @@ pub(crate) fn guest_timer() -> u64 {
     GUEST_TIMER.get()
 }
 
-/// Goes on on another pCPU, which can run guests too. Its hardware is the same machine: what it holds is another's.
+/// Goes on on the other of two pCPUs, which can run guests too. Its hardware is the same machine: what it holds is another's.
 pub(crate) fn move_to_another_pcpu() {
-    PCPU.set((PCPU.get() + MAX_CPUS / 2) % MAX_CPUS);
+    PCPU.set(1 - PCPU.get());
     enable_this_pcpu();
 }
 

@@ -47,16 +47,35 @@ pub(crate) struct Pcpu {
     state: Mutex<Option<State>>,
 }
 
-static CELLS: [PcpuCell<Pcpu>; MAX_CPUS] = [const {
-    PcpuCell::new(Pcpu {
-        stale: AtomicBool::new(false),
-        state: Mutex::new(None),
-    })
-}; MAX_CPUS];
+/// What is known about all pCPUs of the machine.
+pub(crate) struct Pcpus {
+    cells: [PcpuCell<Pcpu>; MAX_CPUS],
+}
 
-/// That of pCPU `id`.
+impl Pcpus {
+    pub(crate) const fn new() -> Self {
+        Self {
+            cells: [const {
+                PcpuCell::new(Pcpu {
+                    stale: AtomicBool::new(false),
+                    state: Mutex::new(None),
+                })
+            }; MAX_CPUS],
+        }
+    }
+}
+
+#[cfg(not(test))]
+fn pcpus() -> &'static Pcpus {
+    static PCPUS: Pcpus = Pcpus::new();
+    &PCPUS
+}
+#[cfg(test)]
+use crate::testing::pcpus;
+
+/// What is known about pCPU `id`.
 pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Pcpu>> {
-    PcpuCell::of(&CELLS, id)
+    PcpuCell::of(&pcpus().cells, id)
 }
 
 /// What pCPU `pcpu` has cached of nested tables is forgotten before it next runs a guest.
@@ -64,7 +83,7 @@ pub(crate) fn cell(id: usize) -> AxResult<&'static PcpuCell<Pcpu>> {
 /// For [`AxMmHal::flush_nested`](axaddrspace::AxMmHal::flush_nested): mark the pCPUs, then interrupt those in a guest and wait until each has served
 /// that interrupt. From then on none can reach memory through what it had cached.
 pub fn forget_nested(pcpu: usize) {
-    if let Some(cell) = CELLS.get(pcpu) {
+    if let Some(cell) = pcpus().cells.get(pcpu) {
         cell.own().stale.store(true, Ordering::SeqCst);
     }
 }

@@ -2,13 +2,13 @@
 
 extern crate std;
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{
     cell::{Cell, RefCell},
     sync::atomic::{AtomicU64, Ordering},
 };
 use std::{
-    alloc::{Layout, alloc_zeroed},
+    alloc::{Layout, alloc_zeroed, dealloc},
     sync::Mutex,
 };
 
@@ -17,14 +17,16 @@ use axaddrspace::{
     LargestLeaf, MappingFlags, NestedMode, PcpuMask, RamPage,
 };
 use axdevice::{InterruptFlag, LocalInterrupts, Timed};
-use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, Mailbox, NoDevices};
+use axvcpu::{AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal, MAX_CPUS, Mailbox, NoDevices};
 
 use crate::{
     GuestBytes, HltPolicy, LocalApicHardware, Sharing, SvmVcpu, X86PerCpu, X86Start, X86VCpuConfig,
-    hardware::CpuidResult, machine, vcpu::VCpu,
+    hardware::CpuidResult, machine, percpu::Pcpus, vcpu::VCpu,
 };
 
 std::thread_local! {
+    // Each test has a thread, and a machine of its own: what one does on its pCPUs, none that runs beside it sees.
+    static PCPUS: &'static Pcpus = Box::leak(Box::new(Pcpus::new()));
     static PCPU: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<u64> = const { Cell::new(1000) };
     /// How far a look at the clock moves it.
@@ -32,19 +34,26 @@ std::thread_local! {
     static TIMER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A host whose physical memory is the developer's machine's; frames are never given back.
+/// What is known about all pCPUs of this thread's machine.
+pub(crate) fn pcpus() -> &'static Pcpus {
+    PCPUS.with(|&pcpus| pcpus)
+}
+
+/// A host whose physical memory is the developer's machine's.
 pub(crate) struct TestHost;
 
 impl AxMmHal for TestHost {
     fn alloc_frame(size: FrameSize) -> Option<HostPhysAddr> {
-        let bytes = size.bytes() as usize;
-        let layout = Layout::from_size_align(bytes, bytes).unwrap();
         // SAFETY: the layout is not empty.
-        let frame = unsafe { alloc_zeroed(layout) };
+        let frame = unsafe { alloc_zeroed(layout_of(size)) };
         Some(HostPhysAddr::new(frame.expose_provenance() as u64))
     }
 
-    fn dealloc_frame(_: HostPhysAddr, _: FrameSize) {}
+    fn dealloc_frame(frame: HostPhysAddr, size: FrameSize) {
+        let frame = core::ptr::with_exposed_provenance_mut(frame.as_u64() as usize);
+        // SAFETY: who gives a frame back had it of `alloc_frame`, with this size, and does not use it any more.
+        unsafe { dealloc(frame, layout_of(size)) };
+    }
 
     fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr {
         HostVirtAddr::new(addr.as_u64())
@@ -55,6 +64,11 @@ impl AxMmHal for TestHost {
     }
 
     fn flush_nested(_: PcpuMask, _: GuestPhysAddr, _: u64) {}
+}
+
+fn layout_of(size: FrameSize) -> Layout {
+    let bytes = size.bytes() as usize;
+    Layout::from_size_align(bytes, bytes).unwrap()
 }
 
 impl AxVCpuHal for TestHost {
@@ -284,24 +298,9 @@ impl World {
     }
 }
 
-/// The first of the pCPUs that tests have for themselves, each one of them.
-const FIRST_RESERVED: usize = crate::MAX_CPUS - 8;
-
-/// The test is on pCPU `n` of those from now on.
-pub(crate) fn reserve_pcpu(n: usize) {
-    PCPU.set(FIRST_RESERVED + n % (crate::MAX_CPUS - FIRST_RESERVED));
-}
-
-/// The pCPU that the test is on.
-pub(crate) fn this_pcpu() -> usize {
-    PCPU.get()
-}
-
-/// A processor as QEMU 10 shows it as `EPYC,+svm,+npt`, on a pCPU that no other test has.
+/// A processor as QEMU 10 shows it as `EPYC,+svm,+npt`, on the next pCPU.
 pub(crate) fn power_on() {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    // More tests than pCPUs: two that meet on one find each other's state only where they look for it.
-    PCPU.set(NEXT.fetch_add(1, Ordering::SeqCst) as usize % FIRST_RESERVED);
+    PCPU.set((PCPU.get() + 1) % MAX_CPUS);
     machine::with(|m| {
         *m = machine::Machine::default();
         m.cr0 = 0x8000_0011;
@@ -310,8 +309,7 @@ pub(crate) fn power_on() {
     });
     let mut pcpu = X86PerCpu::<TestHost>::new(TestHost::this_pcpu()).unwrap();
     if !pcpu.is_enabled() {
-        // Another test's thread may be as fast.
-        let _ = pcpu.hardware_enable();
+        pcpu.hardware_enable().unwrap();
     }
 }
 

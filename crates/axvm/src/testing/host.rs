@@ -3,6 +3,7 @@
 use alloc::{
     boxed::Box,
     collections::VecDeque,
+    string::String,
     sync::{Arc, Weak},
     vec,
     vec::Vec,
@@ -11,7 +12,7 @@ use core::{
     cell::Cell,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use axaddrspace::{AxMmHal, FrameSize, GuestPhysAddr, HostPhysAddr, HostVirtAddr, PcpuMask};
 use axerrno::AxResult;
@@ -19,7 +20,7 @@ use axvcpu::{AxVCpuExitReason, AxVCpuHal, DeviceAccess, HypercallError, LineLeve
 
 use crate::{AxVMHal, VmLink};
 
-const WORLDS: usize = 65;
+const WORLDS: usize = 74;
 pub(super) const PCPUS: usize = 8;
 
 /// One test's host and guest.
@@ -43,6 +44,8 @@ pub(crate) struct World {
     pub(super) link: Mutex<Option<Weak<dyn VmLink>>>,
     scripts: Mutex<Vec<VecDeque<Step>>>,
     pool: Mutex<Vec<(u64, FrameSize)>>,
+    /// The test whose world it is, by its thread's name.
+    owner: OnceLock<String>,
 }
 
 /// What happened to a vCPU, or on its way.
@@ -82,7 +85,9 @@ pub(crate) type Step = Box<dyn FnOnce(&Mailbox, &dyn DeviceAccess) -> AxVCpuExit
 static ALL: [World; WORLDS] = [const { World::new() }; WORLDS];
 
 pub(crate) fn world<const W: usize>() -> &'static World {
-    &ALL[W]
+    let world = &ALL[W];
+    assert!(world.is_of_one_test(), "another test has world {W}");
+    world
 }
 
 std::thread_local! {
@@ -112,7 +117,17 @@ impl World {
             link: Mutex::new(None),
             scripts: Mutex::new(Vec::new()),
             pool: Mutex::new(Vec::new()),
+            owner: OnceLock::new(),
         }
+    }
+
+    /// No two tests have one world: they would run at the same time.
+    fn is_of_one_test(&self) -> bool {
+        let thread = std::thread::current();
+        // Threads that tests start have no name.
+        thread
+            .name()
+            .is_none_or(|test| self.owner.get_or_init(|| test.into()) == test)
     }
 
     /// vCPU `id` will do `step` after all that it is to do.

@@ -183,16 +183,33 @@ fn host_interrupts_are_served_by_the_host() {
     );
 }
 
+/// Not at any interrupt: a turn that has only just begun goes on.
 #[test]
 fn other_tasks_run_while_the_vcpu_is_bound_nowhere() {
-    world::<8>().wants_reschedule.store(true, Ordering::SeqCst);
+    let (vm, _) = booted::<8>(1);
+    let world = world::<8>();
+    let interrupt = Exit::ExternalInterrupt { vector: 5 };
+    world.wants_reschedule.store(true, Ordering::SeqCst);
+    world.exits(0, &[interrupt]);
+    world.then(0, move |_| {
+        world.turn_is_over.store(true, Ordering::SeqCst);
+        interrupt
+    });
+    world.exits(0, &[Exit::Halt]);
+    assert_eq!(vm.run_vcpu(0), Ok(Exit::Halt));
     assert_eq!(
-        served::<8>(Exit::ExternalInterrupt { vector: 5 }),
+        world.take_events(0),
         [
+            Event::Bind,
+            Event::Run,
+            Event::HostIrq(5),
+            Event::Run,
             Event::HostIrq(5),
             Event::Unbind,
             Event::Reschedule,
-            Event::Bind
+            Event::Bind,
+            Event::Run,
+            Event::Unbind,
         ]
     );
 }

@@ -84,7 +84,7 @@ fn vm<const W: usize>(irqs: &[u32]) -> (Made<W>, Arc<Host>) {
 
 #[test]
 fn registers_are_the_machines() {
-    let (vm, _) = vm::<60>(&[3]);
+    let (vm, _) = vm::<65>(&[3]);
     let vm = vm.unwrap();
     let mut memory = vm.memory.lock();
     let found = memory.translate(GuestPhysAddr::new(0x2000_3010)).unwrap();
@@ -104,9 +104,9 @@ fn registers_are_the_machines() {
 
 #[test]
 fn interrupts_come_while_the_vm_runs() {
-    let (vm, host) = vm::<61>(&[3, 7]);
+    let (vm, host) = vm::<66>(&[3, 7]);
     let vm = vm.unwrap();
-    let world = world::<61>();
+    let world = world::<66>();
     assert_eq!(host.open(), []);
     vm.boot().unwrap();
     // At the pCPU of vCPU 0.
@@ -155,7 +155,7 @@ fn interrupts_come_while_the_vm_runs() {
 
 #[test]
 fn what_the_machine_has_not_stops_the_start() {
-    let (vm, host) = vm::<62>(&[3, 21]);
+    let (vm, host) = vm::<67>(&[3, 21]);
     let vm = vm.unwrap();
     let error = vm.boot().unwrap_err().to_string();
     assert!(
@@ -171,10 +171,10 @@ fn what_the_machine_has_not_stops_the_start() {
 /// A vCPU that waits wakes for it.
 #[test]
 fn a_letter_ends_a_wait() {
-    let (vm, host) = vm::<63>(&[3]);
+    let (vm, host) = vm::<68>(&[3]);
     let vm = vm.unwrap();
     vm.boot().unwrap();
-    world::<63>().exits(0, &[Exit::Halt, OFF]);
+    world::<68>().exits(0, &[Exit::Halt, OFF]);
     crate::testing::run_on(1);
     assert!(matches!(vm.drive(0), VCpuNext::Wait { .. }));
     assert!(!vm.vcpu_should_wake(0));

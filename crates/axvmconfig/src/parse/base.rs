@@ -81,9 +81,9 @@ fn read_vcpus(table: &mut Table<'_>, report: &mut Report) -> Option<Vec<VCpuPlac
             return None;
         }
         (None, None) => {
-            let rule = "missing: where the vCPUs run, either phys_cpu_ids (one pCPU for each vCPU, \
+            let rule = "where the vCPUs run, either phys_cpu_ids (one pCPU for each vCPU, \
                         like [1]) or phys_cpu_sets (bit masks of pCPUs to share, like [0b0110])";
-            report.error(keys::PHYS_CPU_IDS, rule);
+            report.missing(keys::PHYS_CPU_IDS, rule);
             return None;
         }
     };

@@ -143,7 +143,7 @@ fn read_device(
     for (name, is_missing, what) in missing {
         if is_missing {
             let key = alloc::format!("{}.{name}", table.key());
-            report.error(&key, format_args!("missing: {what}"));
+            report.missing(&key, what);
         }
     }
     table.refuse_unknown_keys(report);

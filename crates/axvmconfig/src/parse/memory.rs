@@ -1,6 +1,6 @@
 //! `kernel.memory_regions`: the VM's memory, each region in one of four ways to write it.
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
 use axaddrspace::{GuestPhysAddr, MappingFlags};
 
@@ -163,7 +163,10 @@ impl<'a> Fields<'a> {
                 read_map_type(map_type, report)
             });
         let Some(size) = size else {
-            report.error(&self.key, "missing: the size, like [\"256MiB\"]");
+            report.missing(
+                &format!("{}.size", self.key),
+                "how large the region is, like [\"256MiB\"]",
+            );
             return None;
         };
         let (gpa, size, flags, kind) = (gpa?, size?, flags?, kind?);

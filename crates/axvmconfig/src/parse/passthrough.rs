@@ -58,21 +58,21 @@ fn read_device(device: Value<'_>, isa: Isa, report: &mut Report) -> Option<Passe
     table.refuse_unknown_keys(report);
 
     if id.is_none() {
-        let rule = "missing: the device's name, like `id = \"rtc0\"`";
-        report.error(&format!("{key}.id"), rule);
+        let rule = "the device's name, like `id = \"rtc0\"`";
+        report.missing(&format!("{key}.id"), rule);
     }
     if dma.is_none() {
-        let rule = "missing: \"none\" for a device that never reads or writes memory by itself; \"trusted\" for one that \
+        let rule = "\"none\" for a device that never reads or writes memory by itself; \"trusted\" for one that \
                     does: there is no IOMMU, so that by it the guest reaches all memory, the hypervisor's too";
-        report.error(&format!("{key}.dma"), rule);
+        report.missing(&format!("{key}.dma"), rule);
     }
     if registers.is_none() && ports.is_none() {
         let what = match isa.guest_map().device_space {
             DeviceSpace::Memory => "",
             DeviceSpace::Ports => ", or `ports`, like [0x2f8, 8]",
         };
-        let rule = format_args!("missing: where its registers are, `addr` and `size`{what}");
-        report.error(&format!("{key}.addr"), rule);
+        let rule = format_args!("where its registers are, `addr` and `size`{what}");
+        report.missing(&format!("{key}.addr"), rule);
     }
     Some(PassedDevice {
         id: id??,
@@ -105,8 +105,8 @@ fn read_registers(table: &mut Table<'_>, key: &str, report: &mut Report) -> Read
     let host = read_pages(&host, report);
     let guest = guest.map(|value| read_pages(&value, report));
     let Some(size) = size else {
-        let rule = "missing: how many bytes of registers, a multiple of 4 KiB";
-        report.error(&format!("{key}.size"), rule);
+        let rule = "how many bytes of registers, a multiple of 4 KiB";
+        report.missing(&format!("{key}.size"), rule);
         return Some(None);
     };
     let bytes = size.size(report).filter(|&bytes| {
@@ -200,9 +200,12 @@ fn read_irq(table: &mut Table<'_>, key: &str, isa: Isa, report: &mut Report) -> 
     };
     let numbers = (*map.host_irqs.start()).into()..=(*map.host_irqs.end()).into();
     let host = host.integer(numbers, report);
-    let guest = match guest {
-        Some(guest) => guest.integer(0..=u32::MAX.into(), report),
-        None => host,
+    let (guest_key, remedy, guest) = match guest {
+        Some(guest) => {
+            let guest = guest.integer(0..=u32::MAX.into(), report);
+            ("guest_irq", "", guest)
+        }
+        None => ("irq", ": say `guest_irq`", host),
     };
     let (Some(host), Some(guest)) = (host, guest) else {
         return Some(None);
@@ -215,10 +218,10 @@ fn read_irq(table: &mut Table<'_>, key: &str, isa: Isa, report: &mut Report) -> 
             .map(|irqs| format!("{} to {}", irqs.start(), irqs.end()))
             .collect();
         let rule = format_args!(
-            "an interrupt that the guest can have for it is {}, found {guest}",
+            "an interrupt that the guest can have for it is {}, found {guest}{remedy}",
             ranges.join(", ")
         );
-        report.error(&format!("{key}.guest_irq"), rule);
+        report.error(&format!("{key}.{guest_key}"), rule);
         return Some(None);
     }
     Some(Some(PassedIrq { host, guest }))

@@ -23,6 +23,9 @@ pub(super) struct Report {
     /// The offset of the first byte of every line but the first.
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
+    /// The keys that are missing, and what those that are unknown were most likely meant to be.
+    missing: Vec<String>,
+    meant: Vec<String>,
 }
 
 impl Report {
@@ -32,7 +35,15 @@ impl Report {
             source: Source::new(file),
             line_starts: line_starts.map(|(newline, _)| newline + 1).collect(),
             errors: Vec::new(),
+            missing: Vec::new(),
+            meant: Vec::new(),
         }
+    }
+
+    /// Says that `key` is missing, and what it is for.
+    pub(super) fn missing(&mut self, key: &str, what: impl fmt::Display) {
+        self.missing.push(key.to_owned());
+        self.error(key, format_args!("missing: {what}"));
     }
 
     /// Says that `key` breaks a rule.
@@ -96,12 +107,23 @@ impl Report {
         }
     }
 
-    /// What is wrong, in the order of the file; what is missing with all its table comes last, for a
-    /// misspelt table may be the cause.
-    pub(super) fn into_errors(mut self) -> Vec<ConfigError> {
-        self.errors
-            .sort_by_key(|error| error.line.unwrap_or(u32::MAX));
-        self.errors
+    /// What is wrong, in the order of the file; what is missing with all its table comes last. What is
+    /// missing because its name, or its table's, is misspelt is not told beside that.
+    pub(super) fn into_errors(self) -> Vec<ConfigError> {
+        let Self {
+            mut errors,
+            missing,
+            meant,
+            ..
+        } = self;
+        let is_meant = |key: &str| {
+            let inside = |meant: &String| key.strip_prefix(meant.as_str());
+            let mut rests = meant.iter().filter_map(inside);
+            rests.any(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        errors.retain(|error| !(missing.contains(&error.key) && is_meant(&error.key)));
+        errors.sort_by_key(|error| error.line.unwrap_or(u32::MAX));
+        errors
     }
 
     fn note(&mut self, key: &str, offset: usize) {
@@ -162,7 +184,7 @@ impl<'a> Table<'a> {
     ) -> Option<Value<'a>> {
         let value = self.get(key, report);
         if value.is_none() {
-            report.error(key, format_args!("missing: {what}"));
+            report.missing(key, what);
         }
         value
     }
@@ -188,6 +210,11 @@ impl<'a> Table<'a> {
             report.note(&path, key.span().start);
             match nearest(name, &self.known) {
                 Some(known) => {
+                    let meant = join(&self.key, known);
+                    // Beside the right one it explains nothing.
+                    if !report.source.is_written(&meant) {
+                        report.meant.push(meant);
+                    }
                     report.error(&path, format_args!("unknown key, did you mean `{known}`?"));
                 }
                 None => {
@@ -321,9 +348,25 @@ impl<'a> Value<'a> {
 
     /// A list of at most `max` values.
     pub(super) fn list(self, max: usize, report: &mut Report) -> Option<Vec<Self>> {
-        let DeValue::Array(elements) = self.value else {
-            self.wrong("must be a list in brackets", report);
-            return None;
+        let elements = match self.value {
+            DeValue::Array(elements) => elements,
+            // Most likely a table of a list, begun as any other.
+            DeValue::Table(_) => {
+                let rule = format_args!(
+                    "must be a list of tables, each begun by [[{0}]] and not [{0}]",
+                    self.key
+                );
+                self.wrong(rule, report);
+                return None;
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {
+                self.wrong("must be a list in brackets", report);
+                return None;
+            }
         };
         if elements.len() > max {
             self.wrong(format_args!("must have at most {max} elements"), report);

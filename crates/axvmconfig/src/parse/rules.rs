@@ -35,6 +35,9 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     }
 }
 
+/// What is said of a device that the file does not list.
+const BY_DEFAULT: &str = "there by default";
+
 /// Something that has addresses to itself.
 struct Claim {
     space: DeviceSpace,
@@ -124,6 +127,7 @@ impl Claim {
         if self.space == earlier.space && self.window.overlaps(earlier.window) {
             let place = match report.line_if_written(&earlier.key) {
                 Some(line) => format!(", line {line}"),
+                None if earlier.key.starts_with(keys::VIRTUAL) => format!(", {BY_DEFAULT}"),
                 None => String::new(),
             };
             let (window, what, other) = (self.window, &earlier.what, earlier.window);

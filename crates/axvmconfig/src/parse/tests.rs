@@ -252,7 +252,6 @@ virtual = [{ id = "a b", model = "pl011" }, { irq = 0, adr = 1 }]
         ":12: devices.virtual[1].irq: must be a whole number from 1 to 95, found 0",
         ":12: devices.virtual[1].id: missing",
         ":12: devices.virtual[1].model: missing",
-        ":12: devices.virtual[1].addr: missing",
         ":12: devices.virtual[1].adr: unknown key, did you mean `addr`?",
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
@@ -310,16 +309,41 @@ fn bytes_that_are_no_text_have_their_line() {
 }
 
 #[test]
-fn a_misspelt_table_is_told_before_what_it_makes_missing() {
+fn what_is_missing_because_it_is_misspelt_is_told_once() {
     let text = "[base]\nid = 1\nphys_cpu_ids = [1]\n[kernal]\nkernel_path = \"Image\"\nmemory_regions = [\"1MiB\"]\n";
     assert_eq!(
         errors(text),
+        ["vms/test.toml:4: kernal: unknown key, did you mean `kernel`?"]
+    );
+    let kernel = "[kernel]\nkernel_path = \"Image\"\nmemory_regions = [{ siz = \"1MiB\" }, {}]\n";
+    let text = format!("[base]\nidd = 1\nphys_cpu_id = [1]\n{kernel}");
+    assert_eq!(
+        errors(&text),
         [
-            "vms/test.toml:4: kernal: unknown key, did you mean `kernel`?",
-            "vms/test.toml: kernel.kernel_path: missing: the kernel image's path in the bundle, like \"guests/Image\"",
-            "vms/test.toml: kernel.memory_regions: missing: the VM's memory, like [[\"256MiB\"]]",
+            "vms/test.toml:2: base.idd: unknown key, did you mean `id`?",
+            "vms/test.toml:3: base.phys_cpu_id: unknown key, did you mean `phys_cpu_ids`?",
+            "vms/test.toml:6: kernel.memory_regions[0].siz: unknown key, did you mean `size`?",
+            "vms/test.toml:6: kernel.memory_regions[1].size: missing: how large the region is, like [\"256MiB\"]",
         ]
     );
+    // A list whose names begin alike says nothing of the other.
+    let text = "[base]\nids = 1\ncpu_num = 1\n[kernel]\nkernel_paths = \"Image\"\n";
+    let keys = [
+        "base.ids",
+        "kernel.kernel_paths",
+        "base.phys_cpu_ids",
+        "kernel.memory_regions",
+    ];
+    let errors = errors(text);
+    assert_eq!(errors.len(), keys.len(), "{errors:?}");
+    for key in keys {
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.contains(&format!(" {key}: "))),
+            "{key}: {errors:?}"
+        );
+    }
 }
 
 #[test]
@@ -346,6 +370,16 @@ fn no_vm_has_the_hypervisors_name() {
         "vms/sp ace.toml:1: base.name: missing, and would be that of the file, but \"sp ace\" is no name \
          (1 to 32 visible ASCII characters, no blanks): say `name = \"…\"`"
     );
+}
+
+/// `[devices.passthrough]` is what one writes who has written `[devices]`.
+#[test]
+fn a_table_where_a_list_of_tables_belongs_is_told_with_its_brackets() {
+    let errors = errors(&format!("{SMALL}[devices.passthrough]\nid = \"a\"\n"));
+    let rule = "devices.passthrough: must be a list of tables, each begun by [[devices.passthrough]] and not \
+                [devices.passthrough], found a table";
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].ends_with(rule), "{errors:?}");
 }
 
 /// A model that is wrong hides nothing else of the device.

@@ -133,11 +133,11 @@ fn each_value_has_its_rule() {
         ),
         (
             "addr = 0x1000\nsize = 4096\nirq = 96",
-            ".guest_irq: an interrupt that the guest can have for it is 1 to 95, found 96",
+            ".irq: an interrupt that the guest can have for it is 1 to 95, found 96: say `guest_irq`",
         ),
         (
             "addr = 0x1000\nsize = 4096\nirq = 96\nguest_irq = 10",
-            ".guest_irq: 10 is the interrupt of devices.virtual[0] (line 8) already",
+            ".guest_irq: 10 is the interrupt of device \"uart0\" (there by default) already",
         ),
         (
             "addr = 0x1000\nsize = 4096\nguest_irq = 3",
@@ -192,16 +192,19 @@ fn each_value_has_its_rule() {
             "ports = [0x2f8, 8]\ncompatible = \"x\"",
             ".compatible: means nothing here",
         ),
-        ("ports = [0x3f8, 8]", "overlaps device \"uart0\""),
+        (
+            "ports = [0x3f8, 8]",
+            "overlaps device \"uart0\" (0x3f8 to 0x3ff, there by default)",
+        ),
         ("ports = [0x70, 2]", "overlaps a device that every VM has"),
         ("ports = [0xcf8, 8]", "overlaps a device that every VM has"),
         (
             "ports = [0x2f8, 8]\nirq = 4",
-            "4 is the interrupt of devices.virtual[0] (line 8) already",
+            ".irq: 4 is the interrupt of device \"uart0\" (there by default) already",
         ),
         (
             "ports = [0x2f8, 8]\nirq = 9",
-            ".guest_irq: an interrupt that the guest can have for it is 3 to 7, 10 to 12, 14 to 23, found 9",
+            ".irq: an interrupt that the guest can have for it is 3 to 7, 10 to 12, 14 to 23, found 9: say `guest_irq`",
         ),
         (
             "addr = 0xfee0_0000\nsize = 4096",

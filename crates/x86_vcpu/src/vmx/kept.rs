@@ -17,7 +17,8 @@ use core::{
 use axaddrspace::{GuestPhysAddr, HostPhysAddr, LargestLeaf, NestedMode, SharedPage};
 use axdevice::{ApicMode, AxVmDevices, CpuEvents, Keeps, Timed};
 use axvcpu::{
-    AccessWidth, AtHostInterrupt, AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, DeviceAccess, Mailbox,
+    AccessWidth, AtHostInterrupt, AxArchPerCpu, AxArchVCpu, AxVCpuExitReason, AxVCpuHal,
+    DeviceAccess, Mailbox,
 };
 use proptest::prelude::*;
 
@@ -31,7 +32,7 @@ use super::machine;
 use crate::{
     HltPolicy, INIT, LocalApicHardware, NMI, NOTIFY, Sharing, X86PerCpu, X86Start, X86VCpu,
     X86VCpuConfig,
-    testing::{CR3, ENTRY, RAM_BYTES, Ram, TestHost, qemu_epyc, reserve_pcpu},
+    testing::{CR3, ENTRY, RAM_BYTES, Ram, TestHost, qemu_epyc},
 };
 
 /// What a guest takes.
@@ -146,6 +147,7 @@ struct World {
     devices: Devices,
     sharing: Sharing,
     halted: bool,
+    _stand_in: SharedPage,
 }
 
 const START: X86Start = X86Start::Long64 {
@@ -165,13 +167,14 @@ impl World {
             let leaf = m.cpuid.entry((0x8000_0001, 0));
             leaf.and_modify(|leaf| leaf.ecx &= !SVM);
         });
-        let mut pcpu = X86PerCpu::<TestHost>::new(crate::testing::this_pcpu()).unwrap();
+        let mut pcpu = X86PerCpu::<TestHost>::new(TestHost::this_pcpu()).unwrap();
         if !pcpu.is_enabled() {
             pcpu.hardware_enable().unwrap();
         }
         let wires = Arc::new(Wires::default());
         let board = Rc::new(Board::new(wires.clone()));
-        let stand_in = SharedPage::new::<TestHost>().unwrap().start();
+        let stand_in_page = SharedPage::new::<TestHost>().unwrap();
+        let stand_in = stand_in_page.start();
         let config = X86VCpuConfig {
             vcpu_count: 2,
             tsc_hz: 1_000_000_000,
@@ -215,6 +218,7 @@ impl World {
             wires,
             sharing,
             halted: false,
+            _stand_in: stand_in_page,
         }
     }
 
@@ -339,9 +343,8 @@ fn compare(
     Ok(())
 }
 
-fn is_as_in_software(keeps: Keeps, sharing: Sharing, pcpu: usize) {
-    reserve_pcpu(pcpu);
-    // It is the same for all, for frames are never given back here.
+fn is_as_in_software(keeps: Keeps, sharing: Sharing) {
+    // It is the same for all.
     let ram = Arc::new(Ram::new());
     ram.put_u64(CR3, 0x2007);
     ram.put_u64(0x2000, 0x87);
@@ -360,30 +363,30 @@ fn is_as_in_software(keeps: Keeps, sharing: Sharing, pcpu: usize) {
 
 #[test]
 fn the_task_priority_on_a_pcpu_of_its_own() {
-    is_as_in_software(Keeps::TaskPriority, Sharing::Dedicated, 0);
+    is_as_in_software(Keeps::TaskPriority, Sharing::Dedicated);
 }
 
 #[test]
 fn the_task_priority_on_a_shared_pcpu() {
-    is_as_in_software(Keeps::TaskPriority, Sharing::Shared, 1);
+    is_as_in_software(Keeps::TaskPriority, Sharing::Shared);
 }
 
 #[test]
 fn registers_on_a_pcpu_of_its_own() {
-    is_as_in_software(Keeps::Registers, Sharing::Dedicated, 2);
+    is_as_in_software(Keeps::Registers, Sharing::Dedicated);
 }
 
 #[test]
 fn registers_on_a_shared_pcpu() {
-    is_as_in_software(Keeps::Registers, Sharing::Shared, 3);
+    is_as_in_software(Keeps::Registers, Sharing::Shared);
 }
 
 #[test]
 fn everything_on_a_pcpu_of_its_own() {
-    is_as_in_software(Keeps::Everything, Sharing::Dedicated, 4);
+    is_as_in_software(Keeps::Everything, Sharing::Dedicated);
 }
 
 #[test]
 fn everything_on_a_shared_pcpu() {
-    is_as_in_software(Keeps::Everything, Sharing::Shared, 5);
+    is_as_in_software(Keeps::Everything, Sharing::Shared);
 }

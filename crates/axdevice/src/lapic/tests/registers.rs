@@ -330,9 +330,13 @@ fn a_local_apic_is_on_the_buses_of_its_vcpu() {
 proptest! {
     /// Whatever is written to the page can be written again after it was read, and then changes nothing.
     #[test]
-    fn registers_read_back_what_they_keep(register in 0x08u32..0x40, value: u32) {
+    fn registers_read_back_what_they_keep(
+        register in (0x08u32..0x40).prop_filter("it keeps what is written", |register| {
+            ![ICR, EOI, ESR, INITIAL_COUNT].contains(register)
+        }),
+        value: u32,
+    ) {
         let bench = Bench::xapic(1);
-        prop_assume!(![ICR, EOI, ESR, INITIAL_COUNT].contains(&register));
         bench.write(0, register, value);
         let kept = bench.read(0, register);
         bench.write(0, register, kept);

@@ -76,7 +76,7 @@ fn a_dedicated_pcpu_stays_the_vcpus_and_a_shared_one_does_not() {
 
 #[test]
 fn the_first_hart_starts_with_its_number_and_the_device_tree() {
-    let (vm, _) = vm::<61>(2);
+    let (vm, _) = vm::<69>(2);
     vm.boot().unwrap();
     let Some(PowerState::StartPending { entry, arg }) = vm.vcpu_power(0) else {
         panic!("vCPU 0 is not started")
@@ -109,7 +109,7 @@ fn the_first_hart_starts_with_its_number_and_the_device_tree() {
 
 #[test]
 fn input_at_the_console_reaches_the_hart_that_wants_it() {
-    let (vm, console) = vm::<62>(2);
+    let (vm, console) = vm::<70>(2);
     vm.boot().unwrap();
     let line = |id: usize| vm.vcpu(id).unwrap().mailbox().take().levels;
     // Hart 1 in supervisor mode is context 3.
@@ -143,7 +143,7 @@ fn only_the_first_serial_port_is_the_console() {
          {{ id = \"b\", model = \"ns16550\", addr = 0x1000_1000, irq = 11 }}]"
     );
     let console = Arc::new(TestConsole::new());
-    let vm: Vm<63> = AxVM::new(config(vm_config(1, &text), console.clone())).unwrap();
+    let vm: Vm<71> = AxVM::new(config(vm_config(1, &text), console.clone())).unwrap();
     write(&vm, UART, AccessWidth::Byte, b'1'.into());
     write(&vm, UART + 0x1000, AccessWidth::Byte, b'2'.into());
     assert_eq!(*console.written.lock().unwrap(), b"1");
@@ -159,7 +159,7 @@ fn only_the_first_serial_port_is_the_console() {
 /// A config keeps RAM from the places that the machine's devices have; that those are all of them is held here.
 #[test]
 fn devices_are_where_configs_know_them_to_be() {
-    let (vm, _) = vm::<63>(1);
+    let (vm, _) = vm::<72>(1);
     let map = axvmconfig::Isa::Riscv64.guest_map();
     let bus = &vm.devices().bus;
     for page in (0..1 << 32).step_by(0x1000).map(GuestPhysAddr::new) {

@@ -17,7 +17,7 @@ fn config(cpus: usize, image: Vec<u8>) -> AxVMConfig<X86Machine> {
 
 #[test]
 fn vcpus_are_made_from_what_the_config_says() {
-    const W: usize = 36;
+    const W: usize = 73;
     // Another VM, of whose RAM these vCPUs read.
     let (vm, _) = booted::<W>(1);
     let base = crate::testing::RAM;

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::{Claim, Report};
+use super::{BY_DEFAULT, Claim, Report};
 use crate::{DeviceSpace, VmConfig, keys};
 
 fn key(position: usize) -> alloc::string::String {
@@ -34,7 +34,11 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
     for (position, device) in config.passed.iter().enumerate() {
         let own = key(position);
         let emulated = config.devices.iter().enumerate().map(|(at, other)| {
-            let owner = report.place(&format!("{}[{at}]", keys::VIRTUAL));
+            let key = format!("{}[{at}]", keys::VIRTUAL);
+            let owner = match report.line_if_written(&key) {
+                Some(_) => report.place(&key),
+                None => format!("device \"{}\" ({BY_DEFAULT})", other.id),
+            };
             (owner, &other.id, Some(other.irq))
         });
         let earlier = config.passed.iter().enumerate().take(position);
@@ -52,7 +56,11 @@ pub(super) fn check(config: &VmConfig, report: &mut Report) {
                 && irq == ours.guest
             {
                 let rule = format!("{irq} is the interrupt of {owner} already");
-                errors.push((format!("{own}.guest_irq"), rule));
+                // It is the machine's number where the file says no other.
+                let key = [".guest_irq", ".irq"].map(|key| format!("{own}{key}"));
+                let [guest, host] = key;
+                let is_written = report.line_if_written(&guest).is_some();
+                errors.push((if is_written { guest } else { host }, rule));
             }
         }
         for (at, other) in config.passed.iter().enumerate().take(position) {

@@ -133,8 +133,8 @@ fn kernel_rules() {
 fn memory_rules() {
     for (regions, expected) in [
         ("[]", "a VM needs memory"),
-        ("[[]]", "missing: the size"),
-        ("[{}]", "missing: the size"),
+        ("[[]]", "missing: how large"),
+        ("[{}]", ".size: missing: how large"),
         ("\"256MiB\"", "must be a list in brackets"),
         ("[\"256 MiB\"]", "a size is"),
         ("[\"256M\"]", "a size is"),
@@ -176,7 +176,7 @@ fn memory_rules() {
         ),
         (
             "[[0x1000_0000, \"4KiB\"]]",
-            "memory region 0 (0x10000000 to 0x10000fff) overlaps device \"uart0\" (0x10000000 to 0x100000ff)",
+            "memory region 0 (0x10000000 to 0x10000fff) overlaps device \"uart0\" (0x10000000 to 0x100000ff, there by default)",
         ),
         (
             "[[0x0c5f_f000, \"4KiB\"]]",
@@ -193,7 +193,7 @@ fn memory_rules() {
 #[test]
 fn device_rules() {
     for (devices, expected) in [
-        ("virtual = {}", "must be a list in brackets, found a table"),
+        ("virtual = {}", "must be a list of tables"),
         ("virtual = [1]", "must be a table, found 1"),
         (
             r#"virtual = [{ id = "u", model = "ns16550", addr = 0x0c00_0000 }]"#,
