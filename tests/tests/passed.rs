@@ -224,11 +224,11 @@ fn a_plic_of_other_harts_is_nobodys() {
     }
 }
 
-/// A timer in memory, whose level comes again if the guest does not serve it, and a serial port, whose edges come each for itself.
+/// A timer in memory, whose level comes again if the guest does not serve it, also in its next life, and a serial port, whose edges come each for itself.
 fn a_guest_has_a_pcs_devices(machine: &Machine) {
     let devices = "[[devices.passthrough]]\nid = \"hpet\"\naddr = 0xfed0_0000\nsize = 0x1000\nirq = 20\ndma = \"trusted\"\n\
                    [[devices.passthrough]]\nid = \"com2\"\nports = [0x2f8, 8]\nirq = 3\ndma = \"none\"\n";
-    let options = "hpet hpet_irq=20 com2 com2_irq=3";
+    let options = "hpet hpet_irq=20 again com2 com2_irq=3";
     let bundle = Bundle::new(X86_64)
         .vm("pc", &vm("x86_64", 1, options, devices))
         .guest("passed.bin");
@@ -239,6 +239,11 @@ fn a_guest_has_a_pcs_devices(machine: &Machine) {
             "VM \"pc\" has device \"hpet\" of the machine: 0xfed00000 to 0xfed00fff, interrupt 20, DMA: it reaches ALL memory",
             "VM \"pc\" has device \"com2\" of the machine: ports 0x2f8 to 0x2ff, interrupt 3, no DMA",
             "passed: it counts",
+            "passed: tick 5",
+            "passed: starting again",
+            "VM \"pc\" starts again",
+            "passed: the timer was not reset",
+            "passed: the tick of the former life came",
             "passed: tick 5",
             "passed: COM2 hears itself",
             "passed: COM2 has sent 5",

@@ -86,11 +86,3 @@ pub struct MemoryUsage {
     /// Frames that are nested page tables, the root included.
     pub table_bytes: u64,
 }
-
-impl MemoryUsage {
-    /// Both together.
-    #[must_use]
-    pub const fn total_bytes(self) -> u64 {
-        self.ram_bytes + self.table_bytes
-    }
-}

@@ -52,6 +52,8 @@ pub struct Machine {
     pub(crate) reserved: Ranges,
     pub(crate) mmio: Ranges,
     pub(crate) power_off: Option<PowerOff>,
+    /// The ports of ACPI's that do that and the like: first and number.
+    pub(crate) power_ports: [Option<(u16, u16)>; 4],
     /// PCI's configuration space in memory.
     pub(crate) pci_config: Ranges,
     /// Where a table says that the high precision event timer is.
@@ -121,6 +123,7 @@ pub(crate) fn init(boot_info: usize) {
         machine.read_madt(madt);
         let fadt = tables.get(b"FACP");
         machine.power_off = fadt.and_then(|fadt| fadt::power_off(&tables, fadt));
+        machine.power_ports = fadt.map_or([None; 4], fadt::power_ports);
         for (start, size) in tables.get(b"MCFG").into_iter().flat_map(mcfg::ranges) {
             keep(&mut machine.pci_config, start, size);
         }
@@ -173,6 +176,7 @@ impl Machine {
             reserved: Ranges::new(),
             mmio: Ranges::new(),
             power_off: None,
+            power_ports: [None; 4],
             pci_config: Ranges::new(),
             hpet: None,
             timebase_hz: 0,

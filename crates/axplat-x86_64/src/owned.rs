@@ -72,16 +72,12 @@ impl Machine {
             .map(|&(start, size)| (Space::Memory, start, size, "an interrupt controller (APIC)"));
         let pci = self.pci_config.as_slice().iter();
         let pci = pci.map(|&(start, size)| (Space::Memory, start, size, "PCI configuration"));
-        let power = self.power_off.into_iter().flat_map(|way| {
-            let control = way.control.into_iter().flatten();
-            let command = way.enable.map(|(port, _)| (port, 1));
-            control.map(|(port, _)| (port, 2)).chain(command)
-        });
+        let power = self.power_ports.into_iter().flatten();
         let power = power.map(|(port, size)| {
             (
                 Space::Ports,
                 usize::from(port),
-                size,
+                usize::from(size),
                 "the power switch (ACPI)",
             )
         });

@@ -11,12 +11,12 @@ use axerrno::{AxResult, ax_err, ax_err_type};
 /// The most pCPUs that run guests, and the most vCPUs that a VM has: one bit each in a word.
 pub const MAX_CPUS: usize = 64;
 
-/// Who else runs on the pCPU.
+/// Who else runs on a vCPU's pCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// No other vCPU between this one's `bind` and `unbind`: its state stays in the hardware.
+    /// Nobody between its `bind` and `unbind`: its state stays in the hardware.
     Dedicated,
-    /// Perhaps another vCPU, whenever this one is not running: its state is in memory after each run.
+    /// Perhaps other vCPUs and the host's tasks, whenever it is not running: its state is in memory after each run.
     Shared,
 }
 

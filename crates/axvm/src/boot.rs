@@ -118,6 +118,11 @@ impl fmt::Display for ImageError {
     }
 }
 
+/// The bytes of a number at offset `at` of a file, if that has as many.
+fn bytes_at<const LEN: usize>(file: &[u8], at: usize) -> Option<[u8; LEN]> {
+    file.get(at..)?.first_chunk().copied()
+}
+
 impl From<PlaceError> for ImageError {
     fn from(why: PlaceError) -> Self {
         Self::Place(why)

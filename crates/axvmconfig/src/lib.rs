@@ -25,6 +25,7 @@ mod size;
 mod start;
 mod validate;
 
+pub use axvcpu::Sharing;
 pub use bundle::Bundle;
 pub use config::{
     Blob, DeviceModel, KernelConfig, KernelFormat, MapKind, MemoryRegion, VCpuPlacement,
@@ -36,7 +37,7 @@ pub use passed::{
     Dma, HostRange, IrqTrigger, MachineDevices, MachineIrq, Master, PassedDevice, PassedIrq,
     PassedPorts, PassedRegisters, Taken,
 };
-pub use pcpu::{PcpuSet, Sharing};
+pub use pcpu::PcpuSet;
 pub use size::{Size, SizeError, parse_size};
 pub use start::{NotStarted, Starter, start_all};
 pub use validate::{MachineLimits, Refusal, validate};

@@ -13,6 +13,7 @@ mod reader;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod twice;
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! Sets of physical CPUs, and how a vCPU holds the ones it runs on.
+//! Sets of physical CPUs.
 
 use core::fmt;
 
@@ -89,13 +89,4 @@ impl fmt::Display for PcpuSet {
         }
         Ok(())
     }
-}
-
-/// How a vCPU holds the pCPUs it runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sharing {
-    /// For itself: nothing else runs there.
-    Dedicated,
-    /// Together with other vCPUs and the host's tasks.
-    Shared,
 }

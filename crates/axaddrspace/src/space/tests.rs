@@ -24,6 +24,13 @@ const K4: u64 = 4 << 10;
 const M2: u64 = 2 << 20;
 const G1: u64 = 1 << 30;
 
+impl MemoryUsage {
+    /// Frames of both kinds.
+    fn total_bytes(self) -> u64 {
+        self.ram_bytes + self.table_bytes
+    }
+}
+
 fn gpa(raw: u64) -> GuestPhysAddr {
     GuestPhysAddr::new(raw)
 }

@@ -129,19 +129,11 @@ impl Machine {
             extended: interrupts("interrupts-extended").map_or(&[], |p| p.value),
         };
         // Whatever its status says, it is there.
-        for (names, what) in [
-            // Each leads to harts, this image's or not.
-            (PLICS, "an interrupt controller (PLIC)"),
-            (
-                FIRMWARES,
-                "a timer or interrupt controller that is the firmware's",
-            ),
-            (PCI_HOSTS, "PCI configuration"),
-            (FLASHES, "the firmware's flash"),
-        ] {
-            let nodes = tree.all_nodes();
-            let nodes = nodes.filter(|&node| is_compatible(node, names));
-            for (start, size) in nodes.flat_map(regs) {
+        for node in tree.all_nodes() {
+            let Some(what) = owner(tree, node) else {
+                continue;
+            };
+            for (start, size) in regs(node) {
                 self.owned.add(start, size, what)?;
             }
         }
@@ -161,6 +153,29 @@ impl Machine {
             None => self.unused_harts += 1,
         }
     }
+}
+
+/// What a device is that the hypervisor or the firmware drives, or that has a say in others; `None`: a VM may have it.
+fn owner(tree: &Fdt<'static>, node: Node<'_>) -> Option<&'static str> {
+    // Each leads to harts, this image's or not.
+    if is_compatible(node, PLICS) {
+        Some("an interrupt controller (PLIC)")
+    } else if is_compatible(node, FIRMWARES) || interrupts_harts(tree, node) {
+        Some("a timer or interrupt controller that is the firmware's")
+    } else if text(node, "device_type") == Some("pci") || is_compatible(node, PCI_HOSTS) {
+        Some("PCI configuration")
+    } else if is_compatible(node, FLASHES) {
+        Some("the firmware's flash")
+    } else {
+        None
+    }
+}
+
+/// Whether its interrupt leads to a hart, and not to an interrupt controller of the machine's: then it is a controller itself, or the firmware's timer.
+fn interrupts_harts(tree: &Fdt<'static>, node: Node<'_>) -> bool {
+    let extended = node.property("interrupts-extended");
+    let to = extended.and_then(|property| cells(property.value).next());
+    to.is_some_and(|to| cpu_nodes(tree).any(|cpu| own_controller(cpu) == Some(to)))
 }
 
 // --- Memory ---
@@ -237,12 +252,17 @@ fn timebase_hz(tree: &Fdt<'static>, boot_cpu: Node<'_>) -> Option<u64> {
 /// The number of the supervisor external interrupt at a hart's own interrupt controller.
 const SUPERVISOR_EXTERNAL: u32 = 9;
 
-/// The position of a hart's supervisor external interrupt in the PLIC's `interrupts-extended` is its context's number.
-fn plic_context(plic: Node<'_>, cpu: Node<'_>) -> Option<usize> {
+/// The phandle of a hart's own interrupt controller.
+fn own_controller(cpu: Node<'_>) -> Option<u32> {
     let controller = cpu
         .children()
         .find(|node| node.property("interrupt-controller").is_some())?;
-    let phandle = cells(controller.property("phandle")?.value).next()?;
+    cells(controller.property("phandle")?.value).next()
+}
+
+/// The position of a hart's supervisor external interrupt in the PLIC's `interrupts-extended` is its context's number.
+fn plic_context(plic: Node<'_>, cpu: Node<'_>) -> Option<usize> {
+    let phandle = own_controller(cpu)?;
     let mut extended = cells(plic.property("interrupts-extended")?.value);
     // A hart's controller takes one cell, so each entry is two.
     core::iter::from_fn(|| Some((extended.next()?, extended.next()?)))

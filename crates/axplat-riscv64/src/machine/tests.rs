@@ -59,6 +59,10 @@ struct Tree {
     has_aia: bool,
     /// Further devices, with 4 KiB of registers: what they are, and where.
     others: Vec<(&'static str, u64)>,
+    /// Devices likewise that lead to the first hart's supervisor external interrupt.
+    at_harts: Vec<(&'static str, u64)>,
+    /// A bridge to PCI likewise.
+    pci: Option<(&'static str, u64)>,
     initrd: Option<(u64, u64)>,
 }
 
@@ -96,6 +100,8 @@ fn virt(harts: impl IntoIterator<Item = u32>) -> Tree {
         plic: Some("okay"),
         has_aia: false,
         others: vec![],
+        at_harts: vec![],
+        pci: None,
         initrd: Some((0x8800_0000, 0x8800_1234)),
     }
 }
@@ -243,6 +249,20 @@ impl Tree {
             fdt.property_array_u64("reg", &[*base, 0x1000])?;
             fdt.property_array_u32("interrupts", &[33, 34])?;
             fdt.end_node(other)?;
+        }
+        for (name, base) in &self.at_harts {
+            let node = fdt.begin_node(&format!("at-hart@{base:x}"))?;
+            fdt.property_string("compatible", name)?;
+            fdt.property_array_u64("reg", &[*base, 0x1000])?;
+            fdt.property_array_u32("interrupts-extended", &[100, 9])?;
+            fdt.end_node(node)?;
+        }
+        if let Some((name, base)) = self.pci {
+            let node = fdt.begin_node(&format!("pcie@{base:x}"))?;
+            fdt.property_string("compatible", name)?;
+            fdt.property_string("device_type", "pci")?;
+            fdt.property_array_u64("reg", &[base, 0x1000])?;
+            fdt.end_node(node)?;
         }
         if self.has_aia {
             let aplic = fdt.begin_node("aplic@d000000")?;

@@ -29,6 +29,7 @@ const PM1B_CNT: usize = 68;
 const PM_TMR: usize = 76;
 const CENTURY: usize = 108;
 const FLAGS: usize = 112;
+const RESET_REG: usize = 116;
 const X_DSDT: usize = 140;
 const X_PM1A_CNT: usize = 172;
 const X_PM1B_CNT: usize = 184;
@@ -36,13 +37,18 @@ const X_PM_TMR: usize = 208;
 
 /// The port of a register block: the generic address if the table is long enough to have one and it is a port, else the old field.
 fn port(fadt: &[u8], old: usize, generic: usize) -> Option<u16> {
+    generic_port(fadt, generic).or_else(|| {
+        let port = u16::try_from(u32_at(fadt, old)?).ok();
+        port.filter(|&port| port != 0)
+    })
+}
+
+/// The port that a generic address is, if it is one.
+fn generic_port(fadt: &[u8], generic: usize) -> Option<u16> {
     const SYSTEM_IO: u8 = 1;
-    let generic = u8_at(fadt, generic)
-        .filter(|&space| space == SYSTEM_IO)
-        .and_then(|_| u64_at(fadt, generic + 4))
-        .filter(|&address| address != 0);
-    let address = generic.or_else(|| u32_at(fadt, old).map(u64::from))?;
-    u16::try_from(address).ok().filter(|&port| port != 0)
+    u8_at(fadt, generic).filter(|&space| space == SYSTEM_IO)?;
+    let port = u16::try_from(u64_at(fadt, generic + 4)?).ok();
+    port.filter(|&port| port != 0)
 }
 
 /// The machine's power management timer.
@@ -62,6 +68,21 @@ pub(crate) fn pm_timer(fadt: &[u8]) -> Option<PmTimer> {
 /// The register of the real-time clock that has the century, if one has.
 pub(crate) fn century(fadt: &[u8]) -> Option<u8> {
     u8_at(fadt, CENTURY).filter(|&register| register != 0)
+}
+
+/// The ports by which software powers the machine off, resets it, or calls the firmware: first and number. They are there whether or not the tables say
+/// how that is done.
+pub(crate) fn power_ports(fadt: &[u8]) -> [Option<(u16, u16)>; 4] {
+    /// Of a register block where no length says more (4.8.3.2).
+    const CONTROL_BYTES: u16 = 2;
+    let control = |old, generic| Some((port(fadt, old, generic)?, CONTROL_BYTES));
+    let command = u16_at(fadt, SMI_CMD).filter(|&port| port != 0);
+    [
+        control(PM1A_CNT, X_PM1A_CNT),
+        control(PM1B_CNT, X_PM1B_CNT),
+        command.map(|port| (port, 1)),
+        generic_port(fadt, RESET_REG).map(|port| (port, 1)),
+    ]
 }
 
 /// How this machine is powered off, if its tables say.

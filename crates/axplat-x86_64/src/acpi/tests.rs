@@ -141,6 +141,25 @@ fn the_fadt_says_how_to_power_off() {
     assert_eq!(fadt::power_off(&tables, facp), Some(expected));
 }
 
+/// Also of a machine that does not say how they are used: its DSDT names no S5, and nothing says what brings it into ACPI mode.
+#[test]
+fn ports_of_power_are_known_without_the_way_to_use_them() {
+    let mut facp = sdt(b"FACP", &fadt_body());
+    facp[52] = 0;
+    facp[68..72].copy_from_slice(&0x704_u32.to_le_bytes());
+    facp[116..128].copy_from_slice(&[1, 8, 0, 1, 0xfe, 0x0c, 0, 0, 0, 0, 0, 0]);
+    let mut memory = machine(0);
+    memory.0.retain(|&(at, _)| at != u64::from(DSDT_AT));
+    let tables = Tables::find(&memory).unwrap();
+    assert_eq!(fadt::power_off(&tables, &facp), None);
+    let ports = [(0x604, 2), (0x704, 2), (0xb2, 1), (0xcfe, 1)].map(Some);
+    assert_eq!(fadt::power_ports(&facp), ports);
+    // A register in memory is no port, and a short table has none.
+    facp[116] = 0;
+    assert_eq!(fadt::power_ports(&facp)[3], None);
+    assert_eq!(fadt::power_ports(&facp[..60])[0], None);
+}
+
 #[test]
 fn generic_addresses_count_where_they_are_ports() {
     let mut facp = sdt(b"FACP", &fadt_body());

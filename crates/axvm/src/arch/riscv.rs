@@ -51,9 +51,10 @@ fn vcpu_config(
     placement: &VCpuPlacement,
 ) -> RISCVVCpuConfig {
     let machine = &config.machine;
-    let (wfi, sharing) = match placement.sharing_on(machine.pcpus) {
-        Sharing::Dedicated => (WfiPolicy::Untrapped, riscv_vcpu::Sharing::Dedicated),
-        Sharing::Shared => (WfiPolicy::Exit, riscv_vcpu::Sharing::Shared),
+    let sharing = placement.sharing_on(machine.pcpus);
+    let wfi = match sharing {
+        Sharing::Dedicated => WfiPolicy::Untrapped,
+        Sharing::Shared => WfiPolicy::Exit,
     };
     RISCVVCpuConfig {
         vcpu_count: config.vm.vcpus.len(),

@@ -61,9 +61,10 @@ impl<H: AxVCpuHal> GuestArch for X86VCpu<H> {
         let memory: Arc<dyn GuestBytes> = Arc::new(Memory(vm));
         let placements = config.vm.vcpus.iter();
         let vcpus = placements.zip(sockets).map(|(placement, socket)| {
-            let (hlt, sharing) = match placement.sharing_on(machine.pcpus) {
-                Sharing::Dedicated => (HltPolicy::Untrapped, x86_vcpu::Sharing::Dedicated),
-                Sharing::Shared => (HltPolicy::Exit, x86_vcpu::Sharing::Shared),
+            let sharing = placement.sharing_on(machine.pcpus);
+            let hlt = match sharing {
+                Sharing::Dedicated => HltPolicy::Untrapped,
+                Sharing::Shared => HltPolicy::Exit,
             };
             X86VCpuConfig {
                 vcpu_count: config.vm.vcpus.len(),

@@ -3,7 +3,7 @@
 use axaddrspace::GuestPhysAddr;
 
 use super::{
-    ImageError,
+    ImageError, bytes_at,
     ram::{GuestRam, GuestRange, RamMap, Thing},
 };
 
@@ -35,10 +35,7 @@ pub(crate) fn load_blob(
 pub(crate) fn device_tree(file: &[u8]) -> Result<&[u8], ImageError> {
     const MAGIC: u32 = 0xd00d_feed;
     const HEADER_LEN: usize = 40;
-    let word = |at: usize| {
-        let bytes = file.get(at..).and_then(|rest| rest.first_chunk());
-        bytes.copied().map(u32::from_be_bytes)
-    };
+    let word = |at| bytes_at(file, at).map(u32::from_be_bytes);
     if word(0) != Some(MAGIC) {
         return Err(ImageError::DeviceTree("the magic number is missing"));
     }

@@ -1,6 +1,6 @@
 //! What only a RISC-V machine has to say.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
 use riscv_vcpu::{CpuFeatures, MachineIds};
 
@@ -50,16 +50,6 @@ const GUEST_SUPERVISOR_EXTENSIONS: [&str; 9] = [
 const HIDDEN_USER_EXTENSIONS: [&str; 3] = ["zicfilp", "zicfiss", "zkr"];
 
 impl IsaInfo {
-    /// The extensions in an ISA string such as `rv64imafdc_zicsr` (device tree: `riscv,isa`);
-    /// `None` if it is not one for RV64.
-    #[must_use]
-    pub fn extensions_of(isa: &str) -> Option<Vec<String>> {
-        let mut parts = isa.strip_prefix("rv64")?.split('_');
-        let letters = parts.next()?.chars().map(String::from);
-        let names = parts.filter(|name| !name.is_empty()).map(str::to_owned);
-        Some(letters.chain(names).collect())
-    }
-
     /// Whether the CPUs have `extension`.
     #[must_use]
     pub fn has(&self, extension: &str) -> bool {
@@ -103,12 +93,13 @@ impl IsaInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::extensions_of;
 
     const QEMU: &str = "rv64imafdcvh_zicbom_zicsr_zkr_zfa_zba_zvfh_shcounterenw_smaia_ssaia_sstc_svadu_svpbmt_xvendor";
 
     fn host() -> IsaInfo {
         IsaInfo {
-            extensions: IsaInfo::extensions_of(QEMU).unwrap(),
+            extensions: extensions_of(QEMU),
             cbom_block_size: Some(64),
             ..IsaInfo::default()
         }
@@ -118,13 +109,6 @@ mod tests {
     fn an_isa_string_comes_apart_and_together() {
         assert_eq!(host().isa_string(), QEMU);
         assert!(host().has("h") && host().has("sstc") && !host().has("q"));
-        assert_eq!(IsaInfo::extensions_of("rv32imac"), None);
-        assert_eq!(IsaInfo::extensions_of(""), None);
-        assert_eq!(
-            IsaInfo::extensions_of("rv64").unwrap(),
-            Vec::<String>::new()
-        );
-        assert_eq!(IsaInfo::extensions_of("rv64i__zba").unwrap(), ["i", "zba"]);
     }
 
     #[test]

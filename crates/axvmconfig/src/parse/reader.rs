@@ -11,7 +11,7 @@ use core::{fmt, ops::RangeInclusive};
 use axaddrspace::GuestPhysAddr;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest::nearest;
+use super::{nearest::nearest, twice::first_line};
 use crate::{ConfigError, Source, VmConfig, size::parse_size};
 
 /// How many characters of a wrong string a message repeats.
@@ -59,7 +59,12 @@ impl Report {
         // Of a key that stands twice the parser gives the place only.
         let what = match (error.message(), text.get(span)) {
             ("duplicate key", Some(key)) => {
-                format!("the key {} stands twice", quoted_key(key.trim()))
+                let key = key.trim();
+                let first = match first_line(text, key, line) {
+                    Some(first) => format!(", first in line {first}"),
+                    None => String::new(),
+                };
+                format!("the key {} stands twice{first}", quoted_key(key))
             }
             (message, _) => message.to_owned(),
         };

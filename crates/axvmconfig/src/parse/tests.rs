@@ -348,10 +348,34 @@ fn what_is_missing_because_it_is_misspelt_is_told_once() {
 
 #[test]
 fn a_key_that_stands_twice_is_named() {
-    assert_eq!(
-        errors("[base]\nid = 1\nid = 2\n"),
-        ["vms/test.toml:3: not TOML: the key id stands twice"]
-    );
+    for (text, expected) in [
+        (
+            "[base]\nid = 1\n\t id= 2\n",
+            "3: not TOML: the key id stands twice, first in line 2",
+        ),
+        (
+            "[base]\nid = 1\n[ base ] # again\nname = \"a\"\n",
+            "3: not TOML: the key base stands twice, first in line 1",
+        ),
+        (
+            "[devices]\n[[devices.passthrough]]\nid = \"a\"\n[[devices.passthrough]]\nid = \"b\"\nid = \"c\"",
+            "6: not TOML: the key id stands twice, first in line 5",
+        ),
+        (
+            "a = { id = 1, id = 2 }\n",
+            "1: not TOML: the key id stands twice",
+        ),
+        (
+            "[base]\nids = 1\n'id' = 1\n\"id\" = 2\n",
+            "4: not TOML: the key \"\\\"id\\\"\" stands twice",
+        ),
+    ] {
+        assert_eq!(
+            errors(text),
+            [format!("vms/test.toml:{expected}")],
+            "{text}"
+        );
+    }
 }
 
 /// The console's lines of that name are the hypervisor's own.

@@ -1,7 +1,7 @@
 //! The high precision event timer at its usual place, and the serial port COM2.
 //!
-//! Options: `hpet` reads the timer's counter, and with `hpet_irq=NUMBER` waits for its interrupt, a level at that pin of the I/O APIC; `com2`
-//! has the serial port keep a byte and send itself others, and with `com2_irq=NUMBER` waits for its interrupt, an edge of the ISA bus.
+//! Options: `hpet` reads the timer's counter, and with `hpet_irq=NUMBER` waits for its interrupt, a level at that pin of the I/O APIC; with
+//! `again` the guest then takes one that it does not serve, starts its machine again, and finds the timer as it was. `com2` has the serial port keep a byte and send itself others, and with `com2_irq=NUMBER` waits for its interrupt, an edge of the ISA bus.
 
 use guests::arch::context::{Context, Interrupts, Regs};
 use guests::arch::ioapic::{self, IoApic};
@@ -57,7 +57,8 @@ pub(crate) fn drive(machine: &Machine) -> Result<(), &'static str> {
         count()?;
     }
     if let Some(irq) = number("hpet_irq") {
-        tick(machine, irq as u32)?;
+        let again = options.has("again");
+        tick(machine, irq as u32, again)?;
     }
     if options.has("com2") {
         talk_to_itself()?;
@@ -82,7 +83,7 @@ fn wait() -> Result<(), &'static str> {
 }
 
 /// Has the timer raise its level, and lower it when it was served; once not, so that it must come again.
-fn tick(machine: &Machine, irq: u32) -> Result<(), &'static str> {
+fn tick(machine: &Machine, irq: u32, again: bool) -> Result<(), &'static str> {
     const AHEAD_NS: u64 = 2_000_000;
     let pins = machine.io_apic().ok_or("there is no I/O APIC")?;
     let pin = pins.input(irq).ok_or("the I/O APIC has no such pin")?;
@@ -92,21 +93,43 @@ fn tick(machine: &Machine, irq: u32) -> Result<(), &'static str> {
     pins.set_entry(pin, ioapic::LEVEL | u64::from(VECTOR));
     let timer = irq << hpet::ROUTE_SHIFT | hpet::LEVEL | hpet::INTERRUPT;
     let period_fs = u64::from(read(hpet::CAPABILITIES + 4));
-    for time in 1..=TIMES {
+    let start = || {
         let ahead = (AHEAD_NS * 1_000_000 / period_fs) as u32;
         let at = read(hpet::COUNTER).wrapping_add(ahead);
         write(hpet::COMPARATOR, at);
         write(hpet::COMPARATOR + 4, 0);
         write(hpet::TIMER, timer);
+    };
+    let stop = || {
+        write(hpet::TIMER, 0);
+        write(hpet::STATUS, 1);
+        lapic::end_of_interrupt();
+    };
+    let is_second_life = again && read(hpet::TIMER) & hpet::INTERRUPT != 0;
+    if is_second_life {
+        println!("passed: the timer was not reset");
+        wait()?;
+        stop();
+        println!("passed: the tick of the former life came");
+    }
+    for time in 1..=TIMES {
+        start();
         wait()?;
         if time == 1 {
             lapic::end_of_interrupt();
             wait()?;
         }
-        write(hpet::TIMER, 0);
-        write(hpet::STATUS, 1);
-        lapic::end_of_interrupt();
+        stop();
         println!("passed: tick {time}");
+    }
+    if again && !is_second_life {
+        start();
+        wait()?;
+        // Neither the timer nor the local APIC hears of it.
+        println!("passed: starting again");
+        const RESET_CONTROL: u16 = 0xcf9;
+        const FULL_RESET: u8 = 0x06;
+        port::write(RESET_CONTROL, FULL_RESET);
     }
     close(&pins, pin);
     Ok(())

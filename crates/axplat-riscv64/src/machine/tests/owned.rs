@@ -39,6 +39,20 @@ fn pci_hosts_and_flashes_are_owned() {
     assert_eq!(owner(&machine, 0x10_1000), None);
 }
 
+/// Whatever it is called: what interrupts a hart without a controller between is one, or the firmware's timer.
+#[test]
+fn what_leads_to_harts_or_to_pci_is_owned_by_any_name() {
+    let mut tree = virt(0..1);
+    tree.at_harts = vec![("vendor,timer", 0x0200_0000)];
+    tree.pci = Some(("vendor,pcie", 0x3000_0000));
+    tree.others = vec![("vendor,other", 0x10_1000)];
+    let machine = tree.read().unwrap();
+    let firmware = Some("a timer or interrupt controller that is the firmware's");
+    assert_eq!(owner(&machine, 0x0200_0000), firmware);
+    assert_eq!(owner(&machine, 0x3000_0fff), Some("PCI configuration"));
+    assert_eq!(owner(&machine, 0x10_1000), None);
+}
+
 /// The firmware speaks there for the hypervisor, if that has no driver.
 #[test]
 fn what_stdout_path_names_is_owned() {

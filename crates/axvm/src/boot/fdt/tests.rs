@@ -2,10 +2,11 @@ use fdt::{Fdt, node::FdtNode};
 
 use super::*;
 use crate::boot::testing::range;
+use crate::testing::extensions_of;
 
 fn isa() -> IsaInfo {
     IsaInfo {
-        extensions: IsaInfo::extensions_of("rv64imafdc_zicbom_zicsr_sstc").unwrap(),
+        extensions: extensions_of("rv64imafdc_zicbom_zicsr_sstc"),
         mmu_type: Some("riscv,sv57".into()),
         cbom_block_size: Some(64),
         cbop_block_size: None,

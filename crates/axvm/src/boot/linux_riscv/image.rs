@@ -4,7 +4,7 @@ use axaddrspace::GuestPhysAddr;
 use axvmconfig::{Isa, KernelConfig, KernelFormat};
 
 use crate::boot::{
-    ImageError,
+    ImageError, bytes_at,
     elf::is_elf,
     kernel::{self, FlatPlan, Plan, RISCV_IMAGE, above_base, check_native, has_mark, plan_elf},
     ram::{GuestRam, RamMap},
@@ -102,10 +102,7 @@ impl ImageHeader {
         if !has_mark(header, RISCV_IMAGE) {
             return Ok(None);
         }
-        let word = |at: usize| {
-            let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
-            bytes.copied().map_or(0, u64::from_le_bytes)
-        };
+        let word = |at| bytes_at(header, at).map_or(0, u64::from_le_bytes);
         if word(Self::FLAGS) & Self::FLAG_BIG_ENDIAN != 0 {
             return Err(ImageError::Header("the kernel is big-endian"));
         }

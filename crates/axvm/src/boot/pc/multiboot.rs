@@ -4,7 +4,7 @@
 use axaddrspace::GuestPhysAddr;
 
 use super::{BootFacts, CMDLINE, INFO, InfoPage};
-use crate::boot::{ImageError, kernel::FlatPlan, ram::RamMap};
+use crate::boot::{ImageError, bytes_at, kernel::FlatPlan, ram::RamMap};
 
 /// What EAX says to the kernel.
 pub(super) const LOADER_MAGIC: u32 = 0x2bad_b002;
@@ -37,10 +37,7 @@ pub(super) struct Addresses {
 impl Header {
     /// The header in the file that begins with `front`.
     pub(super) fn find(front: &[u8]) -> Option<Self> {
-        let word = |at: usize| {
-            let bytes = front.get(at..).and_then(|rest| rest.first_chunk());
-            bytes.copied().map(u32::from_le_bytes)
-        };
+        let word = |at| bytes_at(front, at).map(u32::from_le_bytes);
         let is_header = |&at: &usize| {
             let sum = || {
                 Some(

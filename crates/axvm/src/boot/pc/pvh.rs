@@ -5,6 +5,7 @@
 use axaddrspace::GuestPhysAddr;
 
 use super::{ACPI, BootFacts, CMDLINE, INFO, InfoPage};
+use crate::boot::bytes_at;
 
 /// Who wrote the note, and which it is.
 const NOTE_NAME: &[u8] = b"Xen\0";
@@ -14,10 +15,7 @@ const NOTE_PHYS32_ENTRY: u32 = 18;
 pub(super) fn entry(mut notes: &[u8]) -> Option<GuestPhysAddr> {
     loop {
         let (header, rest) = notes.split_at_checked(12)?;
-        let word = |at: usize| {
-            let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
-            bytes.copied().map(u32::from_le_bytes)
-        };
+        let word = |at| bytes_at(header, at).map(u32::from_le_bytes);
         let (name_len, value_len, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
         let (name, rest) = rest.split_at_checked(name_len.checked_next_multiple_of(4)?)?;
         // The last one's padding may be missing.
