@@ -167,7 +167,7 @@ fn setup_tries_again_what_failed_for_a_moment() {
 fn setup_takes_back_the_backports_that_did_not_help() {
     let apt = (
         "apt-get",
-        "case \"$*\" in *indextargets*) echo http://mirror/debian ;; *install*) echo 'E: disk full' >&2; exit 100 ;; esac",
+        "case \"$*\" in *indextargets*) echo a-mirror ;; *install*) echo 'E: disk full' >&2; exit 100 ;; esac",
     );
     let policy = ("apt-cache", "echo '  Candidate: 1:7.2+dfsg-7'");
     let system = System::new("no-backports", &[OLD_QEMU, ROOT, RM, TEE, apt, policy]);
